@@ -1,0 +1,43 @@
+"""FAISS-backed k-means clustering for embeddings.
+
+The public names are imported on first use, so that ``import fastann`` is instant and loads neither
+FAISS nor Numba.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "KMeans": "fastann.cluster.kmeans",
+    "Flat": "fastann.cluster.index",
+    "IVF": "fastann.cluster.index",
+    "HNSW": "fastann.cluster.index",
+    "Factory": "fastann.cluster.index",
+    "parse_index": "fastann.cluster.index",
+    "StopReason": "fastann.cluster.stop",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from fastann.cluster.index import HNSW as HNSW
+    from fastann.cluster.index import IVF as IVF
+    from fastann.cluster.index import Factory as Factory
+    from fastann.cluster.index import Flat as Flat
+    from fastann.cluster.index import parse_index as parse_index
+    from fastann.cluster.kmeans import KMeans as KMeans
+    from fastann.cluster.stop import StopReason as StopReason
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastann' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

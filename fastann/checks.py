@@ -1,0 +1,196 @@
+"""The only input validation. Every message says what was given, what was needed and what to do.
+
+Functions here are called once, at the public boundary; everything below them assumes validated input.
+"""
+
+import math
+import numbers
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def matrix(x: Any, name: str = "X") -> np.ndarray:
+    """Check that `x` is a 2-D numeric array with at least one row and column; no copy, no cast."""
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise TypeError(
+            f"Sparse data was passed as {name}, but dense data is required; call .toarray() if it fits in "
+            "memory, or reduce it first, for example with sklearn.decomposition.TruncatedSVD"
+        )
+    if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor: shares its memory with NumPy
+        x = x.detach().cpu()
+        if "bfloat16" in str(x.dtype):
+            raise TypeError(f"{name} is a torch.bfloat16 tensor, which NumPy cannot read; pass {name}.float()")
+    try:
+        a = x if isinstance(x, np.ndarray) else np.asarray(x)
+    except ValueError as error:  # rows of unequal length
+        raise ValueError(f"{name} cannot be read as a table of numbers: {error}") from None
+    if a.dtype.kind == "O":
+        try:
+            a = a.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} has dtype object and cannot be read as numbers ({error}); pass a numeric array. "
+                "argument must be a string or a number"
+            ) from None
+    if a.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {a.dtype}; pass its real part or modulus")
+    if a.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {a.dtype}; a float or integer array is needed: dtype='numeric'")
+    if a.ndim != 2:
+        raise ValueError(
+            f"{name} needs 2 dimensions (rows, features), got shape {a.shape}. Reshape your data either using "
+            f"X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it contains a single sample."
+        )
+    if a.shape[0] == 0:
+        raise ValueError(
+            f"{name} has 0 sample(s) (shape={a.shape}) while a minimum of 1 is required; pass at least one row"
+        )
+    if a.shape[1] == 0:
+        raise ValueError(
+            f"{name} has 0 feature(s) (shape={a.shape}) while a minimum of 1 is required; pass at least one column"
+        )
+    return a
+
+
+def features(d: int, expected: int, estimator: str) -> None:
+    """Check that data has as many columns as the fitted model."""
+    if d != expected:
+        raise ValueError(
+            f"X has {d} features, but {estimator} is expecting {expected} features as input; "
+            f"pass rows of {expected} columns or fit again"
+        )
+
+
+def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """Check an integer parameter in ``[low, high]``; booleans are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer >= {low}, got {value!r} of type {type(value).__name__}")
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        bound = f">= {low}" if high is None else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {bound}, got {number}")
+    return number
+
+
+def real(value: Any, name: str, low: float, *, above: bool = False) -> float:
+    """Check a real parameter that is at least `low`, or strictly `above` it."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    if not math.isfinite(value) or value < low or (above and value == low):
+        raise ValueError(f"{name} must be {'>' if above else '>='} {low:g} and finite, got {value}")
+    return float(value)
+
+
+def choice(value: Any, name: str, options: Any) -> str:
+    """Check that a string is one of `options`."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+    return value
+
+
+def n_clusters(value: Any, n: int) -> int:
+    """Check the number of clusters against the number of rows."""
+    k = integer(value, "n_clusters", 1)
+    if k > n:
+        raise ValueError(f"n_clusters={k} needs at least {k} rows, got n_samples={n}; lower n_clusters or add data")
+    return k
+
+
+def sample(value: Any, n: int, k: int) -> int | None:
+    """Turn `sample` (None, a number of rows, or a fraction of them) into a number of rows, at least `k`."""
+    if value is None:
+        return None
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        rows = integer(value, "sample", 1)
+    else:
+        fraction = real(value, "sample", 0.0, above=True)
+        if fraction > 1:
+            raise ValueError(f"sample={value} as a fraction must be in (0, 1]; pass an int for a number of rows")
+        rows = math.ceil(fraction * n)
+    if rows < k:
+        raise ValueError(f"sample={value} gives {rows} rows for n_clusters={k}; take at least {k}")
+    return min(rows, n)
+
+
+def sample_weight(value: Any, n: int) -> np.ndarray | None:
+    """Check weights: float64 [n], finite, non-negative, not all zero."""
+    if value is None:
+        return None
+    if isinstance(value, numbers.Real):
+        value = np.full(n, value)
+    w = np.asarray(value)
+    if w.dtype.kind not in "fiub":
+        try:
+            w = w.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"sample_weight must be numbers, got dtype {w.dtype}") from None
+    if w.ndim != 1:
+        raise ValueError(f"Sample weights must be 1D array or scalar, got shape {w.shape}")
+    if len(w) != n:
+        raise ValueError(
+            f"sample_weight.shape == {w.shape}, expected {(n,)}: one weight per row of X; check that both come "
+            "from the same table"
+        )
+    w = w.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(w) | (w < 0))
+    if len(bad):
+        raise ValueError(
+            f"sample_weight[{bad[0]}] is {w[bad[0]]}; weights must be finite and not negative (bad rows: {len(bad)})"
+        )
+    if not w.any():
+        raise ValueError("sample_weight is zero for every row; at least one weight must be positive")
+    return w
+
+
+def centers(value: Any, k: int, d: int, name: str = "init") -> np.ndarray:
+    """Check given centroids: finite numbers of shape (k, d)."""
+    a = matrix(value, name)
+    if a.shape != (k, d):
+        raise ValueError(
+            f"{name} has shape {a.shape}, but n_clusters={k} and X has {d} features: shape {(k, d)} is needed"
+        )
+    if not np.isfinite(a).all():
+        row = int(np.argwhere(~np.isfinite(a))[0, 0])
+        raise ValueError(f"{name} contains NaN or infinity, first in row {row}; replace it by a finite centre")
+    return a
+
+
+def jobs(value: Any) -> int:
+    """Number of threads that `n_jobs` means: None or -1 is every core this process may use, -2 all but one."""
+    from joblib import cpu_count
+
+    cores = int(cpu_count())
+    if value is None:
+        return cores
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"n_jobs must be an integer or None, got {value!r}")
+    if value == 0:
+        raise ValueError("n_jobs == 0 has no meaning; pass None for all cores, or a number of threads")
+    count = int(value)
+    return count if count > 0 else max(1, cores + 1 + count)
+
+
+def npy_file(path: Path) -> np.ndarray:
+    """Open a ``.npy`` file as a read-only memmap, never unpickling."""
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}; check the path")
+    if path.is_dir() or path.suffix != ".npy":
+        what = "a folder" if path.is_dir() else f"a {path.suffix or 'suffix-less'} file"
+        raise ValueError(f"{path} is {what}; a .npy file (numpy.save) is needed")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); write it again with numpy.save")
+    with path.open("rb") as file:  # an unreadable file says so here, as PermissionError
+        magic = file.read(6)
+    if magic != b"\x93NUMPY":
+        raise ValueError(f"{path} is not a .npy file: it starts with {magic!r}; write it with numpy.save")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "object" in str(error).lower():
+            raise ValueError(f"{path} holds Python objects, which are never unpickled; save a numeric array") from None
+        raise ValueError(
+            f"{path} cannot be read as .npy ({error}); it may be truncated ({path.stat().st_size} bytes): "
+            "write it again with numpy.save"
+        ) from None

@@ -1,0 +1,211 @@
+"""The command line: each command parses, calls one public function, prints.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 usage or bad
+input, 1 failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastann import __version__
+
+if TYPE_CHECKING:
+    from fastann.cluster.kmeans import KMeans
+
+
+class _Failure(click.ClickException):
+    exit_code = 1
+
+
+def _errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors a user can mend into one line, and warnings into a line of the log."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        import warnings
+
+        def show(message: Any, category: Any, *rest: Any) -> None:
+            click.echo(f"warning: {message}", err=True)
+
+        with warnings.catch_warnings():
+            warnings.showwarning = show  # type: ignore[assignment]
+            try:
+                command(*args, **kwargs)
+            except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+                raise click.UsageError(str(error)) from error
+            except (OSError, ImportError, MemoryError, RuntimeError) as error:
+                raise _Failure(f"{type(error).__name__}: {error}") from error
+            except KeyboardInterrupt:
+                raise _Failure("interrupted; nothing was written") from None
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Cluster embeddings with k-means through FAISS indexes."""
+
+
+def _sample(value: str | None) -> int | float | None:
+    """A sample: a whole number is rows, anything with a point is a fraction."""
+    if value is None:
+        return None
+    try:
+        return int(value) if value.isdigit() else float(value)
+    except ValueError:
+        raise click.UsageError(f"--sample must be rows (100000) or a fraction (0.1), got {value!r}") from None
+
+
+_fit_options = [
+    click.option("--index", default="auto", show_default=True, help="auto, flat, ivf, hnsw or factory; see `fastann indexes`."),
+    click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine."),
+    click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
+    click.option("--n-init", default=1, show_default=True, help="Starts tried; the best is kept."),
+    click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
+    click.option("--tol", default=1e-4, show_default=True, help="Stop when inertia decreases by less than this share."),
+    click.option("--sample", default=None, help="Train on this many rows (100000) or this fraction (0.1)."),
+    click.option("--empty", default="split", show_default=True, help="Empty clusters: split, farthest or keep."),
+    click.option("--time-limit", type=float, default=None, help="Seconds for all iterations."),
+    click.option("--device", multiple=True, help="cpu (the default) or cuda:N; repeat for several GPUs."),
+    click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
+    click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
+]  # fmt: skip
+
+
+def _with(options: list[Callable]) -> Callable:
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@main.command()
+@click.argument("data", type=click.Path())
+@click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
+@_with(_fit_options)
+@click.option("--out", required=True, type=click.Path(), help="Run directory to write.")
+@click.option("--force", is_flag=True, help="Replace an existing run.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_errors
+def fit(data: str, out: str, force: bool, quiet: bool, **options: Any) -> None:
+    """Cluster the rows of DATA (.npy) and write a run directory."""
+    from fastann import persist
+
+    persist.check_target(out, force=force)
+    _fit_and_report(data, out, force, quiet, options)
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="File of labels to write (.npy, int32).")
+@click.option("--index", default=None, help="Search with another index than the run's.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@_errors
+def predict(run: str, data: str, out: str, index: str | None, force: bool) -> None:
+    """Label the rows of DATA (.npy) with the nearest centres of RUN."""
+    from pathlib import Path
+
+    from fastann import KMeans, parse_index, persist
+
+    if Path(out).suffix != ".npy":
+        raise click.UsageError(f"--out {out}: labels are written as .npy; give a name that ends in .npy")
+    if Path(out).exists() and not force:
+        raise click.UsageError(f"{out} exists already; choose another path or pass --force to replace it")
+    km = KMeans.load(run)
+    if index is not None:
+        km.index_ = parse_index(index)
+    labels = km.predict(data)
+    persist.write_array(out, labels)
+    click.echo(f"{len(labels):,} labels written to {out}")
+
+
+@main.command()
+@_errors
+def indexes() -> None:
+    """List the indexes, their options and defaults."""
+    from fastann.cluster.index import SPECS
+
+    click.echo("auto\n    Exact below 2,048 clusters, IVF above.")
+    for name, spec in SPECS.items():
+        click.echo(f"{name}\n    {(spec.__doc__ or '').splitlines()[0]}")
+        for f in fields(spec):
+            if "help" in f.metadata:
+                default = "" if f.default is MISSING or f.default is None else f" [{f.default}]"
+                click.echo(f"    {f.name}: {f.metadata['help']}{default}")
+
+
+@main.command()
+@click.option("--n-clusters", "-k", default=1000, show_default=True, help="Number of clusters.")
+@_with(_fit_options)
+@click.option("--out", default="demo-run", show_default=True, type=click.Path(), help="Run directory to write.")
+@click.option("--force", is_flag=True, help="Replace an existing run.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_errors
+def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
+    """Cluster the 531,720 8x8 patches of scikit-learn's two sample photographs."""
+    from fastann import persist
+    from fastann.data.patches import patches
+
+    persist.check_target(out, force=force)
+    click.echo("Cutting the two photographs into 8x8 patches ...", err=True)
+    data = patches()
+    clock = time.perf_counter()
+    warm_up(data[:4096], options["index"])
+    click.echo(f"Compiled code ready after {time.perf_counter() - clock:.1f} s (cached for the next time).", err=True)
+    _fit_and_report(data, out, force, quiet, options)
+
+
+def warm_up(x: Any, index: str) -> None:
+    """Compile, or load from the cache, everything a fit needs, so that it is timed apart."""
+    from fastann import KMeans
+
+    KMeans(16, index=index, init="random", max_iter=2, random_state=0).fit(x)
+
+
+def _fit_and_report(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
+    from fastann import KMeans
+
+    options["random_state"] = options.pop("seed")
+    options["sample"] = _sample(options["sample"])
+    options["device"] = list(options["device"]) if len(options["device"]) > 1 else (*options["device"], "cpu")[0]
+    km = KMeans(verbose=not quiet, **options)
+    clock = time.perf_counter()
+    km.fit(data)
+    seconds = time.perf_counter() - clock
+    km.save(out, force=force)
+    click.echo(summary(km, seconds, out))
+
+
+def summary(km: KMeans, seconds: float, out: str) -> str:
+    """Lines that say what was done, how good it is and where it lies."""
+    low, high = km.assignment_recall_interval_
+    n = len(km.labels_)
+    recall = "1, exact search" if low == high == 1.0 else f"{km.assignment_recall_:.4f} (95%: {low:.4f} to {high:.4f})"
+    last = km.history_[-1]
+    repaired = sum(record.repaired for record in km.history_)
+    lines = {
+        "rows": f"{n:,} x {km.n_features_in_}" + (f", trained on {last.rows:,}" if last.rows != n else ""),
+        "clusters": f"{len(km.cluster_centers_):,}",
+        "index": f"{km.index_}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else ""),
+        "iterations": f"{km.n_iter_}: {km.stop_reason_.sentence}",
+        "inertia": f"{km.inertia_:.6g} ({km.inertia_ / n:.6g} a row)",
+        "recall": recall,
+        "seconds": f"{seconds:.1f}",
+        "run": out,
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
+
+
+if __name__ == "__main__":
+    main()

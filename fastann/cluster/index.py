@@ -1,0 +1,316 @@
+"""Indexes over centroids: specs that users write, and what they build; imports FAISS, on first use.
+
+A spec (`Flat`, `IVF`, `HNSW`, `Factory`) is a frozen dataclass with nothing but its own arguments. Their
+names, defaults, limits and meaning live here alone: the command line, saved models and error messages
+read them from the fields. ``parse_index("ivf:nlist=64,nprobe=8")`` and ``str(spec)`` go back and forth.
+"""
+
+import warnings
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from fastann import checks
+from fastann.cluster import gpu, kernels
+
+
+@lru_cache(maxsize=1)
+def faiss() -> Any:
+    """FAISS, imported on first use, or an error that says how to install it."""
+    try:
+        import faiss as module
+    except ImportError as error:
+        raise ImportError(
+            f"fastann needs FAISS ({error}); install one build of it: pip install 'fastann[cpu]', "
+            "or pip install 'fastann[gpu]' on Linux with an NVIDIA GPU"
+        ) from error
+    builds = {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"]}
+    builds = {name for name in builds if name.lower().replace("_", "-").startswith(("faiss-cpu", "faiss-gpu"))}
+    if len(builds) > 1:
+        warnings.warn(
+            f"{' and '.join(sorted(builds))} are both installed and overwrite each other's files; "
+            f"uninstall them all, then install one",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return module
+
+
+class faiss_threads:
+    """Context in which FAISS uses at most `count` threads (OpenMP's setting, of the calling thread)."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __enter__(self) -> None:
+        self.before = faiss().omp_get_max_threads()
+        faiss().omp_set_num_threads(self.count)
+
+    def __exit__(self, *exc: object) -> None:
+        faiss().omp_set_num_threads(self.before)
+
+
+class Index(Protocol):
+    """Something that finds centroids near rows.
+
+    Attributes
+    ----------
+    exact : bool
+        Whether the first neighbour is the true nearest centroid, always.
+    """
+
+    exact: bool
+
+    def search(self, x: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find about the `m` nearest centroids of each row, nearest first.
+
+        Parameters
+        ----------
+        x : float32 [n, d]
+        m : int
+
+        Returns
+        -------
+        ids : int32 [n, m]
+            -1 where the index found too few.
+        sqdist : float32 [n, m]
+            Squared L2 distances, infinite where the id is -1.
+        """
+        ...
+
+
+def option(default: Any, low: int, help: str, *, search: bool = False) -> Any:
+    """Declare a spec's integer field; `search` marks those that may change after the index is built."""
+    return field(default=default, metadata={"low": low, "help": help, "search": search})
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Base of index specs: checks and prints its own fields."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if "low" in f.metadata and not (value is None and f.default is None):
+                checks.integer(value, f"{self.name}: {f.name}", f.metadata["low"])
+
+    def __str__(self) -> str:
+        given = [f"{f.name}={v}" for f in fields(self) if (v := getattr(self, f.name)) != f.default]
+        return self.name + (":" + ",".join(given) if given else "")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        """Index `centroids` (float32 [k, d])."""
+        raise NotImplementedError  # pragma: no cover - every registered spec has its own
+
+    def searching(self, **options: Any) -> "Spec":
+        """Copy with other search-time options; refuses those that need a new build."""
+        allowed = [f.name for f in fields(self) if f.metadata.get("search")]
+        for name in options:
+            if name not in allowed:
+                raise ValueError(
+                    f"{name!r} is not a search option of {self}; "
+                    + (f"it has {', '.join(allowed)}" if allowed else "it has none")
+                )
+        return replace(self, **options)
+
+    @property
+    def built_with(self) -> tuple:
+        """The arguments a built index depends on; two specs that agree on them can share it."""
+        return (type(self), *(getattr(self, f.name) for f in fields(self) if not f.metadata.get("search")))
+
+
+@dataclass(frozen=True)
+class Flat(Spec):
+    """Compare every row with every centroid: exact, one matrix product. The best below ~2,000 clusters."""
+
+    name: ClassVar[str] = "flat"
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        if device != "cpu":
+            cpu = faiss().IndexFlatL2(centroids.shape[1])
+            cpu.add(centroids)
+            return FaissIndex(gpu.place(faiss(), cpu, device), centroids, rescored=True)
+        return FlatIndex(centroids)
+
+
+@dataclass(frozen=True)
+class IVF(Spec):
+    """Centroids in `nlist` cells, of which the `nprobe` nearest to a row are searched (IndexIVFFlat).
+
+    The cells are clustered afresh from the current centroids at every build; FAISS keeps those of the
+    first centroids it saw.
+    """
+
+    name: ClassVar[str] = "ivf"
+    nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) when not given")
+    nprobe: int = option(8, 1, "cells searched per row", search=True)
+    train_iter: int = option(5, 1, "k-means iterations that place the cells")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        k, d = centroids.shape
+        nlist = min(k, self.nlist or max(1, round(k**0.5)))
+        index = faiss().IndexIVFFlat(faiss().IndexFlatL2(d), d, nlist)
+        index.cp.niter = self.train_iter
+        index.cp.seed = seed
+        index.cp.min_points_per_centroid = 1
+        index.cp.max_points_per_centroid = k  # else FAISS trains on a subsample of 256 per cell
+        index.train(centroids)
+        index.add(centroids)
+        return FaissIndex(gpu.place(faiss(), index, device), centroids, nprobe=min(self.nprobe, nlist))
+
+
+@dataclass(frozen=True)
+class HNSW(Spec):
+    """A navigable small-world graph of the centroids (Malkov and Yashunin, 2016; IndexHNSWFlat)."""
+
+    name: ClassVar[str] = "hnsw"
+    m: int = option(32, 2, "links per centroid")
+    ef_construction: int = option(40, 1, "candidates kept while building")
+    ef_search: int = option(64, 1, "candidates kept while searching", search=True)
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        if device != "cpu":
+            raise ValueError("FAISS has no HNSW for GPUs; use index='ivf' or 'flat' there, or device='cpu'")
+        index = faiss().IndexHNSWFlat(centroids.shape[1], self.m)
+        index.hnsw.efConstruction = self.ef_construction
+        with faiss_threads(1):  # links depend on the order of insertion, which threads would make random
+            index.add(centroids)
+        return FaissIndex(index, centroids, ef_search=self.ef_search)
+
+
+@dataclass(frozen=True)
+class Factory(Spec):
+    """Any FAISS factory string, such as ``"PQ16x4fs,RFlat"``, ``"SQ8"`` or ``"IVF64,PQ16"``.
+
+    `search` is a FAISS parameter string, such as ``"nprobe=8,k_factor_rf=4"``. The candidates such an
+    index returns are sorted again by true distance. As a string: ``"factory:IVF64,Flat;nprobe=8"``.
+    """
+
+    name: ClassVar[str] = "factory"
+    string: str = ""
+    search: str = field(default="", metadata={"search": True})
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.string, str) or not self.string:
+            raise ValueError(f"factory: a FAISS factory string is needed, such as 'SQ8', got {self.string!r}")
+
+    def __str__(self) -> str:
+        return f"factory:{self.string}" + (f";{self.search}" if self.search else "")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        k, d = centroids.shape
+        lib = faiss()
+        try:
+            index = lib.index_factory(d, self.string)
+            ivf = lib.try_extract_index_ivf(index)
+            if ivf is not None:
+                ivf.cp.seed, ivf.cp.min_points_per_centroid = seed, 1
+            with faiss_threads(1):  # graphs inside a factory index depend on the order of insertion
+                index.train(centroids)
+                index.add(centroids)
+            index = gpu.place(lib, index, device)
+            if self.search:
+                lib.ParameterSpace().set_index_parameters(index, self.search)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(
+                f"FAISS cannot build {self} for {k} centroids of {d} dimensions: {reason}; "
+                "see the factory strings in FAISS's documentation"
+            ) from None
+        return FaissIndex(index, centroids, rescored=True)
+
+
+SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory)}
+
+
+def parse_index(text: Any) -> Spec:
+    """Turn ``"ivf:nlist=64,nprobe=8"`` into ``IVF(nlist=64, nprobe=8)``; a spec is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        For an unknown index or option; the message lists the valid ones.
+    """
+    if isinstance(text, Spec):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(f"index must be 'auto', a string or one of {_names()}, got {text!r}")
+    name, _, rest = text.partition(":")
+    if name not in SPECS:
+        raise ValueError(f"unknown index {name!r}; the indexes are 'auto', {', '.join(map(repr, SPECS))}")
+    spec = SPECS[name]
+    if spec is Factory:
+        string, _, search = rest.partition(";")
+        return Factory(string, search)
+    known = {f.name: f for f in fields(spec)}
+    options = {}
+    for item in filter(None, rest.split(",")):
+        key, _, value = item.partition("=")
+        if key not in known:
+            valid = ", ".join(f"{f.name} ({f.metadata['help']})" for f in known.values())
+            raise ValueError(f"index {name!r} has no option {key!r}; it has {valid or 'none'}")
+        try:
+            options[key] = None if value == "None" else int(value)
+        except ValueError:
+            raise ValueError(f"index {name!r}: {key} must be an integer, got {value!r}") from None
+    return spec(**options)
+
+
+def _names() -> str:
+    return ", ".join(f"fastann.{spec.__name__}" for spec in SPECS.values())
+
+
+class FlatIndex:
+    """Exact search by this package's own kernels, which beat FAISS's on CPUs and are certified exact."""
+
+    exact = True
+
+    def __init__(self, centroids: np.ndarray):
+        self.centroids = centroids
+        c = centroids.astype(np.float64)
+        self.sqnorm = np.einsum("ij,ij->i", c, c).astype(np.float32)
+
+    def search(self, x: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        if m == 1:
+            ids, sqdist = kernels.nearest(x, self.centroids, self.sqnorm)
+            return ids[:, None], sqdist[:, None]
+        return kernels.nearest_m(x, self.centroids, self.sqnorm, m)
+
+
+class FaissIndex:
+    """A FAISS index over centroids, with the search options of its spec."""
+
+    exact = False
+
+    def __init__(
+        self,
+        index: Any,
+        centroids: np.ndarray,
+        *,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        rescored: bool = False,
+    ):
+        self.index, self.centroids, self.rescored = index, centroids, rescored
+        self.nprobe, self.ef_search = nprobe, ef_search
+
+    def retuned(self, spec: Spec) -> "FaissIndex":
+        """The same built index, searched with the options of `spec`."""
+        nprobe = min(spec.nprobe, self.index.nlist) if isinstance(spec, IVF) else None
+        ef_search = spec.ef_search if isinstance(spec, HNSW) else None
+        if isinstance(spec, Factory) and spec.search:
+            faiss().ParameterSpace().set_index_parameters(self.index, spec.search)
+        return FaissIndex(self.index, self.centroids, nprobe=nprobe, ef_search=ef_search, rescored=self.rescored)
+
+    def search(self, x: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
+        ids = ids.astype(np.int32)
+        if self.rescored:  # codes and hashes give approximate or foreign distances
+            return kernels.rescore(x, self.centroids, ids)
+        sqdist[ids < 0] = np.inf
+        return ids, sqdist

@@ -1,0 +1,536 @@
+"""The estimator: validate once, run the loop, publish attributes."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fastann import checks, persist
+from fastann.cluster import gpu, init, kernels, plan
+from fastann.cluster.assign import label, recall, search, wilson
+from fastann.cluster.index import FaissIndex, Index, Spec, faiss, faiss_threads
+from fastann.cluster.lloyd import Iteration, State, lloyd
+from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
+from fastann.cluster.space import METRICS, Space, fit_space
+from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
+from fastann.cluster.update import EMPTY, Rows
+from fastann.data.source import ArraySource, Source, as_source
+
+# Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
+_built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
+
+
+class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """K-means whose every iteration finds the nearest centroids through a pluggable index.
+
+    Lloyd's algorithm (Lloyd, 1982), spherical for ``metric="cosine"`` (Dhillon and Modha, 2001). Distances
+    are computed in float32, sums in float64. With ``index="flat"`` the assignment is exact: equal to a
+    float64 computation on the float32 rows, ties going to the lowest cluster.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    index : str or spec, default="auto"
+        How the nearest centroid is found: `Flat`, `IVF`, `HNSW` or `Factory`, or a string such as
+        ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact below 2,048 clusters and IVF above.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        ``"cosine"`` clusters the directions of the rows; centres have unit norm and inertia is the sum of
+        squared distances between unit vectors, 2 (1 - cosine).
+    init : str, array of shape (n_clusters, n_features) or callable, default="auto"
+        ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 128 rows a cluster and 32,768 in
+        all; ``"k-means||"`` over all rows; ``"auto"``, k-means++ up to 256 clusters and random above. A
+        callable is called as ``init(X, n_clusters, random_state)``.
+    n_init : int, default=1
+        Starts tried; the one of lowest inertia is kept.
+    max_iter : int, default=25
+    tol : float, default=1e-4
+        Stop when an iteration decreases the inertia by no more than this share of it. With 0, stop when no
+        row moves.
+    sample : int, float or None, default=None
+        Train on this many rows, or this fraction, drawn with `random_state`; all rows are labelled.
+    empty : {"split", "farthest", "keep"}, default="split"
+        What happens to a cluster without rows: it takes half of a cluster drawn by inertia, moves to the
+        row farthest from its centroid (scikit-learn's way), or stays.
+    time_limit : float or None, default=None
+        Seconds for all iterations; stops before one that would end later. One iteration is always done.
+    callback : callable or None, default=None
+        Called with a `State` (``record``, ``centroids``) after every iteration; returning True stops the
+        fit. scikit-learn's own callbacks (``set_callbacks``, scikit-learn >= 1.9) work too.
+    verbose : bool, default=False
+        Show a progress bar on a terminal.
+    device : str or list, default="cpu"
+        ``"cuda"``, ``"cuda:1"`` or several of them: GPUs that search the index.
+    n_jobs : int or None, default=None
+        Threads for everything; None is all cores.
+    random_state : int, RandomState or None, default=None
+        Seed of all randomness. The same seed and number of threads give the same bits.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        float32; float64 if the data was centred because it lies far from the origin.
+    labels_ : int32 ndarray of shape (n_samples,)
+        The nearest centre of each row that the index finds.
+    distances_ : float32 ndarray of shape (n_samples,)
+        Distance of each row to its centre: Euclidean, or 1 - cosine.
+    inertia_ : float
+        Weighted sum of squared distances of all rows to the centres of their labels, in float64.
+    assignment_recall_ : float
+        Share of labels that are the true nearest centre; measured against exact search on a random
+        sample of rows, 1.0 by construction for an exact index.
+    assignment_recall_interval_ : tuple of float
+        Its 95% interval (Wilson, 1927).
+    n_iter_ : int
+    history_ : list of Iteration
+        A record per iteration of the best start: inertia, moved rows, empty clusters, repaired rows,
+        seconds by phase.
+    stop_reason_ : StopReason
+        A string with a ``sentence``.
+    index_ : spec
+        The index used; `set_search` changes its search options.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        When X has named columns.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For data or parameters that make no sense; the message says what was given, what was needed and
+        what to do.
+    ImportError
+        If FAISS is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastann import KMeans
+    >>> x = np.random.default_rng(0).standard_normal((10_000, 64), dtype="f")
+    >>> km = KMeans(n_clusters=100, random_state=0).fit(x)
+    >>> km.predict(x[:3]).shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        index: Any = "auto",
+        metric: str = "euclidean",
+        init: Any = "auto",
+        n_init: int = 1,
+        max_iter: int = 25,
+        tol: float = 1e-4,
+        sample: int | float | None = None,
+        empty: str = "split",
+        time_limit: float | None = None,
+        callback: Callable[[State], Any] | None = None,
+        verbose: bool = False,
+        device: Any = "cpu",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ):
+        self.n_clusters = n_clusters
+        self.index = index
+        self.metric = metric
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.sample = sample
+        self.empty = empty
+        self.time_limit = time_limit
+        self.callback = callback
+        self.verbose = verbose
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    # ----------------------------------------------------------------- fitting
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Cluster the rows of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), torch tensor, or path of a .npy file
+            Any float or integer dtype; read in chunks, never cast whole. A float32 C-ordered array or
+            memmap is never copied.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self
+        """
+        started = Deadline(self._check_parameters())
+        source = self._source(X, reset=True)
+        k = checks.n_clusters(self.n_clusters, source.n)
+        weights = checks.sample_weight(sample_weight, source.n)
+        size = checks.sample(self.sample, source.n, k)
+        spec = plan.choose(self.index, k)
+        device = gpu.parse_device(self.device)
+        gpu.require(faiss(), device)
+        seed = _seed(self.random_state)
+        with self._threads():
+            space, view = fit_space(source, self.metric)
+            given = self._given_centers(X, k, source.d, space, seed)
+            train, train_weights = view, weights
+            if size is not None and size < source.n:
+                train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]))
+            best: tuple[list[Iteration], np.ndarray, Rows, StopReason] | None = None
+            with CtrlC() as ctrl_c, Callbacks(self, X, y, sample_weight, space) as callbacks:
+                for start in range(1 if given is not None else self.n_init):
+                    rng = np.random.default_rng([seed, 0, start])
+                    centroids = given
+                    if centroids is None:
+                        centroids = init.start(self.init, train, train_weights, k, rng)
+                    rows = Rows.new(train.n, train_weights)
+                    loop = lloyd(
+                        train,
+                        rows,
+                        centroids,
+                        spec,
+                        metric=self.metric,
+                        empty=self.empty,
+                        device=device,
+                        rng=rng,
+                    )
+                    run = self._iterate(loop, started, ctrl_c, callbacks, start)
+                    if best is None or run[0][-1].inertia < best[0][-1].inertia:
+                        best = (run[0], run[1], rows, run[2])
+                    if run[2] in (StopReason.INTERRUPTED, StopReason.TIME_LIMIT, StopReason.CALLBACK):
+                        break
+            assert best is not None
+            history, centroids, rows, reason = best
+            self.cluster_centers_ = space.outward(centroids)
+            self._space, self.index_ = space, spec
+            self._n_features_out = k
+            self.history_, self.n_iter_, self.stop_reason_ = history, len(history), reason
+            self._close(view, rows if train is view else Rows.new(view.n, weights), seed)
+        return self
+
+    def _iterate(
+        self, loop: Iterator[State], deadline: Deadline, ctrl_c: CtrlC, callbacks: Callbacks, start: int
+    ) -> tuple[list[Iteration], np.ndarray, StopReason]:
+        """Iterate until one of the stopping rules holds."""
+        history: list[Iteration] = []
+        began = time.perf_counter()
+        with _bar(self.verbose, self.max_iter, start if self.n_init > 1 else None) as bar:
+            for state in loop:
+                record = state.record
+                previous = history[-1].inertia if history else None
+                history.append(record)
+                bar.update()
+                bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {record.moved / record.rows:.1%}")
+                spent = time.perf_counter() - began
+                asked = callbacks(state)
+                if self.callback is not None:
+                    asked = bool(self.callback(state)) or asked
+                if record.empty == 0 and converged(previous, record.inertia, record.moved, self.tol):
+                    return history, state.centroids, StopReason.CONVERGED
+                if ctrl_c.pressed:
+                    return history, state.centroids, StopReason.INTERRUPTED
+                if asked:
+                    return history, state.centroids, StopReason.CALLBACK
+                if len(history) == self.max_iter:
+                    return history, state.centroids, StopReason.MAX_ITER
+                if not deadline.allows(spent / len(history)):
+                    return history, state.centroids, StopReason.TIME_LIMIT
+        raise AssertionError("the loop never ends by itself")  # pragma: no cover
+
+    def _close(self, view: Source, rows: Rows, seed: int) -> None:
+        """Label every row with the nearest published centre, and measure how good the labels are."""
+        index = self._index()
+        centroids = self._centroids()
+        self.inertia_ = label(view, rows, index, centroids)
+        self.labels_ = rows.labels
+        self.distances_ = self._space.distance(rows.sqdist)
+        self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
+        if not index.exact:
+            hits, trials = recall(view, rows.labels, centroids, seed)
+            self.assignment_recall_ = hits / trials
+            self.assignment_recall_interval_ = wilson(hits, trials)
+        used = len(np.unique(rows.labels))
+        if used < len(centroids):
+            warnings.warn(
+                f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}). "
+                "Possibly due to duplicate points in X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    # ----------------------------------------------------------------- using a fitted model
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Nearest centre of each row, through the index: int32 [n_samples]."""
+        return self._search(X, 1)[1][:, 0]
+
+    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
+        """Find the nearest centres of each row, nearest first, through the index.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), torch tensor, or path
+        n_neighbors : int, default=5
+            At most n_clusters.
+        return_distance : bool, default=True
+
+        Returns
+        -------
+        distances : float32 ndarray of shape (n_samples, n_neighbors)
+            Euclidean, or 1 - cosine. Only if `return_distance`.
+        ids : int32 ndarray of shape (n_samples, n_neighbors)
+        """
+        check_is_fitted(self)
+        checks.integer(n_neighbors, "n_neighbors", 1, len(self.cluster_centers_))
+        sqdist, ids = self._search(X, n_neighbors)
+        return (self._space.distance(sqdist), ids) if return_distance else ids
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Distance of each row to every centre: float32 [n_samples, n_clusters]; Euclidean, or 1 - cosine."""
+        from sklearn.metrics.pairwise import euclidean_distances
+
+        check_is_fitted(self)
+        with self._threads():
+            view = self._space.view(self._source(X))
+            centroids = self._centroids()
+            out = np.empty((view.n, len(centroids)), np.float32)
+            for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
+                sqdist = euclidean_distances(block, centroids, squared=True)
+                out[start : start + len(block)] = self._space.distance(sqdist)
+        return out
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Minus the inertia of `X` under the fitted centres (greater is better)."""
+        check_is_fitted(self)
+        with self._threads():
+            view = self._space.view(self._source(X))
+            rows = Rows.new(view.n, checks.sample_weight(sample_weight, view.n))
+            return -label(view, rows, self._index(), self._centroids())
+
+    def set_search(self, **options: int) -> Self:
+        """Change search options of the fitted index, such as ``nprobe`` or ``ef_search``; returns self."""
+        check_is_fitted(self)
+        self.index_ = self.index_.searching(**options)
+        return self
+
+    # ----------------------------------------------------------------- saving
+
+    def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
+        """Write a run directory (manifest, centroids, labels, distances), whole or not at all.
+
+        `force` replaces an existing run. A start given as an array or callable, and a callback, are not
+        saved; the manifest says so.
+
+        Raises
+        ------
+        FileExistsError
+            If `path` exists and may not be replaced.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params()
+        if isinstance(parameters["index"], Spec):
+            parameters["index"] = str(parameters["index"])
+        not_saved = [name for name, value in parameters.items() if not _is_plain(value)]
+        for name in not_saved:
+            parameters[name] = "auto" if name == "init" else None
+        manifest = {
+            "estimator": type(self).__name__,
+            "parameters": {name: _plain(value) for name, value in parameters.items()},
+            "not_saved": not_saved,
+            "index": str(self.index_),
+            "n_rows": len(self.labels_),
+            "inertia": self.inertia_,
+            "assignment_recall": self.assignment_recall_,
+            "assignment_recall_interval": list(self.assignment_recall_interval_),
+            "stop_reason": str(self.stop_reason_),
+            "history": [record.as_dict() for record in self.history_],
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+            "versions": _versions(),
+        }
+        tensors = {"centroids": self.cluster_centers_}
+        if self._space.mean is not None:
+            tensors["mean"] = self._space.mean
+        arrays = {"labels": self.labels_, "distances": self.distances_}
+        persist.write_run(path, manifest, tensors, arrays, force=force)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """Read a run directory; checks version, shapes, dtypes and checksums, and never unpickles.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        fastann.persist.RunError
+            If a file is missing or altered, or does not fit the others.
+        """
+        manifest, tensors, arrays = persist.read_run(path)
+        try:
+            self = cls(**manifest["parameters"])
+            centers, n = tensors["centroids"], manifest["n_rows"]
+            labels, distances = arrays["labels"], arrays["distances"]
+            if centers.ndim != 2 or centers.dtype not in (np.float32, np.float64) or not np.isfinite(centers).all():
+                raise ValueError(f"centroids are {centers.dtype} {centers.shape}")
+            if labels.shape != (n,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= len(centers):
+                raise ValueError(
+                    f"labels are {labels.dtype} {labels.shape}, not int32 of {n} rows below {len(centers)}"
+                )
+            if distances.shape != (n,) or distances.dtype != np.float32:
+                raise ValueError(f"distances are {distances.dtype} {distances.shape}, not float32 of {n} rows")
+            mean = tensors.get("mean")
+            if mean is not None and mean.shape != centers.shape[1:]:
+                raise ValueError(f"mean has shape {mean.shape}")
+            self.cluster_centers_ = centers
+            self._space = Space(checks.choice(self.metric, "metric", METRICS), mean)
+            self.index_ = plan.choose(manifest["index"], len(centers))
+            self.labels_, self.distances_ = np.array(labels), np.array(distances)
+            self.inertia_ = float(manifest["inertia"])
+            self.assignment_recall_ = float(manifest["assignment_recall"])
+            low, high = manifest["assignment_recall_interval"]
+            self.assignment_recall_interval_ = (low, high)
+            self.stop_reason_ = StopReason(manifest["stop_reason"])
+            self.history_ = [Iteration(**record) for record in manifest["history"]]
+            self.n_iter_ = len(self.history_)
+            self.n_features_in_ = centers.shape[1]
+            self._n_features_out = len(centers)
+            if manifest["feature_names"]:
+                self.feature_names_in_ = np.array(manifest["feature_names"], dtype=object)
+        except (KeyError, TypeError, ValueError) as error:
+            raise persist.RunError(f"{path} does not describe a fitted {cls.__name__}: {error}; fit again") from error
+        return self
+
+    # ----------------------------------------------------------------- inside
+
+    def _check_parameters(self) -> float | None:
+        """Check the parameters that do not depend on the data; return the time limit."""
+        checks.integer(self.n_init, "n_init", 1)
+        checks.integer(self.max_iter, "max_iter", 1)
+        checks.real(self.tol, "tol", 0.0)
+        checks.choice(self.metric, "metric", METRICS)
+        checks.choice(self.empty, "empty", EMPTY)
+        if isinstance(self.init, str):
+            checks.choice(self.init, "init", ("auto", *init.INITS))
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback must be callable or None, got {self.callback!r}")
+        return None if self.time_limit is None else checks.real(self.time_limit, "time_limit", 0.0, above=True)
+
+    def _source(self, X: Any, *, reset: bool = False) -> Source:
+        source = as_source(X)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = source.d
+        if not isinstance(X, (str, os.PathLike, Source)):
+            validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
+        checks.features(source.d, self.n_features_in_, type(self).__name__)
+        return source
+
+    def _given_centers(self, X: Any, k: int, d: int, space: Space, seed: int) -> np.ndarray | None:
+        if isinstance(self.init, str):
+            return None
+        if self.n_init > 1:
+            raise ValueError(f"n_init={self.n_init} starts need a random init; pass n_init=1 with given centres")
+        centers = self.init
+        if callable(centers):
+            source = as_source(X)
+            data = source.array if isinstance(source, ArraySource) else X
+            centers = centers(data, k, np.random.RandomState(seed))
+        return space.inward(checks.centers(centers, k, d))
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        count = checks.jobs(self.n_jobs)
+        with kernels.numba_threads(count), faiss_threads(count):
+            yield
+
+    def _centroids(self) -> np.ndarray:
+        return self._space.inward(self.cluster_centers_)
+
+    def _index(self) -> Index:
+        """The index over the published centres, built once while the model lives."""
+        spec, device = self.index_, gpu.parse_device(self.device)
+        key = (*spec.built_with, device)
+        cached = _built.get(self)
+        if cached is not None and cached[0] == key and cached[1] is self.cluster_centers_:
+            index = cached[2]
+            return index.retuned(spec) if isinstance(index, FaissIndex) else index
+        index = spec.build(self._centroids(), seed=0, device=device)
+        _built[self] = (key, self.cluster_centers_, index)
+        return index
+
+    def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        with self._threads():
+            view = self._space.view(self._source(X))
+            index, centroids = self._index(), self._centroids()
+            ids = np.empty((view.n, m), np.int32)
+            sqdist = np.empty((view.n, m), np.float32)
+            for start, block in view.chunks():
+                part = slice(start, start + len(block))
+                ids[part], sqdist[part], _ = search(index, block, m, centroids)
+        return sqdist, ids
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _seed(random_state: Any) -> int:
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _bar(verbose: bool, total: int, start: int | None) -> Any:
+    from tqdm import tqdm
+
+    name = "k-means" if start is None else f"k-means, start {start + 1}"
+    return tqdm(total=total, desc=name, unit="it", disable=None if verbose else True)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, str))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _versions() -> dict[str, str]:
+    import sklearn
+
+    from fastann import __version__
+
+    return {
+        "fastann": __version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+        "faiss": faiss().__version__,
+    }

@@ -1,0 +1,74 @@
+"""scikit-learn's callback protocol (1.9 and later), or nothing where it is older."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from fastann.cluster.lloyd import State
+from fastann.cluster.space import Space
+
+if TYPE_CHECKING:
+
+    class CallbackSupport:
+        """Mixin with ``set_callbacks``."""
+
+    def with_callbacks(method: Callable) -> Callable:
+        """Tear callbacks down when `method` returns."""
+        return method
+
+else:
+    try:
+        from sklearn.callback import CallbackSupportMixin as CallbackSupport
+        from sklearn.callback import with_callbacks
+    except ImportError:  # scikit-learn < 1.9
+
+        class CallbackSupport:
+            """Nothing to support."""
+
+        def with_callbacks(method):
+            """Return `method` as it is."""
+            return method
+
+
+class Callbacks:
+    """Tells scikit-learn's callbacks of a fit and of each iteration of it.
+
+    Calling it with a `State` reports the iteration; the answer is whether a callback asks to stop.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, space: Space):
+        self.estimator, self.space = estimator, space
+        self.root: Any = None
+        self.data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+
+    def __enter__(self) -> Self:
+        if getattr(self.estimator, "_skl_callbacks", None):
+            most = self.estimator.max_iter * self.estimator.n_init
+            self.root = self.estimator._init_callback_context(max_subtasks=most)
+            self.root.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        return self
+
+    def __call__(self, state: State) -> bool:
+        if self.root is None:
+            return False
+        task = self.root.subcontext(task_name="iteration")
+        task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        fitted = {
+            "cluster_centers_": self.space.outward(state.centroids),
+            "_space": self.space,
+            "index_": self.estimator_index(),
+            "_n_features_out": len(state.centroids),
+            "n_iter_": state.record.iteration,
+        }
+        return bool(task.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes=fitted))
+
+    def estimator_index(self) -> Any:
+        """The index that a model made from the running iteration predicts with."""
+        from fastann.cluster.plan import choose
+
+        return choose(self.estimator.index, self.estimator.n_clusters)
+
+    def __exit__(self, *exc: object) -> None:
+        if self.root is not None:
+            self.root.call_on_fit_task_end(estimator=self.estimator, **self.data)

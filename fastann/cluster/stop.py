@@ -1,0 +1,78 @@
+"""Why a fit stopped: each reason a value with a sentence, and the rule that decides."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from enum import StrEnum
+from types import FrameType
+from typing import Any
+
+
+class StopReason(StrEnum):
+    """Why the iterations ended; a string, with the `sentence` that explains it."""
+
+    CONVERGED = "converged"
+    MAX_ITER = "max_iter"
+    TIME_LIMIT = "time_limit"
+    INTERRUPTED = "interrupted"
+    CALLBACK = "callback"
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    StopReason.CONVERGED: "The inertia decreased by no more than tol, or no row moved.",
+    StopReason.MAX_ITER: "max_iter iterations were done; the inertia was still decreasing.",
+    StopReason.TIME_LIMIT: "Another iteration would have exceeded time_limit.",
+    StopReason.INTERRUPTED: "Ctrl-C was pressed; the running iteration was finished.",
+    StopReason.CALLBACK: "The callback returned True.",
+}
+
+
+def converged(previous: float | None, inertia: float, moved: int, tol: float) -> bool:
+    """Whether nothing moved or the inertia decreased by at most the share `tol` of itself."""
+    return moved == 0 or (previous is not None and previous - inertia <= tol * previous)
+
+
+class Deadline:
+    """Seconds left of a `time_limit`, counted from construction."""
+
+    def __init__(self, limit: float | None):
+        self.end = None if limit is None else time.perf_counter() + limit
+
+    def allows(self, seconds: float) -> bool:
+        """Whether `seconds` more would still be in time."""
+        return self.end is None or time.perf_counter() + seconds <= self.end
+
+
+class CtrlC:
+    """Context that turns the first Ctrl-C into a flag; a second one interrupts at once.
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> CtrlC:
+        self.before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            current = signal.getsignal(signal.SIGINT)
+            if current is signal.default_int_handler:  # leave a host program's own handler alone
+                self.before = current
+                signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(self, *exc: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)

@@ -1,0 +1,198 @@
+"""From assigned rows to new centroids: sums that add up, their means, and what to do with empty clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from fastann.cluster import kernels
+from fastann.data.source import Source
+
+
+@dataclass
+class Rows:
+    """What the engine remembers of each row; slicing gives views, so a chunk is handled like the whole.
+
+    Attributes
+    ----------
+    labels : int32 [n]
+        Cluster of the row, -1 before the first assignment.
+    sqdist : float32 [n]
+        Squared L2 distance to the centroid it was assigned to.
+    weights : float64 [n] or None
+    """
+
+    labels: np.ndarray
+    sqdist: np.ndarray
+    weights: np.ndarray | None = None
+
+    @classmethod
+    def new(cls, n: int, weights: np.ndarray | None = None) -> Rows:
+        """State of `n` rows that were never assigned."""
+        return cls(np.full(n, -1, np.int32), np.full(n, np.inf, np.float32), weights)
+
+    def __getitem__(self, part: slice) -> Rows:
+        weights = None if self.weights is None else self.weights[part]
+        return Rows(self.labels[part], self.sqdist[part], weights)
+
+    def inertia(self) -> float:
+        """Sum of squared distances, weighted, in float64."""
+        if self.weights is None:
+            return float(self.sqdist.sum(dtype=np.float64))
+        return float(self.sqdist @ self.weights)
+
+
+@dataclass
+class Partial:
+    """The outcome of assigning some rows. Partials of disjoint rows add.
+
+    Attributes
+    ----------
+    sums : float64 [k, d]
+        Weighted sum of each cluster's rows.
+    counts : int64 [k], or float64 [k] when weighted
+        Number, or total weight, of each cluster's rows.
+    inertia : float
+        Weighted sum of squared distances to the centroids assigned to.
+    moved : int
+        Rows whose label changed.
+    repaired : int
+        Rows for which the index found nothing and exact search stepped in.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    inertia: float = 0.0
+    moved: int = 0
+    repaired: int = 0
+
+    @classmethod
+    def zero(cls, k: int, d: int, weighted: bool) -> Partial:
+        """Nothing assigned yet."""
+        return cls(np.zeros((k, d)), np.zeros(k, np.float64 if weighted else np.int64))
+
+    def add(self, block: np.ndarray, rows: Rows, moved: int, repaired: int) -> None:
+        """Take in a block of rows with their labels, in place: cheaper than adding a Partial per block."""
+        kernels.add_rows(block, rows.weights, rows.labels, self.sums, self.counts)
+        self.inertia += rows.inertia()
+        self.moved += moved
+        self.repaired += repaired
+
+    def __add__(self, other: Partial) -> Partial:
+        return Partial(
+            self.sums + other.sums,
+            self.counts + other.counts,
+            self.inertia + other.inertia,
+            self.moved + other.moved,
+            self.repaired + other.repaired,
+        )
+
+
+def recenter(partial: Partial, centroids: np.ndarray, metric: str) -> np.ndarray:
+    """Mean of each cluster, float32 [k, d]; scaled to unit norm for cosine. Empty clusters stay put.
+
+    The normalised mean maximises the sum of cosines (spherical k-means; Dhillon and Modha, 2001).
+    """
+    sums, counts = partial.sums, partial.counts
+    scale = np.linalg.norm(sums, axis=1) if metric == "cosine" else counts
+    full = (counts > 0) & (scale > 0)
+    means = sums / np.where(full, scale, 1)[:, None]
+    return np.where(full[:, None], means, centroids).astype(np.float32)
+
+
+class EmptyPolicy(Protocol):
+    """Moves the centroids of empty clusters somewhere useful, in place."""
+
+    def __call__(
+        self,
+        empty: np.ndarray,
+        centroids: np.ndarray,
+        partial: Partial,
+        rows: Rows,
+        source: Source,
+        rng: np.random.Generator,
+    ) -> None: ...
+
+
+def keep(
+    empty: np.ndarray,
+    centroids: np.ndarray,
+    partial: Partial,
+    rows: Rows,
+    source: Source,
+    rng: np.random.Generator,
+) -> None:
+    """Leave empty clusters where they are."""
+
+
+def split(
+    empty: np.ndarray,
+    centroids: np.ndarray,
+    partial: Partial,
+    rows: Rows,
+    source: Source,
+    rng: np.random.Generator,
+) -> None:
+    """Split clusters drawn with probability proportional to their inertia.
+
+    The two halves stand half-way towards, and away from, a random member: FAISS's relative perturbation
+    leaves an all-zero centroid as a duplicate for ever.
+    """
+    w = rows.sqdist if rows.weights is None else rows.sqdist * rows.weights
+    spread = np.bincount(rows.labels, weights=w, minlength=len(centroids))
+    donors = np.flatnonzero(spread > 0)
+    count = min(len(empty), len(donors))
+    if not count:
+        return
+    chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
+    offsets, order = kernels.group(rows.labels, len(centroids))
+    picks = order[offsets[chosen] + (rng.random(count) * (offsets[chosen + 1] - offsets[chosen])).astype(int)]
+    half = (source.take(picks) - centroids[chosen]) / 2
+    centroids[empty[:count]] = centroids[chosen] + half
+    centroids[chosen] -= half
+
+
+def farthest(
+    empty: np.ndarray,
+    centroids: np.ndarray,
+    partial: Partial,
+    rows: Rows,
+    source: Source,
+    rng: np.random.Generator,
+) -> None:
+    """Move empty clusters to the rows farthest from their centroids, as scikit-learn does."""
+    count = min(len(empty), len(rows.sqdist))
+    far = np.argpartition(rows.sqdist, -count)[: -count - 1 : -1]
+    for j, i, x in zip(empty[:count], far, source.take(far), strict=True):
+        w = 1 if rows.weights is None else rows.weights[i]
+        old = rows.labels[i]
+        if w == 0 or partial.counts[old] <= w:  # nothing gained, or the donor would be empty
+            continue
+        partial.sums[old] -= w * x.astype(np.float64)
+        partial.counts[old] -= w
+        centroids[old] = partial.sums[old] / partial.counts[old]
+        centroids[j] = x
+
+
+EMPTY: dict[str, EmptyPolicy] = {"split": split, "farthest": farthest, "keep": keep}
+
+
+def refill(
+    policy: str,
+    centroids: np.ndarray,
+    partial: Partial,
+    rows: Rows,
+    source: Source,
+    metric: str,
+    rng: np.random.Generator,
+) -> int:
+    """Apply an empty-cluster policy in place; return how many clusters were empty."""
+    empty = np.flatnonzero(partial.counts == 0)
+    if len(empty):
+        EMPTY[policy](empty, centroids, partial, rows, source, rng)
+        if metric == "cosine":
+            norm = np.linalg.norm(centroids, axis=1, keepdims=True)
+            centroids /= np.where(norm > 0, norm, 1)
+    return len(empty)

@@ -1,0 +1,1 @@
+"""Anything readable as rows of numbers, seen as chunks of float32."""
