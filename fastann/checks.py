@@ -30,9 +30,8 @@ def matrix(x: Any, name: str = "X") -> np.ndarray:
         try:
             a = a.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name} has dtype object and cannot be read as numbers ({error}); pass a numeric array. "
-                "argument must be a string or a number"
+            raise type(error)(
+                f"{name} has dtype object and is not all numbers ({error}); pass a numeric array"
             ) from None
     if a.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {a.dtype}; pass its real part or modulus")

@@ -65,7 +65,7 @@ def _sample(value: str | None) -> int | float | None:
 
 
 _fit_options = [
-    click.option("--index", default="auto", show_default=True, help="auto, flat, ivf, hnsw or factory; see `fastann indexes`."),
+    click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
     click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine."),
     click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
     click.option("--n-init", default=1, show_default=True, help="Starts tried; the best is kept."),

@@ -27,7 +27,7 @@ from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
 from fastann.cluster.update import EMPTY, Rows
-from fastann.data.source import ArraySource, Source, as_source
+from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
 
 # Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
 _built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
@@ -264,11 +264,11 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             hits, trials = recall(view, rows.labels, centroids, seed)
             self.assignment_recall_ = hits / trials
             self.assignment_recall_interval_ = wilson(hits, trials)
-        used = len(np.unique(rows.labels))
-        if used < len(centroids):
+        used = np.count_nonzero(np.bincount(rows.labels, minlength=len(centroids)))
+        if used < len(centroids) and not has_distinct_rows(view, len(centroids)):
             warnings.warn(
-                f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}). "
-                "Possibly due to duplicate points in X.",
+                f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}): X has fewer "
+                "distinct rows than that; lower n_clusters or add data",
                 ConvergenceWarning,
                 stacklevel=4,
             )

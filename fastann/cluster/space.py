@@ -58,10 +58,11 @@ class Space:
         return np.ascontiguousarray(c, np.float32)
 
     def outward(self, centroids: np.ndarray) -> np.ndarray:
-        """Centroids of this space -> float32 [k, d] centres in the user's coordinates."""
-        if self.mean is None:
-            return centroids.copy()
-        return (centroids.astype(np.float64) + self.mean).astype(np.float32)
+        """Centroids of this space -> centres [k, d] in the user's coordinates.
+
+        float32, or float64 far from the origin, where float32 centres would be too coarse to go back.
+        """
+        return centroids.copy() if self.mean is None else centroids + self.mean
 
     def distance(self, sqdist: np.ndarray) -> np.ndarray:
         """Squared L2 distances in this space -> the metric's distance: Euclidean, or 1 - cosine."""

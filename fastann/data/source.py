@@ -133,3 +133,14 @@ def as_source(x: Any, name: str = "X") -> Source:
         path = Path(x)
         return ArraySource(checks.matrix(checks.npy_file(path), str(path)))
     return ArraySource(checks.matrix(x, name))
+
+
+def has_distinct_rows(source: Source, k: int) -> bool:
+    """Whether at least `k` rows differ from each other; reads no further than it takes to know."""
+    seen: set[bytes] = set()
+    for _, block in source.chunks(2**14):
+        whole = np.dtype((np.void, block.dtype.itemsize * source.d))
+        seen.update(row.tobytes() for row in np.unique((block + 0.0).view(whole)))  # -0.0 + 0.0 is 0.0
+        if len(seen) >= k:
+            return True
+    return False

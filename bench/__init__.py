@@ -1,0 +1,1 @@
+"""Benchmarks. Peers live here only."""

@@ -1,0 +1,94 @@
+"""The compiled loops against plain NumPy."""
+
+import numpy as np
+import pytest
+
+from fastann.cluster import kernels
+from fastann.cluster.index import Flat
+
+
+def distances(x, c):
+    return ((x[:, None].astype(np.float64) - c) ** 2).sum(-1)
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (7, 3, 2), (513, 5, 65), (600, 33, 17), (40, 2, 1500)])
+def test_nearest_is_exact(rng, n, d, k):
+    x = rng.standard_normal((n, d), dtype="f")
+    c = rng.standard_normal((k, d), dtype="f")
+    ids, sqdist = Flat().build(c).search(x, 1)
+    truth = distances(x, c)
+    np.testing.assert_array_equal(ids[:, 0], truth.argmin(1))
+    np.testing.assert_allclose(sqdist[:, 0], truth.min(1), rtol=1e-4, atol=1e-5)
+
+
+def test_nearest_is_exact_where_float32_products_cancel(rng):
+    x = (rng.standard_normal((2000, 16)) + 1000).astype("f")
+    c = x[:50].copy()
+    ids, _ = Flat().build(c).search(x, 1)
+    np.testing.assert_array_equal(ids[:, 0], distances(x, c).argmin(1))
+
+
+def test_ties_go_to_the_lowest_centroid_even_when_many(rng):
+    x = rng.standard_normal((300, 8), dtype="f")
+    c = np.repeat(rng.standard_normal((3, 8), dtype="f"), 500, axis=0)  # 500 copies of each: beyond any shortlist
+    ids, _ = Flat().build(c).search(x, 1)
+    np.testing.assert_array_equal(ids[:, 0], distances(x, c[::500]).argmin(1) * 500)
+
+
+@pytest.mark.parametrize("m", [2, 5, 20])
+def test_nearest_m_is_sorted_and_right(rng, m):
+    x = rng.standard_normal((300, 12), dtype="f")
+    c = rng.standard_normal((1100, 12), dtype="f")
+    ids, sqdist = Flat().build(c).search(x, m)
+    truth = distances(x, c)
+    np.testing.assert_array_equal(ids, np.argsort(truth, axis=1)[:, :m])
+    np.testing.assert_allclose(sqdist, np.sort(truth, axis=1)[:, :m], rtol=1e-5)
+
+
+def test_rescore_sorts_and_puts_missing_last(rng):
+    x = rng.standard_normal((50, 6), dtype="f")
+    c = rng.standard_normal((9, 6), dtype="f")
+    ids = np.tile(np.array([4, -1, 2, 7], np.int32), (50, 1))
+    out, sqdist = kernels.rescore(x, c, ids)
+    truth = distances(x, c[[4, 2, 7]])
+    np.testing.assert_array_equal(out[:, :3], np.array([4, 2, 7])[np.argsort(truth, axis=1)])
+    assert (out[:, 3] == -1).all()
+    assert np.isinf(sqdist[:, 3]).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 200, 5000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_and_counts(rng, k, weighted):
+    x = rng.standard_normal((3000, 5), dtype="f")
+    labels = rng.integers(k, size=3000).astype(np.int32)
+    labels[: 2000 if k > 1 else 0] = min(1, k - 1)  # one cluster far larger than the rest
+    w = rng.random(3000) if weighted else None
+    sums, counts = np.zeros((k, 5)), np.zeros(k, float if weighted else np.int64)
+    kernels.add_rows(x, w, labels, sums, counts)
+    expected = np.zeros((k, 5))
+    np.add.at(expected, labels, x.astype(np.float64) * (1 if w is None else w[:, None]))
+    np.testing.assert_allclose(sums, expected, atol=1e-9)
+    np.testing.assert_allclose(counts, np.bincount(labels, w, minlength=k), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_are_the_same_bits_on_any_number_of_threads(rng, weighted):
+    x = rng.standard_normal((5000, 7), dtype="f")
+    labels = rng.integers(30, size=5000).astype(np.int32)
+    w = rng.random(5000) if weighted else None
+    results = []
+    for threads in (1, 2):
+        sums, counts = np.zeros((30, 7)), np.zeros(30, float if weighted else np.int64)
+        with kernels.numba_threads(threads):
+            kernels.add_rows(x, w, labels, sums, counts)
+        results.append(sums)
+    np.testing.assert_array_equal(*results)
+
+
+def test_survey_lets_nan_and_infinity_through(rng):
+    x = rng.standard_normal((100, 4), dtype="f")
+    x[3, 1], x[50, 2] = np.nan, np.inf
+    sqnorm, _ = kernels.survey(x)
+    assert np.isnan(sqnorm[3])
+    assert np.isinf(sqnorm[50])
+    assert np.isfinite(np.delete(sqnorm, [3, 50])).all()
