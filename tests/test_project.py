@@ -19,6 +19,8 @@ LAYERS = [["fastann.cli"], ["fastann.cluster"], ["fastann.data"], ["fastann.pers
 # The order inside fastann.cluster, top to bottom; a module imports only from below itself.
 CLUSTER = [
     "kmeans",
+    "saved",
+    "fitting",
     "protocol",
     "lloyd",
     "plan",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +15,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastann import checks, persist
-from fastann.cluster import gpu, init, kernels, plan
+from fastann import checks
+from fastann.cluster import gpu, init, kernels, plan, saved
 from fastann.cluster.assign import label, recall, search, wilson
-from fastann.cluster.index import FaissIndex, Index, Spec, faiss, faiss_threads
-from fastann.cluster.lloyd import Iteration, State, lloyd
+from fastann.cluster.fitting import Rules, cluster
+from fastann.cluster.index import FaissIndex, Index, faiss, faiss_threads
+from fastann.cluster.lloyd import State
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
 from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
+from fastann.cluster.stop import Deadline
 from fastann.cluster.update import EMPTY, Rows
 from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
 
@@ -176,81 +174,41 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         -------
         self
         """
-        started = Deadline(self._check_parameters())
+        deadline = Deadline(self._check_parameters())
         source = self._source(X, reset=True)
         k = checks.n_clusters(self.n_clusters, source.n)
         weights = checks.sample_weight(sample_weight, source.n)
         size = checks.sample(self.sample, source.n, k)
-        spec = plan.choose(self.index, k)
         device = gpu.parse_device(self.device)
         gpu.require(faiss(), device)
-        seed = _seed(self.random_state)
+        spec, seed = plan.choose(self.index, k), _seed(self.random_state)
         with self._threads():
             space, view = fit_space(source, self.metric)
             given = self._given_centers(X, k, source.d, space, seed)
             train, train_weights = view, weights
             if size is not None and size < source.n:
                 train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]))
-            best: tuple[list[Iteration], np.ndarray, Rows, StopReason] | None = None
-            with CtrlC() as ctrl_c, Callbacks(self, X, y, sample_weight, space) as callbacks:
-                for start in range(1 if given is not None else self.n_init):
-                    rng = np.random.default_rng([seed, 0, start])
-                    centroids = given
-                    if centroids is None:
-                        centroids = init.start(self.init, train, train_weights, k, rng)
-                    rows = Rows.new(train.n, train_weights)
-                    loop = lloyd(
-                        train,
-                        rows,
-                        centroids,
-                        spec,
-                        metric=self.metric,
-                        empty=self.empty,
-                        device=device,
-                        rng=rng,
-                    )
-                    run = self._iterate(loop, started, ctrl_c, callbacks, start)
-                    if best is None or run[0][-1].inertia < best[0][-1].inertia:
-                        best = (run[0], run[1], rows, run[2])
-                    if run[2] in (StopReason.INTERRUPTED, StopReason.TIME_LIMIT, StopReason.CALLBACK):
-                        break
-            assert best is not None
-            history, centroids, rows, reason = best
-            self.cluster_centers_ = space.outward(centroids)
-            self._space, self.index_ = space, spec
-            self._n_features_out = k
-            self.history_, self.n_iter_, self.stop_reason_ = history, len(history), reason
-            self._close(view, rows if train is view else Rows.new(view.n, weights), seed)
+            with Callbacks(self, X, y, sample_weight, space) as callbacks:
+                done = cluster(
+                    train,
+                    train_weights,
+                    k,
+                    spec,
+                    start=self.init if given is None else given,
+                    n_init=self.n_init,
+                    rules=Rules(self.max_iter, self.tol, deadline),
+                    empty=self.empty,
+                    metric=self.metric,
+                    device=device,
+                    seed=seed,
+                    watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
+                    verbose=self.verbose,
+                )
+            self.cluster_centers_ = space.outward(done.centroids)
+            self._space, self.index_, self._n_features_out = space, spec, k
+            self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
+            self._close(view, done.rows if train is view else Rows.new(view.n, weights), seed)
         return self
-
-    def _iterate(
-        self, loop: Iterator[State], deadline: Deadline, ctrl_c: CtrlC, callbacks: Callbacks, start: int
-    ) -> tuple[list[Iteration], np.ndarray, StopReason]:
-        """Iterate until one of the stopping rules holds."""
-        history: list[Iteration] = []
-        began = time.perf_counter()
-        with _bar(self.verbose, self.max_iter, start if self.n_init > 1 else None) as bar:
-            for state in loop:
-                record = state.record
-                previous = history[-1].inertia if history else None
-                history.append(record)
-                bar.update()
-                bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {record.moved / record.rows:.1%}")
-                spent = time.perf_counter() - began
-                asked = callbacks(state)
-                if self.callback is not None:
-                    asked = bool(self.callback(state)) or asked
-                if record.empty == 0 and converged(previous, record.inertia, record.moved, self.tol):
-                    return history, state.centroids, StopReason.CONVERGED
-                if ctrl_c.pressed:
-                    return history, state.centroids, StopReason.INTERRUPTED
-                if asked:
-                    return history, state.centroids, StopReason.CALLBACK
-                if len(history) == self.max_iter:
-                    return history, state.centroids, StopReason.MAX_ITER
-                if not deadline.allows(spent / len(history)):
-                    return history, state.centroids, StopReason.TIME_LIMIT
-        raise AssertionError("the loop never ends by itself")  # pragma: no cover
 
     def _close(self, view: Source, rows: Rows, seed: int) -> None:
         """Label every row with the nearest published centre, and measure how good the labels are."""
@@ -350,31 +308,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             If `path` exists and may not be replaced.
         """
         check_is_fitted(self)
-        parameters = self.get_params()
-        if isinstance(parameters["index"], Spec):
-            parameters["index"] = str(parameters["index"])
-        not_saved = [name for name, value in parameters.items() if not _is_plain(value)]
-        for name in not_saved:
-            parameters[name] = "auto" if name == "init" else None
-        manifest = {
-            "estimator": type(self).__name__,
-            "parameters": {name: _plain(value) for name, value in parameters.items()},
-            "not_saved": not_saved,
-            "index": str(self.index_),
-            "n_rows": len(self.labels_),
-            "inertia": self.inertia_,
-            "assignment_recall": self.assignment_recall_,
-            "assignment_recall_interval": list(self.assignment_recall_interval_),
-            "stop_reason": str(self.stop_reason_),
-            "history": [record.as_dict() for record in self.history_],
-            "feature_names": list(getattr(self, "feature_names_in_", [])),
-            "versions": _versions(),
-        }
-        tensors = {"centroids": self.cluster_centers_}
-        if self._space.mean is not None:
-            tensors["mean"] = self._space.mean
-        arrays = {"labels": self.labels_, "distances": self.distances_}
-        persist.write_run(path, manifest, tensors, arrays, force=force)
+        saved.save(self, path, force=force)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -387,40 +321,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         fastann.persist.RunError
             If a file is missing or altered, or does not fit the others.
         """
-        manifest, tensors, arrays = persist.read_run(path)
-        try:
-            self = cls(**manifest["parameters"])
-            centers, n = tensors["centroids"], manifest["n_rows"]
-            labels, distances = arrays["labels"], arrays["distances"]
-            if centers.ndim != 2 or centers.dtype not in (np.float32, np.float64) or not np.isfinite(centers).all():
-                raise ValueError(f"centroids are {centers.dtype} {centers.shape}")
-            if labels.shape != (n,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= len(centers):
-                raise ValueError(
-                    f"labels are {labels.dtype} {labels.shape}, not int32 of {n} rows below {len(centers)}"
-                )
-            if distances.shape != (n,) or distances.dtype != np.float32:
-                raise ValueError(f"distances are {distances.dtype} {distances.shape}, not float32 of {n} rows")
-            mean = tensors.get("mean")
-            if mean is not None and mean.shape != centers.shape[1:]:
-                raise ValueError(f"mean has shape {mean.shape}")
-            self.cluster_centers_ = centers
-            self._space = Space(checks.choice(self.metric, "metric", METRICS), mean)
-            self.index_ = plan.choose(manifest["index"], len(centers))
-            self.labels_, self.distances_ = np.array(labels), np.array(distances)
-            self.inertia_ = float(manifest["inertia"])
-            self.assignment_recall_ = float(manifest["assignment_recall"])
-            low, high = manifest["assignment_recall_interval"]
-            self.assignment_recall_interval_ = (low, high)
-            self.stop_reason_ = StopReason(manifest["stop_reason"])
-            self.history_ = [Iteration(**record) for record in manifest["history"]]
-            self.n_iter_ = len(self.history_)
-            self.n_features_in_ = centers.shape[1]
-            self._n_features_out = len(centers)
-            if manifest["feature_names"]:
-                self.feature_names_in_ = np.array(manifest["feature_names"], dtype=object)
-        except (KeyError, TypeError, ValueError) as error:
-            raise persist.RunError(f"{path} does not describe a fitted {cls.__name__}: {error}; fit again") from error
-        return self
+        return saved.load(cls, path)
 
     # ----------------------------------------------------------------- inside
 
@@ -502,35 +403,3 @@ def _seed(random_state: Any) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _bar(verbose: bool, total: int, start: int | None) -> Any:
-    from tqdm import tqdm
-
-    name = "k-means" if start is None else f"k-means, start {start + 1}"
-    return tqdm(total=total, desc=name, unit="it", disable=None if verbose else True)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return math.isfinite(value)
-    return value is None or isinstance(value, (bool, str))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _versions() -> dict[str, str]:
-    import sklearn
-
-    from fastann import __version__
-
-    return {
-        "fastann": __version__,
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "faiss": faiss().__version__,
-    }

@@ -1,0 +1,119 @@
+"""Run the Lloyd loop from each start, stop it by the rules, keep the best."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastann.cluster import init
+from fastann.cluster.index import Spec
+from fastann.cluster.lloyd import Iteration, State, lloyd
+from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
+from fastann.cluster.update import Rows
+from fastann.data.source import Source
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When to stop: iterations at most, relative decrease of inertia at least, time."""
+
+    max_iter: int
+    tol: float
+    deadline: Deadline
+
+
+@dataclass
+class Clustering:
+    """What came of it: centroids (float32 [k, d]), the state of the training rows, and the course of the run."""
+
+    centroids: np.ndarray
+    rows: Rows
+    history: list[Iteration]
+    stop_reason: StopReason
+
+
+def cluster(
+    source: Source,
+    weights: np.ndarray | None,
+    k: int,
+    spec: Spec,
+    *,
+    start: str | np.ndarray,
+    n_init: int,
+    rules: Rules,
+    empty: str,
+    metric: str,
+    device: Any,
+    seed: int,
+    watchers: Sequence[Callable[[State], Any]] = (),
+    verbose: bool = False,
+) -> Clustering:
+    """Cluster the rows of a source, already seen in its space, from `n_init` starts; the best is returned.
+
+    Each of `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after
+    the running iteration.
+    """
+    best: Clustering | None = None
+    with CtrlC() as ctrl_c:
+        for attempt in range(n_init):
+            rng = np.random.default_rng([seed, 0, attempt])
+            centroids = init.start(start, source, weights, k, rng) if isinstance(start, str) else start
+            rows = Rows.new(source.n, weights)
+            states = lloyd(source, rows, centroids, spec, metric=metric, empty=empty, device=device, rng=rng)
+            with _bar(verbose, rules.max_iter, attempt if n_init > 1 else None) as bar:
+                history, last, reason = _iterate(states, rules, ctrl_c, [bar, *watchers])
+            if best is None or history[-1].inertia < best.history[-1].inertia:
+                best = Clustering(last, rows, history, reason)
+            if reason not in (StopReason.CONVERGED, StopReason.MAX_ITER):
+                break
+    assert best is not None
+    return best
+
+
+def _iterate(
+    states: Iterator[State], rules: Rules, ctrl_c: CtrlC, watchers: Sequence[Callable[[State], Any]]
+) -> tuple[list[Iteration], np.ndarray, StopReason]:
+    history: list[Iteration] = []
+    began = time.perf_counter()
+    for state in states:
+        previous = history[-1].inertia if history else None
+        history.append(state.record)
+        spent = time.perf_counter() - began
+        asked = [bool(watch(state)) for watch in watchers]
+        record = state.record
+        if record.empty == 0 and converged(previous, record.inertia, record.moved, rules.tol):
+            return history, state.centroids, StopReason.CONVERGED
+        if ctrl_c.pressed:
+            return history, state.centroids, StopReason.INTERRUPTED
+        if any(asked):
+            return history, state.centroids, StopReason.CALLBACK
+        if len(history) == rules.max_iter:
+            return history, state.centroids, StopReason.MAX_ITER
+        if not rules.deadline.allows(spent / len(history)):
+            return history, state.centroids, StopReason.TIME_LIMIT
+    raise AssertionError("the loop never ends by itself")  # pragma: no cover
+
+
+class _bar:
+    """A watcher that draws a progress bar, on a terminal only."""
+
+    def __init__(self, verbose: bool, total: int, attempt: int | None):
+        from tqdm import tqdm
+
+        name = "k-means" if attempt is None else f"k-means, start {attempt + 1}"
+        self.bar = tqdm(total=total, desc=name, unit="it", disable=None if verbose else True)
+
+    def __enter__(self) -> _bar:
+        return self
+
+    def __call__(self, state: State) -> None:
+        record = state.record
+        self.bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {record.moved / record.rows:.1%}", refresh=False)
+        self.bar.update()
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()
