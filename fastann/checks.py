@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 1e17  # values whose squares, summed over a few columns, still fit float32
+
 
 def matrix(x: Any, name: str = "X") -> np.ndarray:
     """Check that `x` is a 2-D numeric array with at least one row and column; no copy, no cast."""
@@ -120,6 +122,8 @@ def sample_weight(value: Any, n: int) -> np.ndarray | None:
     if isinstance(value, numbers.Real):
         value = np.full(n, value)
     w = np.asarray(value)
+    if w.dtype.kind == "c":
+        raise ValueError(f"sample_weight is complex ({w.dtype}); pass real weights")
     if w.dtype.kind not in "fiub":
         try:
             w = w.astype(np.float64)
@@ -153,11 +157,18 @@ def centers(value: Any, k: int, d: int, name: str = "init") -> np.ndarray:
     if not np.isfinite(a).all():
         row = int(np.argwhere(~np.isfinite(a))[0, 0])
         raise ValueError(f"{name} contains NaN or infinity, first in row {row}; replace it by a finite centre")
+    if a.dtype.kind == "f" and (largest := float(np.abs(a).max())) > LARGEST:
+        raise ValueError(
+            f"{name} holds values up to {largest:.3g}, whose squares overflow float32; they must stay below {LARGEST:g}"
+        )
     return a
 
 
 def jobs(value: Any) -> int:
-    """Number of threads that `n_jobs` means: None or -1 is every core this process may use, -2 all but one."""
+    """Number of threads that `n_jobs` means: None or -1 is every core this process may use, -2 all but one.
+
+    More threads than cores would only wait for each other, so they are cut to the cores.
+    """
     from joblib import cpu_count
 
     cores = int(cpu_count())
@@ -168,7 +179,7 @@ def jobs(value: Any) -> int:
     if value == 0:
         raise ValueError("n_jobs == 0 has no meaning; pass None for all cores, or a number of threads")
     count = int(value)
-    return count if count > 0 else max(1, cores + 1 + count)
+    return min(count, cores) if count > 0 else max(1, cores + 1 + count)  # FAISS crashes on absurd numbers
 
 
 def npy_file(path: Path) -> np.ndarray:

@@ -59,6 +59,8 @@ def _sample(value: str | None) -> int | float | None:
     if value is None:
         return None
     try:
+        if "_" in value:  # int() and float() would take 1_0
+            raise ValueError
         return int(value) if value.isdigit() else float(value)
     except ValueError:
         raise click.UsageError(f"--sample must be rows (100000) or a fraction (0.1), got {value!r}") from None
@@ -116,7 +118,8 @@ def predict(run: str, data: str, out: str, index: str | None, force: bool) -> No
     """Label the rows of DATA (.npy) with the nearest centres of RUN."""
     from pathlib import Path
 
-    from fastann import KMeans, parse_index, persist
+    from fastann import KMeans, persist
+    from fastann.cluster import plan
 
     if Path(out).suffix != ".npy":
         raise click.UsageError(f"--out {out}: labels are written as .npy; give a name that ends in .npy")
@@ -124,7 +127,7 @@ def predict(run: str, data: str, out: str, index: str | None, force: bool) -> No
         raise click.UsageError(f"{out} exists already; choose another path or pass --force to replace it")
     km = KMeans.load(run)
     if index is not None:
-        km.index_ = parse_index(index)
+        km.index_ = plan.choose(index, len(km.cluster_centers_))
     labels = km.predict(data)
     persist.write_array(out, labels)
     click.echo(f"{len(labels):,} labels written to {out}")

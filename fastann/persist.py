@@ -71,27 +71,56 @@ def write_run(
             with p.open("rb") as file:
                 os.fsync(file.fileno())
         beside.chmod(0o777 & ~_umask())
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-            target.rename(old / target.name)
-            beside.rename(target)
-            shutil.rmtree(old)
-        else:
-            beside.rename(target)
+        _swap(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return target
 
 
+def _swap(new: Path, target: Path) -> None:
+    """Rename `new` to `target`; what was there is put back if that fails, and removed if it does not."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    try:
+        target.rename(old / target.name)
+        try:
+            new.rename(target)
+        except BaseException:
+            (old / target.name).rename(target)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has a manifest of ours."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and isinstance(manifest.get("schema"), int)
+
+
 def check_target(path: str | os.PathLike, *, force: bool = False) -> None:
     """Refuse a path that a run must not replace."""
     target = Path(path)
+    for parent in target.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise FileExistsError(f"{parent} is a file, so {target} cannot be made inside it; choose another path")
+            break
+    if target.is_symlink() and not target.exists():
+        raise FileExistsError(f"{target} is a link to nothing; remove it or choose another path")
     if not target.exists():
         return
     if not force:
         raise FileExistsError(f"{target} exists already; choose another path, or pass force (--force) to replace it")
-    if not (target / MANIFEST).is_file() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"{target} is not a run directory (it has no {MANIFEST}), so force does not replace it")
+    if not _is_run(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(
+            f"{target} is not a run directory (it has no {MANIFEST} of one), so force does not replace it"
+        )
 
 
 def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -119,7 +148,7 @@ def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndar
         raise FileNotFoundError(f"no run directory {folder}; a folder written by save or 'fastann fit' is needed")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise RunError(f"{folder} has no {MANIFEST}; it is not a run directory, or was not written whole") from None
     except ValueError as error:
         raise RunError(f"{folder / MANIFEST} is not JSON ({error}); fit again or restore it") from None
@@ -133,15 +162,17 @@ def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndar
         _verify(folder, name, expected)
     try:
         tensors = load_file(folder / CENTROIDS)
+        arrays = {name[:-4]: checks.npy_file(folder / name) for name in listed if name.endswith(".npy")}
     except SafetensorError as error:
         raise RunError(f"{folder / CENTROIDS} cannot be read: {error}") from None
-    arrays = {name[:-4]: checks.npy_file(folder / name) for name in listed if name.endswith(".npy")}
+    except ValueError as error:
+        raise RunError(str(error)) from None
     return manifest, tensors, arrays
 
 
 def _verify(folder: Path, name: str, expected: Any) -> None:
     file = folder / name
-    if Path(name).name != name or not isinstance(expected, dict):
+    if name in ("", ".", "..") or Path(name).name != name or not isinstance(expected, dict):
         raise RunError(f"{folder / MANIFEST} lists a file it may not: {name!r}")
     if not file.is_file():
         raise RunError(f"{folder} lacks {name}, which its manifest lists; restore it or fit again")

@@ -288,6 +288,30 @@ def test_scikit_learn_callbacks(blobs):
     assert recorder.names == ["setup", "begin fit", *step, *step, "end fit", "teardown"]
 
 
+def test_scikit_learn_callbacks_are_torn_down_when_a_fit_fails(blobs):
+    pytest.importorskip("sklearn.callback", reason="needs scikit-learn >= 1.9")
+    calls = []
+
+    class Failing:
+        def setup(self, estimator, context):
+            calls.append("setup")
+
+        def teardown(self, estimator, context):
+            calls.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context):
+            raise OSError("disk full")
+
+    km = KMeans(4, random_state=0).set_callbacks(Failing())
+    with pytest.raises(OSError, match="disk full"):
+        km.fit(blobs)
+    assert calls == ["setup", "teardown"]
+    assert not hasattr(km, "cluster_centers_")
+
+
 def test_verbose_is_silent_when_not_on_a_terminal(blobs, capfd):
     KMeans(5, verbose=True, random_state=0).fit(blobs)
     assert capfd.readouterr() == ("", "")

@@ -82,6 +82,9 @@ class Index(Protocol):
         ...
 
 
+_LARGEST = 2**31 - 1  # FAISS keeps these numbers in C ints
+
+
 def option(default: Any, low: int, help: str, *, search: bool = False) -> Any:
     """Declare a spec's integer field; `search` marks those that may change after the index is built."""
     return field(default=default, metadata={"low": low, "help": help, "search": search})
@@ -98,6 +101,8 @@ class Spec:
             value = getattr(self, f.name)
             if "low" in f.metadata and not (value is None and f.default is None):
                 checks.integer(value, f"{self.name}: {f.name}", f.metadata["low"])
+                if value > _LARGEST:
+                    raise ValueError(f"{self.name}: {f.name} must be at most {_LARGEST}, got {value}")
 
     def __str__(self) -> str:
         given = [f"{f.name}={v}" for f in fields(self) if (v := getattr(self, f.name)) != f.default]
@@ -192,8 +197,8 @@ class Factory(Spec):
     """
 
     name: ClassVar[str] = "factory"
-    string: str = ""
-    search: str = field(default="", metadata={"search": True})
+    string: str = field(default="", metadata={"help": "what FAISS's index_factory takes, such as PQ16x4fs,RFlat"})
+    search: str = field(default="", metadata={"help": "FAISS's search parameters, after a ;", "search": True})
 
     def __post_init__(self) -> None:
         if not isinstance(self.string, str) or not self.string:
@@ -254,6 +259,8 @@ def parse_index(text: Any) -> Spec:
         if key not in known:
             valid = ", ".join(f"{f.name} ({f.metadata['help']})" for f in known.values())
             raise ValueError(f"index {name!r} has no option {key!r}; it has {valid or 'none'}")
+        if key in options:
+            raise ValueError(f"index {name!r}: {key} is given twice in {text!r}; give it once")
         try:
             options[key] = None if value == "None" else int(value)
         except ValueError:

@@ -174,6 +174,18 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         -------
         self
         """
+        before = dict(self.__dict__)
+        try:
+            self._fit(X, y, sample_weight)
+        except BaseException:  # a failed fit leaves the estimator as it was
+            # ... save what scikit-learn's callback protocol keeps on it to tear callbacks down
+            running = {n: v for n, v in self.__dict__.items() if n.startswith(("_callback_", "_skl_"))}
+            self.__dict__.clear()
+            self.__dict__.update(before | running)
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         deadline = Deadline(self._check_parameters())
         source = self._source(X, reset=True)
         k = checks.n_clusters(self.n_clusters, source.n)
@@ -208,7 +220,6 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             self._space, self.index_, self._n_features_out = space, spec, k
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
             self._close(view, done.rows if train is view else Rows.new(view.n, weights), seed)
-        return self
 
     def _close(self, view: Source, rows: Rows, seed: int) -> None:
         """Label every row with the nearest published centre, and measure how good the labels are."""
@@ -228,7 +239,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}): X has fewer "
                 "distinct rows than that; lower n_clusters or add data",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -344,6 +355,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
         if not isinstance(X, (str, os.PathLike, Source)):
+            checks.features(source.d, self.n_features_in_, type(self).__name__)
             validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
         checks.features(source.d, self.n_features_in_, type(self).__name__)
         return source

@@ -66,8 +66,11 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         model.history_ = [Iteration(**record) for record in manifest["history"]]
         model.n_iter_ = len(model.history_)
         model.n_features_in_, model._n_features_out = centers.shape[1], len(centers)
-        if manifest["feature_names"]:
-            model.feature_names_in_ = np.array(manifest["feature_names"], dtype=object)
+        names = manifest["feature_names"]
+        if not isinstance(names, list) or len(names) not in (0, centers.shape[1]):
+            raise ValueError(f"feature_names must be a list, empty or of {centers.shape[1]} names")
+        if names:
+            model.feature_names_in_ = np.array(names, dtype=object)
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise persist.RunError(f"{path} does not describe a fitted {kind.__name__}: {what}; fit again") from error
@@ -78,14 +81,23 @@ def _check_arrays(
     centers: np.ndarray, mean: np.ndarray | None, labels: np.ndarray, distances: np.ndarray, n: int
 ) -> None:
     k = len(centers)
-    if centers.ndim != 2 or centers.dtype not in (np.float32, np.float64) or not np.isfinite(centers).all():
+    if (
+        centers.ndim != 2
+        or not centers.size
+        or centers.dtype not in (np.float32, np.float64)
+        or not np.isfinite(centers).all()
+    ):
         raise ValueError(f"centroids are {centers.dtype} {centers.shape}, or not finite")
-    if mean is not None and (mean.shape != centers.shape[1:] or not np.isfinite(mean).all()):
-        raise ValueError(f"mean has shape {mean.shape}, or is not finite")
+    if mean is not None and (
+        mean.shape != centers.shape[1:] or mean.dtype != np.float64 or not np.isfinite(mean).all()
+    ):
+        raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {centers.shape[1]} columns, or not finite")
     if labels.shape != (n,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= k:
         raise ValueError(f"labels are {labels.dtype} {labels.shape}, not int32 of {n} rows in [0, {k})")
     if distances.shape != (n,) or distances.dtype != np.float32:
         raise ValueError(f"distances are {distances.dtype} {distances.shape}, not float32 of {n} rows")
+    if not (distances >= 0).all():
+        raise ValueError("distances hold NaN or negative values")
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastann import checks
 from fastann.cluster import kernels
 from fastann.data.source import Centred, Source, UnitNorm
 
@@ -39,6 +40,11 @@ class Space:
                 raise ValueError(
                     f"row {seen.least_row} is zero and has no direction, which metric='cosine' needs; "
                     "remove zero rows or use metric='euclidean'"
+                )
+            if seen.least < _SMALLEST:
+                raise ValueError(
+                    f"row {seen.least_row} has norm {seen.least**0.5:.1e}, whose square vanishes in float32; "
+                    "scale the rows up, which changes no direction"
                 )
             unit = abs(seen.least - 1) < _UNIT and abs(seen.most - 1) < _UNIT
             return source if unit else UnitNorm(source)
@@ -126,5 +132,5 @@ def _refuse(source: Source, row: int) -> None:
     worst = float(np.abs(values.astype(np.float64)).max())
     raise ValueError(
         f"row {row} holds values up to {worst:.3g}, whose squares overflow float32; divide the data by a "
-        "constant so that values stay below about 1e17"
+        f"constant so that values stay below about {checks.LARGEST:g}"
     )

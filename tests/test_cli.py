@@ -1,0 +1,546 @@
+"""The command line from the outside: what it prints where, what it leaves on disk, and its exit codes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastann import KMeans
+from fastann.cli import main
+from fastann.cluster import kmeans as kmeans_module
+from fastann.cluster.index import SPECS
+
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+DONE, FAILED, USAGE = 0, 1, 2
+COMMANDS = sorted(main.commands)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with x.npy of 300 rows and 6 columns."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32))
+    return tmp_path
+
+
+def fastann(*args):
+    result = CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)
+    assert "Traceback" not in result.output
+    return result
+
+
+def fit(*args):
+    return fastann("fit", "x.npy", "--out", "run", "--quiet", *args)
+
+
+def refused(result, code, *parts):
+    """A refusal says why on standard error, and nothing on standard output."""
+    assert (result.exit_code, result.stdout) == (code, "")
+    missing = [part for part in parts if part not in " ".join(result.stderr.split())]
+    assert not missing, f"{missing} not in {result.stderr!r}"
+
+
+@pytest.fixture
+def run(here):
+    assert fit("-k", 5).exit_code == DONE
+    return here / "run"
+
+
+# --------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", [[], *([c] for c in COMMANDS)], ids=lambda c: c[0] if c else "fastann")
+def test_every_command_has_help(command, flag):
+    result = fastann(*command, flag)
+    assert (result.exit_code, result.stderr) == (DONE, "")
+    assert result.stdout.startswith("Usage:")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_says_what_it_does(command):
+    assert main.commands[command].help.splitlines()[0].endswith(".")
+
+
+OPTIONS = [(c, p) for c in COMMANDS for p in main.commands[c].params if isinstance(p, click.Option)]
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS, ids=[f"{c} {p.opts[0]}" for c, p in OPTIONS])
+def test_the_help_describes_every_option(command, option):
+    assert option.help
+    assert option.opts[0] in fastann(command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_of_commands_is_complete(command):
+    assert command in fastann("--help").stdout
+
+
+def test_version():
+    from fastann import __version__
+
+    assert __version__ in fastann("--version").stdout
+
+
+def test_defaults_are_those_of_the_estimator():
+    shared = {p.name: p.default for p in main.commands["fit"].params if isinstance(p, click.Option)}
+    expected = KMeans().get_params()
+    names = ["index", "metric", "init", "n_init", "max_iter", "tol", "empty"]
+    assert {name: shared[name] for name in names} == {name: expected[name] for name in names}
+
+
+def test_indexes_lists_every_index():
+    listed = [line for line in fastann("indexes").stdout.splitlines() if not line.startswith(" ")]
+    assert listed == ["auto", *SPECS]
+
+
+ARGUMENTS = [(spec, f) for spec in SPECS.values() for f in fields(spec)]
+
+
+@pytest.mark.parametrize(("spec", "field"), ARGUMENTS, ids=[f"{s.name} {f.name}" for s, f in ARGUMENTS])
+def test_indexes_lists_every_option(spec, field):
+    section = re.split(r"^(?=\S)", fastann("indexes").stdout, flags=re.M)
+    (own,) = [part for part in section if part.startswith(f"{spec.name}\n")]
+    assert re.search(rf"^ +{field.name}: .+", own, flags=re.M)
+
+
+def test_indexes_lists_defaults():
+    assert re.search(r"nprobe: .* \[8\]", fastann("indexes").stdout)
+
+
+# --------------------------------------------------------------------------- fit
+
+
+def test_fit_succeeds(here):
+    assert fit("-k", 5).exit_code == DONE
+
+
+def test_fit_prints_its_summary_on_standard_output(here):
+    names = [line.split()[0] for line in fit("-k", 5).stdout.splitlines()]
+    assert names == ["rows", "clusters", "index", "iterations", "inertia", "recall", "seconds", "run"]
+
+
+def test_fit_logs_nothing_when_nothing_is_wrong(here):
+    assert fit("-k", 5).stderr == ""
+
+
+def test_the_summary_gives_sizes(here):
+    assert re.search(r"^rows +300 x 6\nclusters +5\nindex +flat\n", fit("-k", 5).stdout)
+
+
+def test_the_summary_gives_the_inertia_of_the_run(here):
+    found = float(re.search(r"^inertia +(\S+)", fit("-k", 5).stdout, re.M)[1])
+    assert found == pytest.approx(KMeans.load("run").inertia_, rel=1e-5)
+
+
+def test_the_summary_gives_a_measured_recall_for_approximate_search(here):
+    recall = re.search(r"^recall +(\S+) \(95%: (\S+) to (\S+)\)", fit("-k", 40, "--index", "ivf").stdout, re.M)
+    assert float(recall[2]) <= float(recall[1]) <= float(recall[3])
+
+
+def test_fit_gives_the_result_of_the_estimator(run):
+    km = KMeans(5, random_state=0).fit("x.npy")
+    np.testing.assert_array_equal(np.load("run/labels.npy"), km.labels_)
+
+
+def test_labels_are_int32(run):
+    assert np.load(run / "labels.npy").dtype == np.int32
+
+
+def test_fit_writes_nothing_but_the_run(run, here):
+    assert sorted(p.name for p in here.iterdir()) == ["run", "x.npy"]
+
+
+def test_the_same_seed_gives_the_same_run(run):
+    assert fit("-k", 5, "--force").exit_code == DONE
+    again = (run / "centroids.safetensors").read_bytes()
+    assert fit("-k", 5, "--force", "--seed", 0).exit_code == DONE
+    assert (run / "centroids.safetensors").read_bytes() == again
+
+
+GIVEN = {
+    ("--index", "ivf:nlist=2"): ("index", "ivf:nlist=2"),
+    ("--metric", "cosine"): ("metric", "cosine"),
+    ("--init", "k-means||"): ("init", "k-means||"),
+    ("--n-init", "2"): ("n_init", 2),
+    ("--max-iter", "3"): ("max_iter", 3),
+    ("--tol", "0.5"): ("tol", 0.5),
+    ("--sample", "100"): ("sample", 100),
+    ("--sample", "0.5"): ("sample", 0.5),
+    ("--empty", "farthest"): ("empty", "farthest"),
+    ("--time-limit", "5"): ("time_limit", 5.0),
+    ("--jobs", "1"): ("n_jobs", 1),
+    ("--seed", "7"): ("random_state", 7),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN, ids=" ".join)
+def test_every_option_reaches_the_estimator(here, given):
+    assert fit("-k", 5, *given).exit_code == DONE
+    name, value = GIVEN[given]
+    assert KMeans.load("run").get_params()[name] == value
+
+
+@pytest.mark.parametrize(("sample", "rows"), [("100", 100), ("0.5", 150), ("1.0", 300), ("1000", 300)])
+def test_sample_is_a_number_of_rows_or_a_fraction(here, sample, rows):
+    assert fit("-k", 5, "--sample", sample).exit_code == DONE
+    assert KMeans.load("run").history_[0].rows == rows
+
+
+def test_the_summary_says_how_many_rows_were_trained_on(here):
+    assert "300 x 6, trained on 100" in fit("-k", 5, "--sample", "100").stdout
+
+
+def test_sample_labels_every_row(here):
+    fit("-k", 5, "--sample", "100")
+    assert np.load("run/labels.npy").shape == (300,)
+
+
+@pytest.mark.filterwarnings("default")  # the suite's "error" would turn the warning into a crash
+def test_warnings_are_one_line_on_standard_error(here):
+    np.save("x.npy", np.ones((50, 2), np.float32))
+    result = fit("-k", 3)
+    assert result.exit_code == DONE
+    assert re.fullmatch(r"warning: Number of distinct clusters \(1\).*\n", result.stderr)
+
+
+def test_a_progress_bar_is_not_drawn_where_nobody_looks(here):
+    assert fastann("fit", "x.npy", "-k", 5, "--out", "run").stderr == ""
+
+
+# --------------------------------------------------------------------------- fit, refused
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["fit"], ["Missing argument 'DATA'"]),
+        (["fit", "x.npy", "--out", "run"], ["Missing option '--n-clusters' / '-k'"]),
+        (["fit", "x.npy", "-k", "5"], ["Missing option '--out'"]),
+        (["fit", "x.npy", "-k", "many", "--out", "run"], ["'many' is not a valid integer"]),
+        (["fit", "x.npy", "-k", "5", "--out", "run", "--nprobe", "3"], ["No such option", "--nprobe"]),
+        (["cluster"], ["No such command 'cluster'"]),
+        (["predict", "run"], ["Missing argument 'DATA'"]),
+    ],
+    ids=lambda v: " ".join(v),
+)
+def test_wrong_usage(here, args, parts):
+    refused(fastann(*args), USAGE, *parts)
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["-k", "301"], ["n_clusters=301", "at least 301 rows", "n_samples=300", "lower n_clusters"]),
+        (["-k", "0"], ["n_clusters must be >= 1", "got 0"]),
+        (["-k", "5", "--index", "faiss"], ["unknown index 'faiss'", *(repr(name) for name in ["auto", *SPECS])]),
+        (["-k", "5", "--index", "ivf:probes=3"], ["no option 'probes'", "nlist", "nprobe", "train_iter"]),
+        (["-k", "5", "--index", "hnsw:ef_search=99999999999"], ["ef_search", "99999999999"]),
+        (["-k", "5", "--index", "factory:Nonsense"], ["FAISS cannot build factory:Nonsense"]),
+        (["-k", "5", "--metric", "l1"], ["metric must be one of 'euclidean', 'cosine'", "'l1'"]),
+        (["-k", "5", "--init", "best"], ["init must be one of", "'best'"]),
+        (["-k", "5", "--empty", "drop"], ["empty must be one of", "'drop'"]),
+        (["-k", "5", "--max-iter", "0"], ["max_iter must be >= 1"]),
+        (["-k", "5", "--n-init", "0"], ["n_init must be >= 1"]),
+        (["-k", "5", "--tol", "-1"], ["tol must be >= 0"]),
+        (["-k", "5", "--time-limit", "0"], ["time_limit must be > 0"]),
+        (["-k", "5", "--jobs", "0"], ["n_jobs == 0"]),
+        (["-k", "5", "--seed", "-1"], ["eed must be between 0"]),
+        (["-k", "5", "--device", "gpu"], ["device must be", "'gpu'"]),
+        (["-k", "5", "--device", "cpu", "--device", "cuda"], ["device must be"]),
+        (["-k", "5", "--sample", "half"], ["--sample must be rows (100000) or a fraction (0.1), got 'half'"]),
+        (["-k", "5", "--sample", "3"], ["sample=3 gives 3 rows", "n_clusters=5"]),
+        (["-k", "5", "--sample", "1.5"], ["sample=1.5", "(0, 1]"]),
+        (["-k", "5", "--sample", "0"], ["sample must be >= 1"]),
+        (["-k", "5", "--sample", "nan"], ["sample must be"]),
+        (["-k", "5", "--sample", "²"], ["--sample must be rows"]),
+    ],
+    ids=lambda v: " ".join(v),
+)
+def test_parameters_that_make_no_sense_are_usage_errors(here, args, parts):
+    refused(fit(*args), USAGE, *parts)
+
+
+@pytest.mark.parametrize("args", [["-k", "301"], ["-k", "5", "--index", "faiss"]], ids=" ".join)
+def test_a_refused_fit_writes_nothing(here, args):
+    fit(*args)
+    assert [p.name for p in here.iterdir()] == ["x.npy"]
+
+
+def test_a_missing_file_is_named(here):
+    refused(fastann("fit", "nowhere.npy", "-k", 5, "--out", "run"), USAGE, "no file nowhere.npy", "check the path")
+
+
+def test_a_folder_is_refused(here):
+    refused(fastann("fit", ".", "-k", 5, "--out", "run"), USAGE, "is a folder", ".npy")
+
+
+def test_another_format_is_refused(here):
+    Path("x.csv").write_text("1,2\n")
+    refused(fastann("fit", "x.csv", "-k", 5, "--out", "run"), USAGE, "x.csv is a .csv file", "numpy.save")
+
+
+def test_a_row_that_is_not_finite_is_named(here):
+    x = np.load("x.npy")
+    x[17, 2] = np.nan
+    np.save("x.npy", x)
+    refused(fit("-k", 5), USAGE, "NaN", "row 17")
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root reads every file")
+def test_a_file_without_permission_is_refused(here):
+    Path("x.npy").chmod(0)
+    refused(fit("-k", 5), USAGE, "x.npy", "not readable")
+
+
+def test_a_gpu_that_is_not_there_is_a_failure(here):
+    import faiss
+
+    if hasattr(faiss, "StandardGpuResources"):
+        pytest.skip("this FAISS is a GPU build")
+    refused(fit("-k", 5, "--device", "cuda"), FAILED, "CPU build", "device='cpu'")
+
+
+def test_an_existing_run_is_refused(run):
+    refused(fit("-k", 4), USAGE, "run exists already", "--force")
+
+
+def test_an_existing_run_is_refused_before_the_data_is_looked_at(run):
+    refused(fastann("fit", "nowhere.npy", "-k", 4, "--out", "run"), USAGE, "run exists already")
+
+
+def test_a_refused_run_stays_as_it_was(run):
+    before = (run / "manifest.json").read_bytes()
+    fit("-k", 4)
+    assert (run / "manifest.json").read_bytes() == before
+
+
+def test_force_replaces_a_run(run):
+    assert fit("-k", 4, "--force").exit_code == DONE
+    assert KMeans.load(run).n_clusters == 4
+
+
+def test_force_does_not_replace_a_folder_that_is_no_run(here):
+    Path("run").mkdir()
+    Path("run/cat.png").write_bytes(b"cat")
+    refused(fit("-k", 4, "--force"), USAGE, "not a run directory")
+    assert Path("run/cat.png").read_bytes() == b"cat"
+
+
+def test_a_full_disk_is_a_failure_and_writes_nothing(here, monkeypatch):
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", no_space)
+    refused(fit("-k", 5), FAILED, "No space left on device")
+    assert [p.name for p in here.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("2 GiB wanted"), RuntimeError("the GPU is gone")], ids=repr)
+def test_a_failure_is_one_line(here, monkeypatch, error):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(kmeans_module, "label", fail)
+    result = fit("-k", 5)
+    refused(result, FAILED, str(error))
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_interrupt_in_the_closing_step_fails_and_writes_nothing(here, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kmeans_module, "label", interrupt)
+    refused(fit("-k", 5), FAILED, "interrupted; nothing was written")
+    assert [p.name for p in here.iterdir()] == ["x.npy"]
+
+
+def test_an_interrupt_in_the_closing_step_leaves_the_run_that_force_would_replace(run, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kmeans_module, "label", interrupt)
+    fit("-k", 4, "--force")
+    assert KMeans.load(run).n_clusters == 5
+
+
+# --------------------------------------------------------------------------- predict
+
+
+def predict(*args, out="labels.npy"):
+    return fastann("predict", "run", "x.npy", "--out", out, *args)
+
+
+def test_predict_gives_the_labels_of_the_run(run):
+    assert predict().exit_code == DONE
+    np.testing.assert_array_equal(np.load("labels.npy"), np.load("run/labels.npy"), strict=True)
+
+
+def test_predicted_labels_are_int32(run):
+    predict()
+    assert np.load("labels.npy").dtype == np.int32
+
+
+def test_predict_says_what_it_wrote(run):
+    result = predict()
+    assert (result.stdout, result.stderr) == ("300 labels written to labels.npy\n", "")
+
+
+def test_predict_labels_other_rows(run):
+    np.save("y.npy", np.load("x.npy")[:7])
+    fastann("predict", "run", "y.npy", "--out", "labels.npy")
+    np.testing.assert_array_equal(np.load("labels.npy"), np.load("run/labels.npy")[:7])
+
+
+@pytest.mark.parametrize("index", ["auto", "flat", "ivf:nlist=2,nprobe=2", "hnsw:ef_search=64", "factory:Flat"])
+def test_predict_with_another_index(run, index):
+    result = predict("--index", index)
+    assert (result.exit_code, result.stderr) == (DONE, "")
+    np.testing.assert_array_equal(np.load("labels.npy"), np.load("run/labels.npy"))
+
+
+def test_predict_makes_missing_folders(run):
+    assert predict(out="a/b/labels.npy").exit_code == DONE
+    assert np.load("a/b/labels.npy").shape == (300,)
+
+
+def test_predict_does_not_change_the_run(run):
+    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    predict("--index", "ivf")
+    assert {p.name: p.read_bytes() for p in run.iterdir()} == before
+
+
+def test_predict_leaves_an_existing_file(run):
+    Path("labels.npy").write_bytes(b"mine")
+    refused(predict(), USAGE, "labels.npy exists already", "--force")
+    assert Path("labels.npy").read_bytes() == b"mine"
+
+
+def test_predict_replaces_a_file_with_force(run):
+    Path("labels.npy").write_bytes(b"mine")
+    assert predict("--force").exit_code == DONE
+    assert np.load("labels.npy").shape == (300,)
+
+
+def test_predict_does_not_replace_a_folder(run):
+    Path("labels.npy").mkdir()
+    result = predict("--force")
+    assert result.exit_code in (FAILED, USAGE)
+    assert "labels.npy" in result.stderr
+    assert sorted(p.name for p in Path().iterdir()) == ["labels.npy", "run", "x.npy"]
+
+
+@pytest.mark.parametrize("out", ["labels", "labels.txt", "labels.npz"])
+def test_predict_refuses_to_write_another_format(run, out):
+    refused(predict(out=out), USAGE, f"--out {out}", "ends in .npy")
+
+
+def test_predict_lists_the_indexes(run):
+    refused(predict("--index", "faiss"), USAGE, "unknown index 'faiss'", *map(repr, SPECS))
+
+
+def test_predict_names_a_missing_run(here):
+    refused(predict(), USAGE, "no run directory run")
+
+
+def test_predict_names_missing_data(run):
+    refused(fastann("predict", "run", "nowhere.npy", "--out", "labels.npy"), USAGE, "no file nowhere.npy")
+
+
+def test_predict_names_a_damaged_file(run):
+    (run / "labels.npy").write_bytes((run / "labels.npy").read_bytes() + b"\0")
+    refused(predict(), USAGE, "labels.npy is not the file that was saved")
+
+
+def test_predict_refuses_rows_of_another_width(run):
+    np.save("x.npy", np.ones((3, 4), np.float32))
+    refused(predict(), USAGE, "X has 4 features", "expecting 6 features")
+
+
+def test_a_refused_predict_writes_nothing(run, here):
+    np.save("x.npy", np.ones((3, 4), np.float32))
+    predict()
+    assert sorted(p.name for p in here.iterdir()) == ["run", "x.npy"]
+
+
+# --------------------------------------------------------------------------- demo
+
+
+@pytest.fixture
+def few_patches(here, monkeypatch):
+    pytest.importorskip("PIL")
+    x = np.random.default_rng(0).random((5000, 12)).astype(np.float32)
+    monkeypatch.setattr("fastann.data.patches.patches", lambda: x)
+
+
+def test_demo_writes_a_run(few_patches):
+    assert fastann("demo", "-k", 20, "--max-iter", 2, "--out", "run").exit_code == DONE
+    assert KMeans.load("run").labels_.shape == (5000,)
+
+
+def test_demo_keeps_its_log_off_standard_output(few_patches):
+    result = fastann("demo", "-k", 20, "--max-iter", 2, "--out", "run")
+    assert result.stdout.splitlines()[0].split() == ["rows", "5,000", "x", "12"]
+    assert "patches" in result.stderr
+
+
+def test_demo_refuses_an_existing_run_before_any_work(run, few_patches):
+    refused(fastann("demo", "--out", "run"), USAGE, "run exists already", "--force")
+
+
+def test_demo_says_how_to_get_pillow(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    result = fastann("demo", "--out", "run")
+    assert (result.exit_code, result.stdout) == (FAILED, "")
+    assert "pip install 'fastann[demo]'" in result.stderr
+
+
+# --------------------------------------------------------------------------- as a process of its own
+
+
+def process(*args):
+    return subprocess.run([sys.executable, "-m", "fastann.cli", *args], capture_output=True, text=True, timeout=120)
+
+
+def test_a_real_process_fits(here):
+    done = process("fit", "x.npy", "-k", "5", "--out", "run")
+    assert (done.returncode, done.stderr) == (DONE, "")
+    assert "clusters   5" in done.stdout
+
+
+def test_a_real_process_fails_without_a_traceback(here):
+    done = process("fit", "nowhere.npy", "-k", "5", "--out", "run")
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert "no file nowhere.npy" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows delivers Ctrl-C to the whole console")
+def test_ctrl_c_ends_a_real_fit_in_time_with_a_run(here):
+    """The first Ctrl-C finishes the iteration and keeps what was learnt."""
+    np.save("x.npy", np.random.default_rng(0).standard_normal((20_000, 16)).astype(np.float32))
+    # The process interrupts itself after its second iteration, so that no clock is needed.
+    script = (
+        "import os, signal, sys\n"
+        "from fastann import cli\n"
+        "from fastann.cluster.kmeans import KMeans\n"
+        "fit = KMeans.fit\n"
+        "def press(state):\n"
+        "    if state.record.iteration == 2: os.kill(os.getpid(), signal.SIGINT)\n"
+        "KMeans.fit = lambda self, X: fit(self.set_params(callback=press), X)\n"
+        "cli.main(['fit', 'x.npy', '-k', '50', '--tol', '0', '--out', 'run'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == DONE, done.stderr
+    assert "Ctrl-C was pressed" in done.stdout
+    assert KMeans.load("run").n_iter_ == 2
+    assert signal.SIGINT.name not in done.stderr

@@ -1,0 +1,660 @@
+"""Run directories: what is loaded is what was saved, damage is named, and nothing is ever half written."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fastann import IVF, KMeans
+from fastann.persist import RunError, write_array
+
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+FILES = ["manifest.json", "centroids.safetensors", "labels.npy", "distances.npy"]
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).standard_normal((200, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted(x):
+    return KMeans(5, random_state=0).fit(x)
+
+
+@pytest.fixture
+def run(tmp_path, fitted):
+    """A saved run alone in its folder, so that anything left beside it shows."""
+    fitted.save(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def manifest(run):
+    return json.loads((run / "manifest.json").read_text())
+
+
+def rewrite(run, **changes):
+    (run / "manifest.json").write_text(json.dumps({**manifest(run), **changes}))
+
+
+def sign(run, name):
+    """Make the manifest agree with a file that was replaced, as somebody who means harm would."""
+    data = (run / name).read_bytes()
+    listed = manifest(run)["files"]
+    rewrite(run, files={**listed, name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}})
+
+
+def message_of_load(run, error=RunError):
+    """Message of the error, with RUN for the folder: pytest's own folders carry words of the test's name."""
+    with pytest.raises(error) as caught:
+        KMeans.load(run)
+    return str(caught.value).replace(str(run), "RUN")
+
+
+# --------------------------------------------------------------------------- what is saved is what is loaded
+
+
+def stop_at_two(state):
+    return state.record.iteration == 2
+
+
+MODELS = {
+    "euclidean": lambda x: KMeans(5, random_state=0).fit(x),
+    "cosine": lambda x: KMeans(5, metric="cosine", random_state=0).fit(x),
+    "centred": lambda x: KMeans(5, random_state=0).fit(x + 1000),
+    "centred far away": lambda x: KMeans(5, random_state=0).fit(x.astype(np.float64) + 1e8),
+    "weights": lambda x: KMeans(5, random_state=0).fit(x, sample_weight=np.arange(200.0)),
+    "ivf": lambda x: KMeans(40, index="ivf:nlist=8,nprobe=2", random_state=0).fit(x),
+    "ivf as a spec": lambda x: KMeans(40, index=IVF(nlist=8, nprobe=2), random_state=0).fit(x),
+    "hnsw": lambda x: KMeans(40, index="hnsw:m=4,ef_search=8", random_state=0).fit(x),
+    "factory": lambda x: KMeans(40, index="factory:IVF4,Flat;nprobe=2", random_state=0).fit(x),
+    "set_search": lambda x: KMeans(40, index="ivf:nlist=8,nprobe=1", random_state=0).fit(x).set_search(nprobe=3),
+    "sample": lambda x: KMeans(5, sample=0.5, random_state=0).fit(x),
+    "numpy parameters": lambda x: KMeans(
+        np.int64(5), tol=np.float32(1e-3), max_iter=np.int32(7), random_state=np.int64(0)
+    ).fit(x),
+    "array init": lambda x: KMeans(5, init=x[:5]).fit(x),
+    "callable init": lambda x: KMeans(5, init=lambda X, k, random_state: X[:k]).fit(x),
+    "callback": lambda x: KMeans(5, callback=stop_at_two, random_state=0).fit(x),
+    "random state object": lambda x: KMeans(5, random_state=np.random.RandomState(0)).fit(x),
+    "time limit": lambda x: KMeans(5, time_limit=1e-9, random_state=0).fit(x),
+    "feature names": lambda x: KMeans(5, random_state=0).fit(pd.DataFrame(x, columns=list("abcdef"))),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request, x, tmp_path_factory):
+    """A fitted model, the same one loaded, and its run."""
+    km = MODELS[request.param](x)
+    run = tmp_path_factory.mktemp("runs") / "run"
+    km.save(run)
+    return km, KMeans.load(run), run
+
+
+def rows_for(km, x):
+    if hasattr(km, "feature_names_in_"):
+        return pd.DataFrame(x, columns=km.feature_names_in_)
+    return x.astype(np.float64) + km.cluster_centers_.mean(axis=0)
+
+
+@pytest.mark.parametrize("name", ["cluster_centers_", "labels_", "distances_"])
+def test_loaded_arrays_are_the_saved_ones_to_the_bit(pair, name):
+    km, loaded, _ = pair
+    np.testing.assert_array_equal(getattr(loaded, name), getattr(km, name), strict=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "inertia_",
+        "n_iter_",
+        "history_",
+        "stop_reason_",
+        "index_",
+        "assignment_recall_",
+        "assignment_recall_interval_",
+        "n_features_in_",
+    ],
+)
+def test_loaded_attributes_are_the_saved_ones(pair, name):
+    km, loaded, _ = pair
+    assert getattr(loaded, name) == getattr(km, name)
+
+
+def test_every_fitted_attribute_is_loaded(pair):
+    km, loaded, _ = pair
+    assert {name for name in vars(km) if name.endswith("_")} == {name for name in vars(loaded) if name.endswith("_")}
+
+
+@pytest.mark.parametrize("method", ["predict", "transform", "score", "kneighbors"])
+def test_a_loaded_model_gives_the_same_results(pair, x, method):
+    km, loaded, _ = pair
+    rows = rows_for(km, x)
+    for found, expected in zip(
+        np.atleast_2d(getattr(loaded, method)(rows)), np.atleast_2d(getattr(km, method)(rows)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_loaded_model_names_its_output_columns_alike(pair):
+    km, loaded, _ = pair
+    assert list(loaded.get_feature_names_out()) == list(km.get_feature_names_out())
+
+
+def test_a_loaded_model_can_be_saved_again(pair, tmp_path):
+    _, loaded, run = pair
+    loaded.save(tmp_path / "again")
+    for name in ("centroids.safetensors", "labels.npy", "distances.npy"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_a_loaded_model_can_be_fitted_again(run, x, fitted):
+    np.testing.assert_array_equal(KMeans.load(run).fit(x).labels_, fitted.labels_)
+
+
+def test_loaded_labels_may_be_written_to(run):
+    KMeans.load(run).labels_[0] = 3
+    assert KMeans.load(run).labels_.flags.writeable
+
+
+def test_loaded_parameters_are_the_saved_ones(run, fitted):
+    assert KMeans.load(run).get_params() == fitted.get_params()
+
+
+def test_numpy_parameters_are_loaded_as_plain_numbers(tmp_path, x):
+    MODELS["numpy parameters"](x).save(tmp_path / "run")
+    loaded = KMeans.load(tmp_path / "run").get_params()
+    assert {name: type(loaded[name]) for name in ("n_clusters", "tol", "max_iter")} == {
+        "n_clusters": int,
+        "tol": float,
+        "max_iter": int,
+    }
+
+
+def test_feature_names_are_loaded(tmp_path, x):
+    MODELS["feature names"](x).save(tmp_path / "run")
+    assert list(KMeans.load(tmp_path / "run").feature_names_in_) == list("abcdef")
+
+
+def test_other_columns_are_refused_by_a_loaded_model(tmp_path, x):
+    MODELS["feature names"](x).save(tmp_path / "run")
+    with pytest.raises(ValueError, match="feature names"):
+        KMeans.load(tmp_path / "run").predict(pd.DataFrame(x, columns=list("uvwxyz")))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("array init", "init"),
+        ("callable init", "init"),
+        ("callback", "callback"),
+        ("random state object", "random_state"),
+    ],
+)
+def test_the_manifest_says_what_is_not_saved(tmp_path, x, model, name):
+    MODELS[model](x).save(tmp_path / "run")
+    assert manifest(tmp_path / "run")["not_saved"] == [name]
+
+
+def test_the_manifest_of_an_ordinary_fit_leaves_nothing_out(run):
+    assert manifest(run)["not_saved"] == []
+
+
+def test_the_manifest_lists_every_other_file(run):
+    assert sorted(manifest(run)["files"]) == sorted(set(FILES) - {"manifest.json"})
+
+
+def test_a_run_holds_these_files_and_no_other(run):
+    assert sorted(contents(run)) == sorted(FILES)
+
+
+def test_labels_are_an_int32_npy_file(run, fitted):
+    np.testing.assert_array_equal(np.load(run / "labels.npy", allow_pickle=False), fitted.labels_, strict=True)
+
+
+def test_missing_parent_folders_are_made(tmp_path, fitted):
+    fitted.save(tmp_path / "a" / "b" / "run")
+    assert sorted(contents(tmp_path / "a" / "b" / "run")) == sorted(FILES)
+
+
+def test_a_run_can_be_moved(run, tmp_path, fitted, x):
+    run.rename(tmp_path / "moved")
+    np.testing.assert_array_equal(KMeans.load(tmp_path / "moved").predict(x), fitted.labels_)
+
+
+def test_a_run_has_the_permissions_of_an_ordinary_folder(run, tmp_path):
+    (tmp_path / "ordinary").mkdir()
+    assert run.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+# --------------------------------------------------------------------------- damage
+
+
+def test_a_missing_run_is_named(tmp_path):
+    message = message_of_load(tmp_path / "nowhere", FileNotFoundError)
+    assert "no run directory RUN" in message
+
+
+def test_a_file_in_place_of_a_run_is_named(tmp_path):
+    (tmp_path / "run").write_text("hello")
+    assert "RUN" in message_of_load(tmp_path / "run", FileNotFoundError)
+
+
+def test_an_empty_folder_is_no_run(tmp_path):
+    assert "manifest.json" in message_of_load(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(run, name):
+    (run / name).unlink()
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_place_of_a_file_is_named(run, name):
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named(run, name, share):
+    data = (run / name).read_bytes()
+    (run / name).write_bytes(data[: int(len(data) * share)])
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("where", [0, 0.5, 1])
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_flipped_bit_is_named(run, name, where):
+    data = bytearray((run / name).read_bytes())
+    data[int((len(data) - 1) * where)] ^= 1
+    (run / name).write_bytes(data)
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_appended_bytes_are_named_with_both_sizes(run, name):
+    size = (run / name).stat().st_size
+    (run / name).write_bytes((run / name).read_bytes() + b"\0")
+    message = message_of_load(run)
+    assert name in message
+    assert f"it has {size + 1} bytes, {size} were written" in message
+
+
+# Files that agree with the manifest and still make no sense.
+REPLACED = {
+    "labels too large": ("labels", lambda a: np.where(np.arange(len(a)) == 7, 5, a).astype(np.int32)),
+    "labels negative": ("labels", lambda a: np.where(np.arange(len(a)) == 7, -1, a).astype(np.int32)),
+    "labels too few": ("labels", lambda a: a[:-1]),
+    "labels none": ("labels", lambda a: a[:0]),
+    "labels of int64": ("labels", lambda a: a.astype(np.int64)),
+    "labels of float32": ("labels", lambda a: a.astype(np.float32)),
+    "labels big-endian": ("labels", lambda a: a.astype(">i4")),
+    "labels 2-D": ("labels", lambda a: a[:, None]),
+    "distances too many": ("distances", lambda a: np.append(a, a[:1])),
+    "distances of float64": ("distances", lambda a: a.astype(np.float64)),
+    "distances 2-D": ("distances", lambda a: a[:, None]),
+    "distances NaN": ("distances", lambda a: np.full_like(a, np.nan)),
+    "distances negative": ("distances", lambda a: -1 - a),
+}
+
+
+@pytest.mark.parametrize("damage", REPLACED)
+def test_an_array_that_does_not_fit_is_named_even_with_a_matching_checksum(run, damage):
+    name, change = REPLACED[damage]
+    np.save(run / f"{name}.npy", change(np.load(run / f"{name}.npy")))
+    sign(run, f"{name}.npy")
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("data", [b"", b"not an array", b"\x93NUMPY\x01\x00"], ids=["empty", "text", "magic only"])
+@pytest.mark.parametrize("name", FILES[1:])
+def test_an_unreadable_file_is_named_even_with_a_matching_checksum(run, name, data):
+    (run / name).write_bytes(data)
+    sign(run, name)
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_truncated_file_is_named_even_with_a_matching_checksum(run, name):
+    data = (run / name).read_bytes()
+    (run / name).write_bytes(data[: len(data) // 2])
+    sign(run, name)
+    assert name in message_of_load(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.astype(np.float16),
+        lambda c: c.astype(np.int32),
+        lambda c: c[0],
+        lambda c: c[:0],
+        lambda c: c[:, :0],
+        lambda c: c[:2],
+        lambda c: np.where(c == c[1, 1], np.nan, c),
+        lambda c: np.where(c == c[1, 1], np.inf, c),
+    ],
+    ids=["float16", "int32", "1-D", "no rows", "no columns", "fewer than labels", "nan", "inf"],
+)
+def test_centroids_that_do_not_fit_are_refused_even_with_a_matching_checksum(run, change):
+    file = run / "centroids.safetensors"
+    save_file({"centroids": np.ascontiguousarray(change(load_file(file)["centroids"]))}, file)
+    sign(run, file.name)
+    assert "RUN" in message_of_load(run)
+
+
+@pytest.mark.parametrize(
+    "mean",
+    [np.zeros(5), np.zeros((1, 6)), np.full(6, np.nan), np.zeros(6, np.int64)],
+    ids=["short", "2-D", "nan", "int64"],
+)
+def test_a_mean_that_does_not_fit_is_named_even_with_a_matching_checksum(run, mean):
+    file = run / "centroids.safetensors"
+    save_file({**load_file(file), "mean": mean}, file)
+    sign(run, file.name)
+    assert "mean" in message_of_load(run)
+
+
+def test_a_file_of_other_tensors_is_refused(run):
+    file = run / "centroids.safetensors"
+    save_file({"weights": np.zeros((5, 6), np.float32)}, file)
+    sign(run, file.name)
+    assert "centroids" in message_of_load(run)
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("kind", ["object array", "bare pickle"])
+@pytest.mark.parametrize("name", ["labels.npy", "distances.npy"])
+def test_load_never_unpickles(run, tmp_path, name, kind):
+    if kind == "object array":
+        np.save(run / name, np.full(200, Bomb(tmp_path / "trace"), object))
+    else:
+        (run / name).write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
+    sign(run, name)
+    assert name in message_of_load(run)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff\xfe", b"[]", b"null", b'"run"', b"{}", b'{"schema": 1}'], ids=repr)
+def test_a_manifest_that_is_no_manifest_is_refused(run, text):
+    (run / "manifest.json").write_bytes(text)
+    assert "RUN" in message_of_load(run)
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None, 1.5])
+def test_another_schema_is_refused_with_both_versions(run, schema):
+    rewrite(run, schema=schema)
+    message = message_of_load(run)
+    assert f"schema {schema!r}" in message
+    assert "reads 1" in message
+
+
+@pytest.mark.parametrize("name", ["../x", "../run/labels.npy", "/etc/passwd", "sub/labels.npy", "", ".", ".."])
+def test_a_manifest_that_lists_a_file_elsewhere_is_refused(run, name):
+    listed = manifest(run)["files"]
+    (run.parent / "x").write_bytes((run / "labels.npy").read_bytes())
+    rewrite(run, files={**listed, name: listed["labels.npy"]})
+    assert f"manifest.json lists a file it may not: {name!r}" in message_of_load(run)
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_manifest_that_does_not_list_a_needed_file_is_refused(run, name):
+    listed = manifest(run)["files"]
+    rewrite(run, files={k: v for k, v in listed.items() if k != name})
+    assert name.partition(".")[0] in message_of_load(run)
+
+
+@pytest.mark.parametrize("entry", [None, [], {}, {"bytes": 1}, "abc"], ids=repr)
+def test_a_manifest_without_a_checksum_is_refused(run, entry):
+    rewrite(run, files={**manifest(run)["files"], "labels.npy": entry})
+    assert "labels.npy" in message_of_load(run)
+
+
+@pytest.mark.parametrize("files", [None, [], "labels.npy", 3], ids=repr)
+def test_a_manifest_without_files_is_refused(run, files):
+    rewrite(run, files=files)
+    assert "manifest.json" in message_of_load(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": None},
+        {"parameters": []},
+        {"parameters": {"n_clusters": 5, "unknown": 1}},
+        {"parameters": {"metric": "manhattan"}},
+        {"index": "nonsense"},
+        {"index": None},
+        {"n_rows": 100},
+        {"n_rows": None},
+        {"inertia": "small"},
+        {"assignment_recall_interval": [1]},
+        {"stop_reason": "bored"},
+        {"history": [{"iteration": 1}]},
+        {"history": 3},
+        {"feature_names": ["a"]},
+        {"feature_names": 3},
+        {"n_rows": None, "index": 3},
+    ],
+    ids=repr,
+)
+def test_a_manifest_with_values_of_another_kind_is_refused(run, changes):
+    rewrite(run, **changes)
+    assert "RUN" in message_of_load(run)
+
+
+@pytest.mark.parametrize(
+    "key", ["parameters", "index", "n_rows", "inertia", "assignment_recall", "stop_reason", "history", "feature_names"]
+)
+def test_a_manifest_that_lacks_a_value_names_it(run, key):
+    (run / "manifest.json").write_text(json.dumps({k: v for k, v in manifest(run).items() if k != key}))
+    assert repr(key) in message_of_load(run)
+
+
+def test_a_run_error_is_a_value_error(run):
+    (run / "labels.npy").unlink()
+    message_of_load(run, ValueError)
+
+
+def test_unlisted_files_beside_a_run_are_ignored(run, x, fitted):
+    (run / "notes.txt").write_text("mine")
+    np.testing.assert_array_equal(KMeans.load(run).predict(x), fitted.labels_)
+
+
+# --------------------------------------------------------------------------- existing targets
+
+
+@pytest.fixture
+def other(x):
+    return KMeans(4, random_state=1).fit(x)
+
+
+def test_an_existing_run_is_not_replaced_without_force(run, other):
+    before = contents(run)
+    with pytest.raises(FileExistsError, match=r"run exists already.*pass force \(--force\)"):
+        other.save(run)
+    assert contents(run) == before
+
+
+def test_force_replaces_a_run(run, other):
+    other.save(run, force=True)
+    assert KMeans.load(run).n_clusters == 4
+
+
+def test_force_leaves_nothing_beside_the_run(run, tmp_path, other):
+    other.save(run, force=True)
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_force_works_without_an_existing_run(tmp_path, other):
+    other.save(tmp_path / "run", force=True)
+    assert KMeans.load(tmp_path / "run").n_clusters == 4
+
+
+def test_force_replaces_an_empty_folder(tmp_path, other):
+    (tmp_path / "run").mkdir()
+    other.save(tmp_path / "run", force=True)
+    assert KMeans.load(tmp_path / "run").n_clusters == 4
+
+
+def test_force_replaces_a_damaged_run(run, other):
+    (run / "labels.npy").unlink()
+    other.save(run, force=True)
+    assert KMeans.load(run).n_clusters == 4
+
+
+def test_force_does_not_replace_a_folder_that_is_no_run(tmp_path, other):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_bytes(b"cat")
+    with pytest.raises(FileExistsError, match="not a run directory"):
+        other.save(tmp_path / "photos", force=True)
+    assert contents(tmp_path) == {"photos/cat.png": b"cat"}
+
+
+def test_force_does_not_replace_a_folder_whose_manifest_is_not_of_a_run(tmp_path, other):
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"manifest_version": 3, "name": "an extension"}')
+    with pytest.raises(FileExistsError, match="not a run directory"):
+        other.save(tmp_path / "extension", force=True)
+
+
+def test_force_does_not_replace_a_file(tmp_path, other):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(FileExistsError, match="not a run directory"):
+        other.save(tmp_path / "run", force=True)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+# --------------------------------------------------------------------------- writes that fail
+
+
+def no_space(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def fails(monkeypatch, step):
+    """Make one step of writing a run fail, as on a full disk."""
+    owner, name = {
+        "centroids": ("safetensors.numpy", "save_file"),
+        "array": ("numpy", "save"),
+        "second array": ("numpy", "save"),
+        "manifest": ("pathlib.Path", "write_text"),
+        "flush": ("os", "fsync"),
+        "rename": ("pathlib.Path", "rename"),
+    }[step]
+    real = {"second array": np.save, "rename": Path.rename}.get(step)
+
+    def fail(first, *args, **kwargs):
+        # The new run's own rename is the one that fails, and the first array is written.
+        harmless = {"second array": "distances" not in str(first), "rename": not str(first).endswith(".partial")}
+        return (real if harmless.get(step) else no_space)(first, *args, **kwargs)
+
+    monkeypatch.setattr(f"{owner}.{name}", fail)
+
+
+STEPS = ["centroids", "array", "second array", "manifest", "flush", "rename"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failed_write_is_reported(tmp_path, other, monkeypatch, step):
+    fails(monkeypatch, step)
+    with pytest.raises(OSError, match="No space left"):
+        other.save(tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failed_write_leaves_nothing(tmp_path, other, monkeypatch, step):
+    fails(monkeypatch, step)
+    with pytest.raises(OSError, match="No space left"):
+        other.save(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failed_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monkeypatch, step):
+    before = contents(tmp_path)
+    fails(monkeypatch, step)
+    with pytest.raises(OSError, match="No space left"):
+        other.save(run, force=True)
+    assert contents(tmp_path) == before
+
+
+def test_an_interrupted_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monkeypatch):
+    before = contents(tmp_path)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        other.save(run, force=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_model_stays_usable_after_a_failed_write(tmp_path, x, other, monkeypatch):
+    with monkeypatch.context() as patch:
+        fails(patch, "array")
+        with pytest.raises(OSError, match="No space left"):
+            other.save(tmp_path / "run")
+    other.save(tmp_path / "run")
+    np.testing.assert_array_equal(KMeans.load(tmp_path / "run").predict(x), other.labels_)
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root writes everywhere")
+def test_a_read_only_parent_is_reported(tmp_path, other):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError):
+            other.save(tmp_path / "run")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_in_place_of_the_parent_is_reported(tmp_path, other):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        other.save(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("step", ["array", "flush"])
+def test_a_failed_write_of_labels_leaves_the_old_file(tmp_path, monkeypatch, step):
+    write_array(tmp_path / "labels.npy", np.arange(3))
+    before = contents(tmp_path)
+    fails(monkeypatch, step)
+    with pytest.raises(OSError, match="No space left"):
+        write_array(tmp_path / "labels.npy", np.arange(9))
+    assert contents(tmp_path) == before
+
+
+def test_written_labels_have_the_permissions_of_an_ordinary_file(tmp_path):
+    write_array(tmp_path / "labels.npy", np.arange(3))
+    (tmp_path / "ordinary").write_text("")
+    assert (tmp_path / "labels.npy").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_copied_run_is_the_same_model(run, tmp_path, x, fitted):
+    shutil.copytree(run, tmp_path / "copy")
+    np.testing.assert_array_equal(KMeans.load(tmp_path / "copy").predict(x), fitted.labels_)
