@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastann.cluster import kernels
+from fastann.cluster import kernels, kernels_amx
 from fastann.cluster.index import Flat
 
 
@@ -92,3 +92,35 @@ def test_survey_lets_nan_and_infinity_through(rng):
     assert np.isnan(sqnorm[3])
     assert np.isinf(sqnorm[50])
     assert np.isfinite(np.delete(sqnorm, [3, 50])).all()
+
+
+@pytest.mark.skipif(not kernels_amx.available(), reason="this CPU has no AMX, or the system does not permit it")
+@pytest.mark.parametrize("hinted", [False, True])
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 24, 64), (700, 33, 65), (513, 384, 100), (300, 700, 130)])
+def test_screening_in_bfloat16_changes_no_label(rng, n, d, k, hinted):
+    """Rows, near-duplicates of centroids, and far from the origin: what float64 says is what comes out."""
+    for data in (rng.standard_normal((n, d)), 1e-4 * rng.standard_normal((n, d)) + 1, rng.integers(0, 3, (n, d))):
+        x = data.astype("f")
+        c = np.concatenate([x[: k // 2], (data[rng.integers(n, size=k)] + 1e-6).astype("f")])[:k]
+        c = np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
+        hint = rng.integers(-1, k, n).astype(np.int32) if hinted else None
+        packed = kernels_amx.Packed(c, kernels_amx.pad_columns(np.arange(k)), c.mean(axis=0))
+        labels, sqdist = kernels_amx.nearest(x, c, packed, hint)
+        truth = distances(x, c)
+        np.testing.assert_array_equal(labels, truth.argmin(1))
+        np.testing.assert_allclose(sqdist, truth.min(1), rtol=1e-6)
+
+
+def test_without_amx_the_labels_are_the_same(blobs, monkeypatch):
+    c = blobs[:200]
+    one = Flat().build(c).search(blobs, 1)[0]
+    monkeypatch.setattr(kernels_amx, "suits", lambda c: False)
+    np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
+
+
+def test_many_near_ties_in_float32_are_settled_in_float64(rng):
+    """More centroids within float32's rounding of each other than any shortlist holds."""
+    x = (1000 + rng.standard_normal((50, 8))).astype("f")
+    c = (1000 + 1e-2 * rng.standard_normal((3000, 8))).astype("f")
+    sqnorm = (c.astype(np.float64) ** 2).sum(1).astype("f")
+    np.testing.assert_array_equal(kernels.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))

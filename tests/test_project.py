@@ -31,6 +31,7 @@ CLUSTER = [
     "gpu",
     "space",
     "stop",
+    "kernels_amx",
     "kernels",
 ]
 
@@ -71,7 +72,7 @@ def test_imports_point_downward_inside_the_engine():
                 assert order[target] > order[name], f"{name} imports {target}"
 
 
-@pytest.mark.parametrize(("library", "homes"), [("faiss", {"index"}), ("numba", {"kernels"})])
+@pytest.mark.parametrize(("library", "homes"), [("faiss", {"index"}), ("numba", {"kernels", "kernels_amx"})])
 def test_heavy_libraries_have_one_home(library, homes):
     users = {name for name, tree in modules() if any(t.split(".")[0] == library for t in imports(tree))}
     assert users == {f"fastann.cluster.{home}" for home in homes}

@@ -77,7 +77,7 @@ def test_an_index_that_finds_nothing_is_repaired():
     x, c = rng.standard_normal((500, 4), dtype="f"), rng.standard_normal((20, 4), dtype="f")
     exact = Flat().build(c).search(x, 1)
 
-    def blind(x, m):  # finds nothing for every third row
+    def blind(x, m, hint):  # finds nothing for every third row
         ids, sqdist = (a.copy() for a in exact)
         ids[::3], sqdist[::3] = -1, np.inf
         return ids, sqdist

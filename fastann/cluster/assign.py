@@ -13,7 +13,9 @@ from fastann.data.source import Source
 AUDIT_ROWS = 4096  # sample of rows for a measured recall: about +-0.3% at recall 0.99
 
 
-def search(index: Index, x: np.ndarray, m: int, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def search(
+    index: Index, x: np.ndarray, m: int, centroids: np.ndarray, hint: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Search an index and repair, by exact search, the rows where it found too few.
 
     Returns
@@ -23,7 +25,7 @@ def search(index: Index, x: np.ndarray, m: int, centroids: np.ndarray) -> tuple[
     repaired : int
         Number of rows repaired.
     """
-    ids, sqdist = index.search(x, m)
+    ids, sqdist = index.search(x, m, hint)
     if index.exact:
         return ids, sqdist, 0
     short = np.flatnonzero((ids < 0).any(axis=1))
@@ -40,7 +42,7 @@ def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chun
     """
     partial = Partial.zero(len(centroids), source.d, weighted=rows.weights is not None)
     for block, part in blocks(source, rows, chunk):
-        ids, sqdist, repaired = search(index, block, 1, centroids)
+        ids, sqdist, repaired = search(index, block, 1, centroids, part.labels)
         ids, sqdist = ids[:, 0], sqdist[:, 0]
         if not index.exact:
             keep_nearer(block, centroids, part.labels, ids, sqdist)
@@ -55,7 +57,7 @@ def label(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chunk
     """Closing pass: label every row and return the inertia, from float64 distances to those labels."""
     inertia = 0.0
     for block, part in blocks(source, rows, chunk):
-        ids, sqdist, _ = search(index, block, 1, centroids)
+        ids, sqdist, _ = search(index, block, 1, centroids, part.labels)
         ids, sqdist = ids[:, 0], sqdist[:, 0]
         if not index.exact:
             keep_nearer(block, centroids, part.labels, ids, sqdist)

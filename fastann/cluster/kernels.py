@@ -18,6 +18,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 from threadpoolctl import ThreadpoolController
 
 # Reassociation lets sums vectorise. "ninf" is left out because the kernels use huge sentinels, and NaN
@@ -26,7 +27,7 @@ _FAST = {"reassoc", "nsz", "contract", "arcp", "nnan"}
 _HUGE = np.float32(3e38)
 _ROWS = 512  # rows a task multiplies at once: with _COLUMNS, a 2 MiB tile of scores that stays in L2
 _COLUMNS = 1024
-_SHORTLIST = 16  # near-ties kept per row; a row with more is compared with every centroid
+_SHORTLIST = 16  # near-ties kept per row before they are settled
 _SEGMENTS = 64  # pieces a reduction over rows is cut into, whatever the number of threads
 
 
@@ -40,6 +41,52 @@ def _fmin(typingctx, a, b):
         return builder.call(fn, args, fastmath=("nnan", "nsz", "reassoc"))
 
     return types.float32(types.float32, types.float32), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, x):
+    """Index of the lowest set bit of a uint32 that is not zero."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint32(types.uint32), codegen
+
+
+@intrinsic
+def insert8(typingctx, scores, ids, offset, score, j):
+    """Insert (score, j) in the ascending list of eight at `offset`; return the new eighth score.
+
+    Without branches: new[i] = min(max(old[i - 1], score), old[i]).
+    """
+
+    def codegen(context, builder, signature, args):
+        i32, f32 = ir.IntType(32), ir.FloatType()
+        at = [
+            builder.bitcast(
+                builder.gep(make_array(signature.args[a])(context, builder, args[a]).data, [args[2]]),
+                ir.PointerType(ir.VectorType(element, 8)),
+            )
+            for a, element in ((0, f32), (1, i32))
+        ]
+
+        def splat(value):
+            one = builder.insert_element(ir.Constant(ir.VectorType(value.type, 8), ir.Undefined), value, i32(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(i32, 8), [0] * 8))
+
+        old, old_ids = (builder.load(p, align=4) for p in at)
+        shift = ir.Constant(ir.VectorType(i32, 8), [0, 0, 1, 2, 3, 4, 5, 6])
+        up, up_ids = (builder.shuffle_vector(v, v, shift) for v in (old, old_ids))
+        up = builder.insert_element(up, ir.Constant(f32, float("-inf")), i32(0))
+        new, new_ids = splat(args[3]), splat(args[4])
+        here = builder.fcmp_ordered(">", old, new)  # from the place of insertion on
+        past = builder.fcmp_ordered(">", up, new)  # after it
+        out = builder.select(past, up, builder.select(here, new, old))
+        builder.store(out, at[0], align=4)
+        builder.store(builder.select(past, up_ids, builder.select(here, new_ids, old_ids)), at[1], align=4)
+        return builder.extract_element(out, i32(7))
+
+    return types.float32(scores, ids, types.intp, types.float32, types.int32), codegen
 
 
 @lru_cache(maxsize=1)
@@ -118,6 +165,20 @@ def survey(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # --------------------------------------------------------------------------- exact search
 
 
+@njit(fastmath=_FAST, inline="always")
+def _settle(x, c, near, score, found, limit):
+    """Place, and float64 distance, of the nearest listed centroid within the limit; ties go to the lowest."""
+    least = np.inf
+    place = -1
+    for t in range(found):
+        if score[t] <= limit:
+            v = _sqdist64(x, c[near[t]])
+            if place < 0 or v < least or (v == least and near[t] < near[place]):
+                least = v
+                place = t
+    return place, least
+
+
 @njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
 def _nearest(x, c, csq, labels, sqdist, rows):
     n, d = x.shape
@@ -169,48 +230,26 @@ def _nearest(x, c, csq, labels, sqdist, rows):
                         v = csq[k0 + j] - np.float32(2) * row[j]
                         if v > limit:
                             continue
-                        if found[i] == _SHORTLIST:  # make room: drop what is no longer a near-tie
-                            kept = 0
-                            for t in range(_SHORTLIST):
-                                if score[i, t] <= limit:
-                                    near[i, kept] = near[i, t]
-                                    score[i, kept] = score[i, t]
-                                    kept += 1
-                            found[i] = kept
-                        if found[i] < _SHORTLIST:
-                            near[i, found[i]] = k0 + j
-                            score[i, found[i]] = v
-                            found[i] += 1
-                        else:
-                            found[i] = _SHORTLIST + 1  # too many to list
+                        if found[i] == _SHORTLIST:  # settle what is listed, keep the nearest
+                            t, _ = _settle(x[start + i], c, near[i], score[i], found[i], limit)
+                            near[i, 0] = near[i, t]
+                            score[i, 0] = score[i, t]
+                            found[i] = 1
+                        near[i, found[i]] = k0 + j
+                        score[i, found[i]] = v
+                        found[i] += 1
         for i in range(count):
             limit = best[i] + slack[i]
             close = 0
             label = np.int32(0)
-            if found[i] <= _SHORTLIST:
-                for t in range(found[i]):
-                    if score[i, t] <= limit:
-                        close += 1
-                        label = near[i, t]
-            if close == 1:
-                labels[start + i] = label
-                sqdist[start + i] = max(best[i] + xsq[i], np.float32(0))
-                continue
-            least = np.inf
-            label = np.int32(0)
+            for t in range(found[i]):
+                if score[i, t] <= limit:
+                    close += 1
+                    label = near[i, t]
+            least = np.float64(max(best[i] + xsq[i], np.float32(0)))
             if close > 1:
-                for t in range(found[i]):
-                    if score[i, t] <= limit:
-                        v = _sqdist64(x[start + i], c[near[i, t]])
-                        if v < least:
-                            least = v
-                            label = near[i, t]
-            else:
-                for j in range(k):
-                    v = _sqdist64(x[start + i], c[j])
-                    if v < least:
-                        least = v
-                        label = np.int32(j)
+                t, least = _settle(x[start + i], c, near[i], score[i], found[i], limit)
+                label = near[i, t]
             labels[start + i] = label
             sqdist[start + i] = least
 
