@@ -229,7 +229,7 @@ def test_inertia_never_rises_with_a_poor_index(blobs):
 DTYPES = [np.float16, np.float32, np.float64, np.int8, np.uint8, np.int32, np.int64]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     n=st.integers(1, 60),
     d=st.integers(1, 9),

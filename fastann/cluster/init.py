@@ -98,14 +98,15 @@ def parallel(source: Source, weights: np.ndarray | None, k: int, rng: np.random.
         new = source.take(np.flatnonzero(rng.random(n) < np.minimum(1, 2 * k * cost / total)))
         if len(new):
             centres = np.concatenate([centres, new])
-    if len(new):
-        _nearer(source, new, len(centres) - len(new), closest, owner)
+    _nearer(source, new, len(centres) - len(new), closest, owner)
     if len(centres) <= k:
         return np.concatenate([centres, random(source, weights, k, rng)])[:k]
     return _greedy(centres, np.bincount(owner, weights=w, minlength=len(centres)), k, rng)
 
 
 def _nearer(source: Source, new: np.ndarray, first: int, closest: np.ndarray, owner: np.ndarray) -> None:
+    if not len(new):
+        return
     index = Flat().build(new)
     for start, block in source.chunks():
         ids, sqdist = index.search(block, 1)

@@ -579,8 +579,209 @@ def nearest(
     return labels, sqdist
 
 
+@njit(cache=True)
+def _dense(xb, n, cb, cn, steps, out):
+    """All scores of `n` packed rows: row i, column j at out[((j // 32) * blocks + i // 32) * 1024 + i % 32 * 32 + j % 32]."""
+    blocks = (n + BLOCK - 1) // BLOCK
+    for strip in range(cn.shape[0] // BLOCK):
+        for b in range(blocks):
+            _tile_init(cn, strip * BLOCK)
+            p = b * steps * 1024
+            q = strip * steps * 512
+            for _ in range(steps):
+                _tile_step(xb, p, cb, q)
+                p += 1024
+                q += 512
+            _tile_store(out, (strip * blocks + b) * 1024)
+
+
+@njit(cache=True)
+def _finish(x, r, c, columns, ids, place, out_ids, out_dist, at):
+    """Write the listed columns of row `r` as centroids sorted by float32 distance (not squared)."""
+    for t in range(8):
+        out_dist[at, t] = np.inf
+        out_ids[at, t] = -1
+    for t in range(8):
+        column = ids[place * 8 + t]
+        if column < 0:
+            break
+        j = columns[column]
+        v = np.sqrt(_sqdist32(x[r], c[j]))
+        s = t
+        while s > 0 and (out_dist[at, s - 1] > v or (out_dist[at, s - 1] == v and out_ids[at, s - 1] > j)):
+            out_dist[at, s] = out_dist[at, s - 1]
+            out_ids[at, s] = out_ids[at, s - 1]
+            s -= 1
+        out_dist[at, s] = v
+        out_ids[at, s] = j
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _eight(x, rows, c, within, shift, cb, cn, columns, moved, largest, config, out_ids, out_dist):
+    n = rows.shape[0]
+    d = x.shape[1]
+    steps = (d + 31) // 32
+    for task in prange((n + TASK - 1) // TASK):
+        start = task * TASK
+        count = min(TASK, n - start)
+        blocks = (count + BLOCK - 1) // BLOCK
+        xb = _scratch_u16(blocks * steps * 1024)
+        buffer = _scratch_f32(1024 * max(2, blocks))
+        xsq = np.empty(blocks * BLOCK, np.float32)
+        limit = np.empty(count, np.float32)
+        scores = np.full(count * 8, _HUGE)
+        ids = np.full(count * 8, -1, np.int32)
+        _pack_rows(x, rows, start, count, shift, xb, xsq)
+        for i in range(count):
+            error = np.sqrt(xsq[i]) * _ROUND + moved
+            w = within[start + i]
+            limit[i] = _HUGE if w >= _HUGE else _limit(w * w, xsq[i], error, _slack(xsq[i], d, largest))
+        _tile_begin(config)
+        _screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, (scores, ids), None)
+        _tile_end()
+        for i in range(count):
+            _finish(x, rows[start + i], c, columns, ids, i, out_ids, out_dist, start + i)
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _eight_in_cells(
+    x, rows, c, within, shift, coarse_cb, coarse_cn, cells, strips, nprobe,
+    cb, cn, columns, moved, largest, config, out_ids, out_dist,
+):  # fmt: skip
+    n = rows.shape[0]
+    d = x.shape[1]
+    steps = (d + 31) // 32
+    whole = 4 * TASK  # rows looked at together: enough for every cell to get a block or more of them
+    for task in prange((n + whole - 1) // whole):
+        start = task * whole
+        count = min(whole, n - start)
+        blocks = (count + BLOCK - 1) // BLOCK
+        xb = _scratch_u16(blocks * steps * 1024)
+        xg = _scratch_u16(blocks * steps * 1024)
+        buffer = _scratch_f32(1024 * max(2, blocks))
+        dense = _scratch_f32(coarse_cn.shape[0] * blocks * BLOCK)
+        xsq = np.empty(blocks * BLOCK, np.float32)
+        limit = np.empty(count, np.float32)
+        scores = np.full(count * 8, _HUGE)
+        ids = np.full(count * 8, -1, np.int32)
+        probes = np.empty(count * 8, np.int32)
+        nearest = np.full(8, _HUGE)
+        first = np.zeros(cells + 1, np.int64)
+        _pack_rows(x, rows, start, count, shift, xb, xsq)
+        _tile_begin(config)
+        _dense(xb, count, coarse_cb, coarse_cn, steps, dense)
+        for i in range(count):
+            nearest[:] = _HUGE
+            probes[i * 8 : i * 8 + 8] = -1
+            t = _HUGE
+            for strip in range(coarse_cn.shape[0] // BLOCK):
+                at = (strip * blocks + i // BLOCK) * 1024 + i % BLOCK * BLOCK
+                hits = _below32(dense, at, t)
+                while hits:
+                    j = lowest_bit(hits)
+                    hits &= hits - np.uint32(1)
+                    v = dense[at + j]
+                    if v < t:
+                        t = insert8(nearest, probes[i * 8 : i * 8 + 8], 0, v, np.int32(strip * BLOCK + j))
+            for p in range(nprobe):
+                first[probes[i * 8 + p] + 1] += 1
+            error = np.sqrt(xsq[i]) * _ROUND + moved
+            w = within[start + i]
+            limit[i] = _HUGE if w >= _HUGE else _limit(w * w, xsq[i], error, _slack(xsq[i], d, largest))
+        for g in range(cells):
+            first[g + 1] += first[g]
+        place = first[:-1].copy()
+        members = np.empty(count * nprobe, np.int32)
+        for i in range(count):
+            for p in range(nprobe):
+                g = probes[i * 8 + p]
+                members[place[g]] = i
+                place[g] += 1
+        g_limit = np.empty(count, np.float32)
+        g_scores = np.empty(count * 8, np.float32)
+        g_ids = np.empty(count * 8, np.int32)
+        for g in range(cells):
+            q = first[g + 1] - first[g]
+            if q == 0 or strips[g] == strips[g + 1]:
+                continue
+            for p in range(q):
+                i = members[first[g] + p]
+                a = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
+                b = (p // BLOCK) * steps * 1024 + (p % BLOCK) * 32
+                for _ in range(steps):
+                    _copy32(xb, a, xg, b)
+                    a += 1024
+                    b += 1024
+                g_limit[p] = limit[i]
+                for t in range(8):
+                    g_scores[p * 8 + t] = scores[i * 8 + t]
+                    g_ids[p * 8 + t] = ids[i * 8 + t]
+            _screen(xg, q, cb, cn, steps, strips[g], strips[g + 1], g_limit, buffer, (g_scores, g_ids), None)
+            for p in range(q):
+                i = members[first[g] + p]
+                limit[i] = g_limit[p]
+                for t in range(8):
+                    scores[i * 8 + t] = g_scores[p * 8 + t]
+                    ids[i * 8 + t] = g_ids[p * 8 + t]
+        _tile_end()
+        for i in range(count):
+            _finish(x, rows[start + i], c, columns, ids, i, out_ids, out_dist, start + i)
+
+
+def eight_nearest(
+    x: np.ndarray, rows: np.ndarray, c: np.ndarray, packed: Packed, within: np.ndarray, cells: Cells | None, nprobe: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """About the eight nearest centroids of some rows, nearest first.
+
+    Parameters
+    ----------
+    x : float32 [n, d]
+    rows : int32 [r]
+        Which rows of `x`.
+    c : float32 [k, d]
+    packed : Packed
+        All of `c`, cell by cell if there are cells.
+    within : float32 [r]
+        Distances beyond which no centroid is wanted; infinite for any.
+    cells : Cells or None
+        Only the `nprobe` (at most 8) cells nearest to a row are searched; None searches everything.
+
+    Returns
+    -------
+    ids : int32 [r, 8]
+        -1 where fewer were found.
+    dist : float32 [r, 8]
+        Distances (not squared), infinite where the id is -1.
+    """
+    ids, dist = np.empty((len(rows), 8), np.int32), np.empty((len(rows), 8), np.float32)
+    common = (packed.cb, packed.cn, packed.columns, packed.moved, packed.largest, TILE_CONFIG, ids, dist)
+    x, rows, c, within = _readonly(x), _readonly(rows), _readonly(c), _readonly(within)
+    if cells is None:
+        _eight(x, rows, c, within, packed.shift, *common)
+    else:
+        coarse = cells.packed
+        count = min(nprobe, cells.count, 8)
+        _eight_in_cells(
+            x, rows, c, within, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, count, *common
+        )
+    return ids, dist
+
+
+class Cells:
+    """A partition of the centroids: packed cell centres, and the strips of each cell in the packed centroids."""
+
+    def __init__(self, centers: np.ndarray, owner: np.ndarray, shift: np.ndarray):
+        self.count = len(centers)
+        columns = [pad_columns(np.flatnonzero(owner == g)) for g in range(self.count)]
+        self.columns = np.concatenate(columns)
+        self.strips = np.concatenate([[0], np.cumsum([len(part) // BLOCK for part in columns])])
+        self.packed = Packed(centers, pad_columns(np.arange(self.count)), shift)
+
+
 def suits(c: np.ndarray) -> bool:
     """Whether screening pays for these centroids, and their magnitudes leave room for bfloat16 arithmetic."""
     k, d = c.shape
+    if k < 64 or d < 24 or not available():
+        return False
     spread = math.sqrt(float(np.square(c - c.mean(axis=0), dtype=np.float64).sum()) / k)
-    return k >= 64 and d >= 24 and 1e-12 < spread < 1e15 and available()
+    return 1e-12 < spread < 1e15
