@@ -461,7 +461,12 @@ def _add_rows(x, weights, offsets, order, sums, mass, edge, edge_mass, edge_id):
 
 
 def add_rows(
-    x: np.ndarray, weights: np.ndarray | None, labels: np.ndarray, sums: np.ndarray, counts: np.ndarray
+    x: np.ndarray,
+    weights: np.ndarray | None,
+    labels: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    rows: np.ndarray | None = None,
 ) -> None:
     """Add each row, times its weight, to the sum of its cluster, in place.
 
@@ -469,11 +474,15 @@ def add_rows(
     ----------
     x : float32 [n, d]
     weights : float64 [n] or None
-    labels : int32 [n]
+    labels : int32 [n], or [r] with `rows`
     sums : float64 [k, d]
     counts : int64 [k], or float64 [k] when weighted
+    rows : int32 [r], optional
+        Add only these rows.
     """
     offsets, order = group(labels, len(sums))
+    if rows is not None:
+        order = rows[order]
     edge = np.zeros((_SEGMENTS, 2, x.shape[1]))
     edge_mass = np.zeros((_SEGMENTS, 2))
     edge_id = np.full((_SEGMENTS, 2), -1)

@@ -36,6 +36,8 @@ from numba.np.arrayobj import make_array
 
 from fastann.cluster.kernels import _readonly, _sqdist32, _sqdist64, insert8, lowest_bit
 
+llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
+
 BLOCK = 32  # rows per block, and centroids per strip
 TASK = 256  # rows per task: packed, they stay in L2
 _STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
@@ -71,7 +73,6 @@ def available() -> bool:
         return False
     if asked != 0 or read != 0 or not mask.value >> 18 & 1:
         return False
-    llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
     return True
 
 
@@ -581,7 +582,7 @@ def nearest(
 
 @njit(cache=True)
 def _dense(xb, n, cb, cn, steps, out):
-    """All scores of `n` packed rows: row i, column j at out[((j // 32) * blocks + i // 32) * 1024 + i % 32 * 32 + j % 32]."""
+    """All scores of `n` packed rows, a 32 x 32 block at a time: block (strip, rows) at (strip * blocks + rows) * 1024."""
     blocks = (n + BLOCK - 1) // BLOCK
     for strip in range(cn.shape[0] // BLOCK):
         for b in range(blocks):
