@@ -127,7 +127,7 @@ def predict(run: str, data: str, out: str, index: str | None, force: bool) -> No
         raise click.UsageError(f"{out} exists already; choose another path or pass --force to replace it")
     km = KMeans.load(run)
     if index is not None:
-        km.index_ = plan.choose(index, len(km.cluster_centers_))
+        km.index_ = plan.choose_index(index, len(km.cluster_centers_))
     labels = km.predict(data)
     persist.write_array(out, labels)
     click.echo(f"{len(labels):,} labels written to {out}")

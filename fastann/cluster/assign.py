@@ -53,15 +53,19 @@ def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chun
     return partial
 
 
-def label(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chunk: int | None = None) -> float:
-    """Closing pass: label every row and return the inertia, from float64 distances to those labels."""
+def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray, chunk: int | None = None) -> float:
+    """Closing pass: label every row and return the inertia, from float64 distances to those labels.
+
+    With None for the index the rows keep the labels they have.
+    """
     inertia = 0.0
     for block, part in blocks(source, rows, chunk):
-        ids, sqdist, _ = search(index, block, 1, centroids, part.labels)
-        ids, sqdist = ids[:, 0], sqdist[:, 0]
-        if not index.exact:
-            keep_nearer(block, centroids, part.labels, ids, sqdist)
-        part.labels[:] = ids
+        if index is not None:
+            ids, sqdist, _ = search(index, block, 1, centroids, part.labels)
+            ids, sqdist = ids[:, 0], sqdist[:, 0]
+            if not index.exact:
+                keep_nearer(block, centroids, part.labels, ids, sqdist)
+            part.labels[:] = ids
         own = kernels.own_sqdist(block, centroids, part.labels)
         part.sqdist[:] = own
         inertia += float(own.sum() if part.weights is None else own @ part.weights)

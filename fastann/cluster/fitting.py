@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastann.cluster import init
-from fastann.cluster.index import Spec
-from fastann.cluster.lloyd import Iteration, State, lloyd
+from fastann.cluster.lloyd import Iteration, Search, State, lloyd, passes
+from fastann.cluster.plan import Plan
 from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
+from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Rows
 from fastann.data.source import Source
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When to stop: iterations at most, relative decrease of inertia at least, time."""
+    """When to stop: iterations at most (on each sample), relative decrease of inertia at least, time."""
 
     max_iter: int
     tol: float
@@ -28,10 +30,10 @@ class Rules:
 
 @dataclass
 class Clustering:
-    """What came of it: centroids (float32 [k, d]), the state of the training rows, and the course of the run."""
+    """What came of it: centroids (float32 [k, d]), the last pass with the state of its rows, the course of the run."""
 
     centroids: np.ndarray
-    rows: Rows
+    work: Search | Sweep
     history: list[Iteration]
     stop_reason: StopReason
 
@@ -40,7 +42,7 @@ def cluster(
     source: Source,
     weights: np.ndarray | None,
     k: int,
-    spec: Spec,
+    plan: Plan,
     *,
     start: str | np.ndarray,
     n_init: int,
@@ -54,20 +56,35 @@ def cluster(
 ) -> Clustering:
     """Cluster the rows of a source, already seen in its space, from `n_init` starts; the best is returned.
 
-    Each of `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after
-    the running iteration.
+    Each start trains on the samples the plan names, one after the other, the last being all rows. Each of
+    `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
+    running iteration.
     """
     best: Clustering | None = None
     with CtrlC() as ctrl_c:
         for attempt in range(n_init):
             rng = np.random.default_rng([seed, 0, attempt])
-            centroids = init.start(start, source, weights, k, rng) if isinstance(start, str) else start
-            rows = Rows.new(source.n, weights)
-            states = lloyd(source, rows, centroids, spec, metric=metric, empty=empty, device=device, rng=rng)
+            centroids: Any = start
+            history: list[Iteration] = []
             with _bar(verbose, rules.max_iter, attempt if n_init > 1 else None) as bar:
-                history, last, reason = _iterate(states, rules, ctrl_c, [bar, *watchers])
+                for level, size in enumerate(plan.levels):
+                    sample, w = source, weights
+                    if size < source.n:
+                        sample, w = init.subsample(source, weights, size, rng)
+                    if isinstance(centroids, str):
+                        centroids = init.start(centroids, sample, w, k, rng)
+                    work = passes(sample, Rows.new(sample.n, w), k, plan, metric)
+                    states = lloyd(
+                        work, centroids, plan.spec, metric=metric, empty=empty, device=device, rng=rng, note=plan.reason
+                    )
+                    part, centroids, reason = _iterate(
+                        states, rules, partial(plan.enough, level), ctrl_c, [bar, *watchers]
+                    )
+                    history += part
+                    if reason not in (StopReason.CONVERGED, StopReason.MAX_ITER):
+                        break
             if best is None or history[-1].inertia < best.history[-1].inertia:
-                best = Clustering(last, rows, history, reason)
+                best = Clustering(centroids, work, history, reason)
             if reason not in (StopReason.CONVERGED, StopReason.MAX_ITER):
                 break
     assert best is not None
@@ -75,8 +92,13 @@ def cluster(
 
 
 def _iterate(
-    states: Iterator[State], rules: Rules, ctrl_c: CtrlC, watchers: Sequence[Callable[[State], Any]]
+    states: Iterator[State],
+    rules: Rules,
+    enough: Callable[[list[Iteration]], bool],
+    ctrl_c: CtrlC,
+    watchers: Sequence[Callable[[State], Any]],
 ) -> tuple[list[Iteration], np.ndarray, StopReason]:
+    """Iterate until a stopping rule holds."""
     history: list[Iteration] = []
     began = time.perf_counter()
     for state in states:
@@ -85,7 +107,8 @@ def _iterate(
         spent = time.perf_counter() - began
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
-        if record.empty == 0 and converged(previous, record.inertia, record.moved, rules.tol):
+        done = converged(previous, record.inertia, record.moved, rules.tol) or enough(history)
+        if record.empty == 0 and done:
             return history, state.centroids, StopReason.CONVERGED
         if ctrl_c.pressed:
             return history, state.centroids, StopReason.INTERRUPTED

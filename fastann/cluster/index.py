@@ -83,6 +83,27 @@ class Index(Protocol):
         """
         ...
 
+    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find about the `m` (at most 8) nearest centroids of some rows, for lists of candidates.
+
+        Parameters
+        ----------
+        x : float32 [n, d]
+        rows : int32 [r]
+            Which rows.
+        m : int
+        within : float32 [r]
+            Distances beyond which no centroid is wanted; an index that cannot use them ignores them.
+
+        Returns
+        -------
+        ids : int32 [r, 8]
+            -1 where there are fewer.
+        dist : float32 [r, 8]
+            L2 distances, not squared; infinite where the id is -1.
+        """
+        ...
+
 
 _LARGEST = 2**31 - 1  # FAISS keeps these numbers in C ints
 
@@ -191,6 +212,26 @@ class HNSW(Spec):
 
 
 @dataclass(frozen=True)
+class Cells(Spec):
+    """Centroids in `nlist` cells, searched cell by cell for many rows at once: the IVF of the automatic mode.
+
+    A block of rows is grouped by the cells nearest to each, and every cell is one matrix product; FAISS's IVF
+    scans row by row.
+    """
+
+    name: ClassVar[str] = "cells"
+    nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) / 2 when not given")
+    nprobe: int = option(16, 1, "cells searched per row", search=True)
+    train_iter: int = option(3, 1, "k-means iterations that place the cells")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        if device != "cpu":
+            raise ValueError("index='cells' searches on CPUs; use index='ivf' or 'flat' on a GPU, or device='cpu'")
+        nlist = min(len(centroids), self.nlist or max(8, round(len(centroids) ** 0.5 / 2)))
+        return CellsIndex(centroids, nlist, self.nprobe, self.train_iter, seed)
+
+
+@dataclass(frozen=True)
 class Factory(Spec):
     """Any FAISS factory string, such as ``"PQ16x4fs,RFlat"``, ``"SQ8"`` or ``"IVF64,PQ16"``.
 
@@ -232,7 +273,7 @@ class Factory(Spec):
         return FaissIndex(index, centroids, rescored=True)
 
 
-SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory)}
+SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Cells, Factory)}
 
 
 def parse_index(text: Any) -> Spec:
@@ -301,6 +342,79 @@ class FlatIndex:
             ids, sqdist = kernels_amx.nearest(x, self.centroids, self.packed, hint)
         return ids[:, None], sqdist[:, None]
 
+    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.packed is None:
+            return _listed_by_search(self, x, rows, min(m, len(self.centroids)))
+        ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0)
+        return _first(ids, dist, m)
+
+
+class CellsIndex:
+    """Cells of centroids and the cell-major search over them, by AMX tiles or by BLAS."""
+
+    exact = False
+
+    def __init__(self, centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int):
+        self.centroids, self.nprobe = centroids, min(nprobe, nlist)
+        picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
+        self.centers = centroids[np.sort(picks)]
+        for _ in range(train_iter):
+            owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
+            sums, counts = np.zeros((nlist, centroids.shape[1])), np.zeros(nlist, np.int64)
+            kernels.add_rows(centroids, None, owner, sums, counts)
+            self.centers, _ = kernels.means(sums, counts, self.centers, cosine=False)
+        owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
+        self.offsets, self.columns = kernels.group(owner, nlist)
+        self.cells = None
+        if kernels_amx.suits(centroids):
+            members = np.split(self.columns, self.offsets[1:-1])
+            shift = centroids.mean(axis=0, dtype=np.float64)
+            self.cells = kernels_amx.Cells(self.centers, members, shift)
+            self.packed = kernels_amx.Packed(centroids, self.cells.columns, shift)
+        else:
+            self.sorted = centroids[self.columns]
+            self.sqnorm = np.einsum("ij,ij->i", self.sorted, self.sorted)
+
+    def retuned(self, spec: Spec) -> "CellsIndex":
+        """The same cells, searched with the options of `spec`."""
+        assert isinstance(spec, Cells)
+        self.nprobe = min(spec.nprobe, len(self.centers))
+        return self
+
+    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if m > 8:  # the lists of a cell search are eight long
+            return FlatIndex(self.centroids).search(x, m)
+        rows = np.arange(len(x), dtype=np.int32)
+        ids, dist = self.listed(x, rows, m, np.full(len(x), np.inf, np.float32))
+        return np.ascontiguousarray(ids[:, :m]), dist[:, :m] ** 2
+
+    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.cells is not None:
+            ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, self.cells, self.nprobe)
+        else:
+            ids, dist = kernels.eight_in_cells(
+                x, rows, self.sorted, self.sqnorm, self.centers, self.offsets, self.columns, self.nprobe, within
+            )
+        return _first(ids, dist, m)
+
+
+def _first(ids: np.ndarray, dist: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    ids[:, m:], dist[:, m:] = -1, np.inf
+    return ids, dist
+
+
+def _listed_by_search(index: Index, x: np.ndarray, rows: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of candidates from an index that searches whole arrays: its rows are gathered a few at a time."""
+    ids, dist = np.full((len(rows), 8), -1, np.int32), np.full((len(rows), 8), np.inf, np.float32)
+    for start in range(0, len(rows), _GATHER):
+        part = slice(start, start + _GATHER)
+        ids[part, :m], sqdist = index.search(x[rows[part]], m)
+        dist[part, :m] = np.sqrt(sqdist)
+    return ids, dist
+
+
+_GATHER = 2**15
+
 
 class FaissIndex:
     """A FAISS index over centroids, with the search options of its spec."""
@@ -334,3 +448,6 @@ class FaissIndex:
             return kernels.rescore(x, self.centroids, ids)
         sqdist[ids < 0] = np.inf
         return ids, sqdist
+
+    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _listed_by_search(self, x, rows, min(m, len(self.centroids)))

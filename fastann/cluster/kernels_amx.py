@@ -34,7 +34,7 @@ from numba.core import config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from fastann.cluster.kernels import _readonly, _sqdist32, _sqdist64, insert8, lowest_bit
+from fastann.cluster.kernels import _insert, _readonly, _sqdist32, _sqdist64, insert8, lowest_bit
 
 llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
 
@@ -71,9 +71,7 @@ def available() -> bool:
         read = libc.syscall(ctypes.c_long(158), ctypes.c_long(0x1022), ctypes.byref(mask))
     except (OSError, AttributeError):
         return False
-    if asked != 0 or read != 0 or not mask.value >> 18 & 1:
-        return False
-    return True
+    return asked == 0 and read == 0 and bool(mask.value >> 18 & 1)
 
 
 # --------------------------------------------------------------------------- instructions
@@ -582,7 +580,7 @@ def nearest(
 
 @njit(cache=True)
 def _dense(xb, n, cb, cn, steps, out):
-    """All scores of `n` packed rows, a 32 x 32 block at a time: block (strip, rows) at (strip * blocks + rows) * 1024."""
+    """All scores of `n` packed rows, block by block: that of (strip, rows) begins at (strip * blocks + rows) * 1024."""
     blocks = (n + BLOCK - 1) // BLOCK
     for strip in range(cn.shape[0] // BLOCK):
         for b in range(blocks):
@@ -665,15 +663,14 @@ def _eight_in_cells(
         limit = np.empty(count, np.float32)
         scores = np.full(count * 8, _HUGE)
         ids = np.full(count * 8, -1, np.int32)
-        probes = np.empty(count * 8, np.int32)
-        nearest = np.full(8, _HUGE)
+        probes = np.empty((count, nprobe), np.int32)
+        nearest = np.empty(nprobe, np.float32)
         first = np.zeros(cells + 1, np.int64)
         _pack_rows(x, rows, start, count, shift, xb, xsq)
         _tile_begin(config)
         _dense(xb, count, coarse_cb, coarse_cn, steps, dense)
         for i in range(count):
             nearest[:] = _HUGE
-            probes[i * 8 : i * 8 + 8] = -1
             t = _HUGE
             for strip in range(coarse_cn.shape[0] // BLOCK):
                 at = (strip * blocks + i // BLOCK) * 1024 + i % BLOCK * BLOCK
@@ -683,9 +680,10 @@ def _eight_in_cells(
                     hits &= hits - np.uint32(1)
                     v = dense[at + j]
                     if v < t:
-                        t = insert8(nearest, probes[i * 8 : i * 8 + 8], 0, v, np.int32(strip * BLOCK + j))
+                        _insert(nearest, probes[i], v, np.int32(strip * BLOCK + j))
+                        t = nearest[nprobe - 1]
             for p in range(nprobe):
-                first[probes[i * 8 + p] + 1] += 1
+                first[probes[i, p] + 1] += 1
             error = np.sqrt(xsq[i]) * _ROUND + moved
             w = within[start + i]
             limit[i] = _HUGE if w >= _HUGE else _limit(w * w, xsq[i], error, _slack(xsq[i], d, largest))
@@ -695,7 +693,7 @@ def _eight_in_cells(
         members = np.empty(count * nprobe, np.int32)
         for i in range(count):
             for p in range(nprobe):
-                g = probes[i * 8 + p]
+                g = probes[i, p]
                 members[place[g]] = i
                 place[g] += 1
         g_limit = np.empty(count, np.float32)
@@ -745,7 +743,7 @@ def eight_nearest(
     within : float32 [r]
         Distances beyond which no centroid is wanted; infinite for any.
     cells : Cells or None
-        Only the `nprobe` (at most 8) cells nearest to a row are searched; None searches everything.
+        Only the `nprobe` cells nearest to a row are searched; None searches everything.
 
     Returns
     -------
@@ -769,11 +767,17 @@ def eight_nearest(
 
 
 class Cells:
-    """A partition of the centroids: packed cell centres, and the strips of each cell in the packed centroids."""
+    """A partition of the centroids: packed cell centres, and the strips of each cell in the packed centroids.
 
-    def __init__(self, centers: np.ndarray, owner: np.ndarray, shift: np.ndarray):
+    Attributes
+    ----------
+    columns : int32
+        Centroid of each column, cell by cell, each cell padded with -1 to whole strips.
+    """
+
+    def __init__(self, centers: np.ndarray, members: list[np.ndarray], shift: np.ndarray):
         self.count = len(centers)
-        columns = [pad_columns(np.flatnonzero(owner == g)) for g in range(self.count)]
+        columns = [pad_columns(part) for part in members]
         self.columns = np.concatenate(columns)
         self.strips = np.concatenate([[0], np.cumsum([len(part) // BLOCK for part in columns])])
         self.packed = Packed(centers, pad_columns(np.arange(self.count)), shift)

@@ -9,7 +9,7 @@ hold, the row cannot move and is not even read.
 import numpy as np
 from numba import njit, prange
 
-from fastann.cluster.kernels import _FAST, _SEGMENTS, _add_rows, _readonly, _sqdist32
+from fastann.cluster.kernels import _FAST, _readonly, _sqdist32
 
 LISTED = 8  # candidates per row
 LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2

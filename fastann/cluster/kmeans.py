@@ -19,11 +19,12 @@ from fastann import checks
 from fastann.cluster import gpu, init, kernels, plan, saved
 from fastann.cluster.assign import label, recall, search, wilson
 from fastann.cluster.fitting import Rules, cluster
-from fastann.cluster.index import FaissIndex, Index, faiss, faiss_threads
-from fastann.cluster.lloyd import State
+from fastann.cluster.index import CellsIndex, FaissIndex, Flat, Index, faiss, faiss_threads
+from fastann.cluster.lloyd import Search, State
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import Deadline
+from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import EMPTY, Rows
 from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
 
@@ -43,7 +44,9 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     n_clusters : int, default=8
     index : str or spec, default="auto"
         How the nearest centroid is found: `Flat`, `IVF`, `HNSW` or `Factory`, or a string such as
-        ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact below 2,048 clusters and IVF above.
+        ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact on small problems; on others it
+        remembers candidates, searches only where it must, and starts on samples where there are many rows a
+        cluster.
     metric : {"euclidean", "cosine"}, default="euclidean"
         ``"cosine"`` clusters the directions of the rows; centres have unit norm and inertia is the sum of
         squared distances between unit vectors, 2 (1 - cosine).
@@ -57,6 +60,17 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     tol : float, default=1e-4
         Stop when an iteration decreases the inertia by no more than this share of it. With 0, stop when no
         row moves.
+    candidates : int or None, default=None
+        Centroids remembered per row, 2 to 8. Iterations then compare rows with these, and search the index only
+        for rows whose bounds fail. None: 8 in the automatic mode, none elsewhere.
+    size_aware : bool or "auto", default="auto"
+        Whether rows move by Hartigan's criterion (Hartigan, 1975), which counts what a row's coming or going
+        does to the two means and ends at a lower inertia than the nearest-centre rule. "auto": in the automatic
+        mode only. The final labels are the nearest centres all the same.
+    exact_labels : bool, default=False
+        Find the final labels by exact search of every row, whatever the index.
+    effort : float, default=1.0
+        Of the automatic mode: 2 searches twice as cautiously and goes on until iterations gain half as much.
     sample : int, float or None, default=None
         Train on this many rows, or this fraction, drawn with `random_state`; all rows are labelled.
     empty : {"split", "farthest", "keep"}, default="split"
@@ -131,6 +145,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         n_init: int = 1,
         max_iter: int = 25,
         tol: float = 1e-4,
+        candidates: int | None = None,
+        size_aware: bool | str = "auto",
+        exact_labels: bool = False,
+        effort: float = 1.0,
         sample: int | float | None = None,
         empty: str = "split",
         time_limit: float | None = None,
@@ -147,6 +165,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.n_init = n_init
         self.max_iter = max_iter
         self.tol = tol
+        self.candidates = candidates
+        self.size_aware = size_aware
+        self.exact_labels = exact_labels
+        self.effort = effort
         self.sample = sample
         self.empty = empty
         self.time_limit = time_limit
@@ -193,7 +215,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         size = checks.sample(self.sample, source.n, k)
         device = gpu.parse_device(self.device)
         gpu.require(faiss(), device)
-        spec, seed = plan.choose(self.index, k), _seed(self.random_state)
+        seed = _seed(self.random_state)
         with self._threads():
             space, view = fit_space(source, self.metric)
             given = self._given_centers(X, k, source.d, space, seed)
@@ -205,7 +227,15 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     train,
                     train_weights,
                     k,
-                    spec,
+                    plan.choose(
+                        self.index,
+                        train.n,
+                        train.d,
+                        k,
+                        candidates=self.candidates,
+                        size_aware=self.size_aware,
+                        effort=self.effort,
+                    ),
                     start=self.init if given is None else given,
                     n_init=self.n_init,
                     rules=Rules(self.max_iter, self.tol, deadline),
@@ -217,19 +247,23 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     verbose=self.verbose,
                 )
             self.cluster_centers_ = space.outward(done.centroids)
-            self._space, self.index_, self._n_features_out = space, spec, k
+            self._space, self.index_, self._n_features_out = space, plan.choose_index(self.index, k), k
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
-            self._close(view, done.rows if train is view else Rows.new(view.n, weights), seed)
+            self._close(view, weights, done.work, seed)
 
-    def _close(self, view: Source, rows: Rows, seed: int) -> None:
+    def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int) -> None:
         """Label every row with the nearest published centre, and measure how good the labels are."""
-        index = self._index()
         centroids = self._centroids()
+        rows = work.rows if work.source is view else Rows.new(view.n, weights)
+        index: Index | None = Flat().build(centroids) if self.exact_labels else self._index()
+        if isinstance(work, Sweep) and work.source is view and not self.exact_labels:
+            work.close(centroids, plan.searcher(self.index, len(centroids)).build(centroids, device=self._device()))
+            index = None  # the labels are there; only their distances are wanted
         self.inertia_ = label(view, rows, index, centroids)
         self.labels_ = rows.labels
         self.distances_ = self._space.distance(rows.sqdist)
         self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
-        if not index.exact:
+        if index is None or not index.exact:
             hits, trials = recall(view, rows.labels, centroids, seed)
             self.assignment_recall_ = hits / trials
             self.assignment_recall_interval_ = wilson(hits, trials)
@@ -341,6 +375,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checks.integer(self.n_init, "n_init", 1)
         checks.integer(self.max_iter, "max_iter", 1)
         checks.real(self.tol, "tol", 0.0)
+        checks.real(self.effort, "effort", 0.0, above=True)
+        if self.candidates is not None:
+            checks.integer(self.candidates, "candidates", 2, 8)
+        if not isinstance(self.size_aware, bool | np.bool_) and self.size_aware != "auto":
+            raise ValueError(f"size_aware must be True, False or 'auto', got {self.size_aware!r}")
+        if not isinstance(self.exact_labels, bool | np.bool_):
+            raise TypeError(f"exact_labels must be True or False, got {self.exact_labels!r}")
         checks.choice(self.metric, "metric", METRICS)
         checks.choice(self.empty, "empty", EMPTY)
         if isinstance(self.init, str):
@@ -378,17 +419,20 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         with kernels.numba_threads(count), faiss_threads(count):
             yield
 
+    def _device(self) -> Any:
+        return gpu.parse_device(self.device)
+
     def _centroids(self) -> np.ndarray:
         return self._space.inward(self.cluster_centers_)
 
     def _index(self) -> Index:
         """The index over the published centres, built once while the model lives."""
-        spec, device = self.index_, gpu.parse_device(self.device)
+        spec, device = self.index_, self._device()
         key = (*spec.built_with, device)
         cached = _built.get(self)
         if cached is not None and cached[0] == key and cached[1] is self.cluster_centers_:
             index = cached[2]
-            return index.retuned(spec) if isinstance(index, FaissIndex) else index
+            return index.retuned(spec) if isinstance(index, (FaissIndex, CellsIndex)) else index
         index = spec.build(self._centroids(), seed=0, device=device)
         _built[self] = (key, self.cluster_centers_, index)
         return index

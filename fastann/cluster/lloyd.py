@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastann.cluster.assign import assign
-from fastann.cluster.index import Spec
-from fastann.cluster.update import Rows, recenter, refill
+from fastann.cluster.index import Index, Spec
+from fastann.cluster.plan import Plan
+from fastann.cluster.sweep import Sweep
+from fastann.cluster.update import Partial, Rows, recenter, refill
 from fastann.data.source import Source
 
 
@@ -23,7 +25,8 @@ class Iteration:
     iteration : int
         From 1.
     inertia : float
-        Weighted sum of squared distances to the centroids the iteration began with.
+        Weighted sum of squared distances to the centroids the iteration began with; where candidates are
+        kept, to those it ended with.
     moved : int
         Rows whose label changed.
     empty : int
@@ -31,9 +34,14 @@ class Iteration:
     repaired : int
         Rows the index found nothing for, assigned by exact search.
     rows : int
-        Rows the iteration looked at.
+        Rows trained on.
+    looked, searched : int
+        Rows compared with the candidates they remember, and rows searched in the index; the others could not
+        move.
     index : str
         The index that was searched.
+    plan : str
+        What the iteration did, and why.
     seconds : dict
         Seconds by phase: build, assign, update.
     """
@@ -44,7 +52,10 @@ class Iteration:
     empty: int
     repaired: int
     rows: int
+    looked: int
+    searched: int
     index: str
+    plan: str
     seconds: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,9 +71,45 @@ class State:
     centroids: np.ndarray = field(repr=False)
 
 
+class Search:
+    """The plain pass: every row searched in the index, in every iteration. `Sweep` is the one that remembers."""
+
+    batches = 1
+    size_aware = False
+
+    def __init__(self, source: Source, rows: Rows, metric: str):
+        self.source, self.rows, self.metric = source, rows, metric
+        self.partial: Partial | None = None
+
+    def assign(self, centroids: np.ndarray, batch: int, index: Index, *, size_aware: bool) -> Partial:
+        """Assign every row."""
+        self.partial = assign(self.source, self.rows, index, centroids)
+        return self.partial
+
+    def recenter(self, centroids: np.ndarray) -> np.ndarray:
+        """Means of the assigned rows."""
+        assert self.partial is not None
+        return recenter(self.partial, centroids, self.metric)
+
+
+def passes(source: Source, rows: Rows, k: int, plan: Plan, metric: str) -> Search | Sweep:
+    """The kind of pass a plan asks for."""
+    if not plan.candidates:
+        return Search(source, rows, metric)
+    return Sweep(
+        source,
+        rows,
+        k,
+        metric=metric,
+        batches=plan.batches,
+        candidates=plan.candidates,
+        caution=plan.caution,
+        size_aware=plan.size_aware,
+    )
+
+
 def lloyd(
-    source: Source,
-    rows: Rows,
+    work: Search | Sweep,
     centroids: np.ndarray,
     spec: Spec,
     *,
@@ -70,22 +117,46 @@ def lloyd(
     empty: str,
     device: Any,
     rng: np.random.Generator,
+    note: str = "",
 ) -> Iterator[State]:
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
-    `rows` is updated in place; its labels belong to the centroids the last iteration began with.
+    The rows' state is updated in place; their labels belong to the centroids an iteration began with. The
+    size-aware rule starts with the third iteration, when clusters have found their sizes, and is given up for
+    good when the inertia rises: all rows move at once, which it does not account for.
     """
+    source, rows = work.source, work.rows
+    last, aware = np.inf, work.size_aware
     for iteration in count(1):
-        clock = [time.perf_counter()]
-        index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
-        clock.append(time.perf_counter())
-        partial = assign(source, rows, index, centroids)
-        clock.append(time.perf_counter())
-        centroids = recenter(partial, centroids, metric)
-        emptied = refill(empty, centroids, partial, rows, source, metric, rng)
-        clock.append(time.perf_counter())
-        seconds = dict(zip(("build", "assign", "update"), np.diff(clock).tolist(), strict=True))
+        clock = dict.fromkeys(("build", "assign", "update"), 0.0)
+        tally = Partial.zero(0, 0, weighted=False)
+        emptied, rule = 0, aware and iteration > 2
+        for batch in range(work.batches):
+            ticks = [time.perf_counter()]
+            index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
+            ticks.append(time.perf_counter())
+            partial = work.assign(centroids, batch, index, size_aware=rule)
+            ticks.append(time.perf_counter())
+            centroids = work.recenter(centroids)
+            emptied += refill(empty, centroids, partial, rows, source, metric, rng)
+            ticks.append(time.perf_counter())
+            for phase, seconds in zip(clock, np.diff(ticks).tolist(), strict=True):
+                clock[phase] += seconds
+            tally.tally(partial)
+        aware = aware and tally.inertia <= last * (1 + 1e-9)
+        last = tally.inertia
+        what = f"{note}{', size-aware' if rule else ''}".lstrip(", ")
         record = Iteration(
-            iteration, partial.inertia, partial.moved, emptied, partial.repaired, source.n, str(spec), seconds
+            iteration=iteration,
+            inertia=tally.inertia,
+            moved=tally.moved,
+            empty=emptied,
+            repaired=tally.repaired,
+            rows=source.n,
+            looked=tally.looked,
+            searched=tally.searched,
+            index=str(spec),
+            plan=what,
+            seconds=clock,
         )
         yield State(record, centroids)

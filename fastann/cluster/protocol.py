@@ -65,9 +65,9 @@ class Callbacks:
 
     def estimator_index(self) -> Any:
         """The index that a model made from the running iteration predicts with."""
-        from fastann.cluster.plan import choose
+        from fastann.cluster.plan import choose_index
 
-        return choose(self.estimator.index, self.estimator.n_clusters)
+        return choose_index(self.estimator.index, self.estimator.n_clusters)
 
     def __exit__(self, *exc: object) -> None:
         if self.root is not None:

@@ -56,7 +56,7 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         _check_arrays(centers, mean, labels, distances, n)
         model.cluster_centers_ = centers
         model._space = Space(checks.choice(model.metric, "metric", METRICS), mean)
-        model.index_ = plan.choose(manifest["index"], len(centers))
+        model.index_ = plan.choose_index(manifest["index"], len(centers))
         model.labels_, model.distances_ = np.array(labels), np.array(distances)
         model.inertia_ = float(manifest["inertia"])
         model.assignment_recall_ = float(manifest["assignment_recall"])

@@ -60,6 +60,10 @@ class Partial:
         Rows whose label changed.
     repaired : int
         Rows for which the index found nothing and exact search stepped in.
+    looked : int
+        Rows compared with their candidates.
+    searched : int
+        Rows searched in the index.
     """
 
     sums: np.ndarray
@@ -67,6 +71,8 @@ class Partial:
     inertia: float = 0.0
     moved: int = 0
     repaired: int = 0
+    looked: int = 0
+    searched: int = 0
 
     @classmethod
     def zero(cls, k: int, d: int, weighted: bool) -> Partial:
@@ -79,6 +85,15 @@ class Partial:
         self.inertia += rows.inertia()
         self.moved += moved
         self.repaired += repaired
+        self.searched += len(block)
+
+    def tally(self, other: Partial) -> None:
+        """Take over the counts of a batch, without its sums; the inertia is the last batch's."""
+        self.inertia = other.inertia
+        self.moved += other.moved
+        self.repaired += other.repaired
+        self.looked += other.looked
+        self.searched += other.searched
 
     def __add__(self, other: Partial) -> Partial:
         return Partial(
@@ -87,6 +102,8 @@ class Partial:
             self.inertia + other.inertia,
             self.moved + other.moved,
             self.repaired + other.repaired,
+            self.looked + other.looked,
+            self.searched + other.searched,
         )
 
 
@@ -95,11 +112,7 @@ def recenter(partial: Partial, centroids: np.ndarray, metric: str) -> np.ndarray
 
     The normalised mean maximises the sum of cosines (spherical k-means; Dhillon and Modha, 2001).
     """
-    sums, counts = partial.sums, partial.counts
-    scale = np.linalg.norm(sums, axis=1) if metric == "cosine" else counts
-    full = (counts > 0) & (scale > 0)
-    means = sums / np.where(full, scale, 1)[:, None]
-    return np.where(full[:, None], means, centroids).astype(np.float32)
+    return kernels.means(partial.sums, partial.counts, centroids, cosine=metric == "cosine")[0]
 
 
 class EmptyPolicy(Protocol):
@@ -164,15 +177,17 @@ def farthest(
 ) -> None:
     """Move empty clusters to the rows farthest from their centroids, as scikit-learn does."""
     count = min(len(empty), len(rows.sqdist))
+    sums: dict[int, np.ndarray] = {}  # of donors, less the rows taken; the partial's own stay as they are
+    counts: dict[int, float] = {}
     far = np.argpartition(rows.sqdist, -count)[: -count - 1 : -1]
     for j, i, x in zip(empty[:count], far, source.take(far), strict=True):
         w = 1 if rows.weights is None else rows.weights[i]
-        old = rows.labels[i]
-        if w == 0 or partial.counts[old] <= w:  # nothing gained, or the donor would be empty
+        old = int(rows.labels[i])
+        left = counts.get(old, partial.counts[old]) - w
+        if w == 0 or left <= 0:  # nothing gained, or the donor would be empty
             continue
-        partial.sums[old] -= w * x.astype(np.float64)
-        partial.counts[old] -= w
-        centroids[old] = partial.sums[old] / partial.counts[old]
+        counts[old], sums[old] = left, sums.get(old, partial.sums[old]) - w * x.astype(np.float64)
+        centroids[old] = sums[old] / left
         centroids[j] = x
 
 

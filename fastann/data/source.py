@@ -44,7 +44,7 @@ class Source(ABC):
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is found, and named, by `survey`
             return np.ascontiguousarray(block, dtype=np.float32)
 
-    def chunks(self, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def chunks(self, rows: int | None = None, part: slice | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, float32 C-ordered block), in row order.
 
         Parameters
@@ -52,11 +52,14 @@ class Source(ABC):
         rows : int or None
             Rows per chunk. None takes everything at once where that copies nothing, else about
             `CHUNK_BYTES`.
+        part : slice or None
+            Only these rows (first and last, no step).
         """
+        first, last = (0, self.n) if part is None else (part.start, part.stop)
         if rows is None:
             rows = self.n if self.direct else max(1, CHUNK_BYTES // (4 * self.d))
-        for start in range(0, self.n, rows):
-            yield start, self.convert(self.native(slice(start, min(start + rows, self.n))))
+        for start in range(first, last, rows):
+            yield start, self.convert(self.native(slice(start, min(start + rows, last))))
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows at `indices` (any order, repeats allowed), float32 [len(indices), d]."""

@@ -1,0 +1,166 @@
+"""Passes that remember: candidates and bounds per row, sums from moved rows only, a size-aware rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from fastann.cluster import kernels, kernels_sweep
+from fastann.cluster.index import FlatIndex, Index
+from fastann.cluster.update import Partial, Rows
+from fastann.data.source import Source
+
+
+@dataclass
+class Candidates:
+    """What a sweep remembers of each row beside its label: 40 bytes.
+
+    Attributes
+    ----------
+    ids : int32 [n, 8]
+        Centroids that were nearest at the last search, -1 where there are fewer.
+    second, beyond : float32 [n]
+        Lower bounds on the distance to the nearest candidate other than the row's own centroid, and to the
+        nearest centroid that is no candidate.
+    """
+
+    ids: np.ndarray
+    second: np.ndarray
+    beyond: np.ndarray
+
+    @classmethod
+    def new(cls, n: int) -> Candidates:
+        """Nothing known yet: every row wants a search."""
+        return cls(np.full((n, 8), -1, np.int32), np.zeros(n, np.float32), np.full(n, np.inf, np.float32))
+
+    def __getitem__(self, part: slice) -> Candidates:
+        return Candidates(self.ids[part], self.second[part], self.beyond[part])
+
+
+class Sweep:
+    """Assigns rows batch by batch, looking only at those that may move.
+
+    Parameters
+    ----------
+    source, rows
+        The rows and their state, which is updated in place.
+    k : int
+    metric : {"euclidean", "cosine"}
+    batches : int
+        Contiguous parts of the rows; a batch at a time is visited once all rows have a label.
+    candidates : int
+        At most 8.
+    caution : float
+        See `Plan`. Infinity makes every visit a search.
+    size_aware : bool
+        Whether `assign` may be asked for Hartigan's rule.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: Rows,
+        k: int,
+        *,
+        metric: str,
+        batches: int,
+        candidates: int,
+        caution: float,
+        size_aware: bool,
+    ):
+        self.source, self.rows, self.cosine = source, rows, metric == "cosine"
+        self.count, self.caution, self.size_aware = candidates, caution, size_aware
+        self.candidates = Candidates.new(source.n)
+        self.partial = Partial.zero(k, source.d, weighted=rows.weights is not None)
+        self.total = 0.0  # weighted sum of squared norms, set by the first visit
+        self.explained = np.zeros(k)
+        cuts = np.linspace(0, source.n, min(batches, source.n) + 1).astype(int).tolist()
+        self.parts = [slice(a, b) for a, b in pairwise(cuts)]
+        self.seen: list[np.ndarray] = []  # the centroids each batch saw last
+
+    @property
+    def batches(self) -> int:
+        """How many times `assign` is called per iteration: once, until every row has a label."""
+        return len(self.parts) if self.seen else 1
+
+    def assign(self, centroids: np.ndarray, batch: int, index: Index, *, size_aware: bool) -> Partial:
+        """Visit a batch of rows; returns the sums over *all* rows, and the counts of this visit."""
+        first = not self.seen
+        part = slice(0, self.source.n) if first else self.parts[batch]
+        rule = kernels_sweep.LLOYD
+        if size_aware and not first:
+            rule = kernels_sweep.SIZE_AWARE_COSINE if self.cosine else kernels_sweep.SIZE_AWARE
+        drift = np.zeros(len(centroids), np.float32) if first else kernels.drift(centroids, self.seen[batch])
+        mass = self.explained if self.cosine else self.partial.counts.astype(np.float64)
+        out = self.partial
+        out.moved = out.repaired = out.looked = out.searched = 0
+        for start, block in self.source.chunks(part=part):
+            self._visit(block, slice(start, start + len(block)), centroids, index, rule, mass, drift)
+        if first:
+            self.seen = [centroids] * len(self.parts)
+        else:
+            self.seen[batch] = centroids
+        return out
+
+    def _visit(
+        self,
+        block: np.ndarray,
+        part: slice,
+        centroids: np.ndarray,
+        index: Index,
+        rule: int,
+        mass: np.ndarray,
+        drift: np.ndarray,
+    ) -> None:
+        rows, candidates, out = self.rows[part], self.candidates[part], self.partial
+        k = len(centroids)
+        before = rows.labels.copy()
+        if before[0] < 0:  # the first visit
+            sqnorm, _ = kernels.survey(block)
+            self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
+            wanting = np.arange(len(block), dtype=np.int32)
+        else:
+            _, order = kernels.group(before, k)  # rows of one cluster together: its candidates stay in cache
+            status = np.empty(len(block), np.uint8)
+            kernels_sweep.look(
+                block, order, centroids, rows.weights, rule, mass, drift, self.caution, rows, candidates, status
+            )
+            wanting = order[status == kernels_sweep.WANTING]
+            out.looked += int(np.count_nonzero(status))
+        if len(wanting):
+            ids, dist = index.listed(block, wanting, self.count, candidates.beyond[wanting])
+            if before[0] < 0 and not index.exact:
+                out.repaired += repair(block, wanting, centroids, ids, dist)
+            kernels_sweep.merge(block, wanting, centroids, rows.weights, rule, mass, ids, dist, rows, candidates)
+            out.searched += len(wanting)
+        moved = np.flatnonzero(rows.labels != before).astype(np.int32)
+        kernels.add_rows(block, rows.weights, rows.labels[moved], out.sums, out.counts, moved)
+        left = moved[before[moved] >= 0]
+        kernels.add_rows(block, rows.weights, before[left], out.sums, out.counts, left, sign=-1)
+        out.moved += len(moved)
+
+    def recenter(self, centroids: np.ndarray) -> np.ndarray:
+        """Means of the sums over all rows; the inertia of the present labels about them is set on the way."""
+        out = self.partial
+        if out.counts.dtype.kind == "f":  # what is left of weights after all rows of a cluster are taken away
+            out.counts[out.counts < 1e-9 * out.counts.max()] = 0
+        means, self.explained = kernels.means(out.sums, out.counts, centroids, cosine=self.cosine)
+        gain = float(self.explained.sum())
+        out.inertia = 2 * (self.total - gain) if self.cosine else self.total - gain
+        return means
+
+    def close(self, centroids: np.ndarray, index: Index) -> None:
+        """Give every row the label of its nearest centroid, as far as candidates and bounds tell."""
+        for batch in range(len(self.parts)):
+            self.assign(centroids, batch, index, size_aware=False)
+
+
+def repair(x: np.ndarray, rows: np.ndarray, centroids: np.ndarray, ids: np.ndarray, dist: np.ndarray) -> int:
+    """Replace, by exact search, the lists of rows for which the index found nothing at all; count them."""
+    lost = np.flatnonzero(ids[:, 0] < 0)
+    if len(lost):
+        anywhere = np.full(len(lost), np.inf, np.float32)
+        ids[lost], dist[lost] = FlatIndex(centroids).listed(x, rows[lost], ids.shape[1], anywhere)
+    return len(lost)
