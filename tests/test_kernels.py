@@ -114,7 +114,7 @@ def test_screening_in_bfloat16_changes_no_label(rng, n, d, k, hinted):
 def test_without_amx_the_labels_are_the_same(blobs, monkeypatch):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
-    monkeypatch.setattr(kernels_amx, "suits", lambda c: False)
+    monkeypatch.setattr(kernels_amx, "suits", lambda k, d, spread: False)
     np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
 
 

@@ -6,6 +6,7 @@ read them from the fields. ``parse_index("ivf:nlist=64,nprobe=8")`` and ``str(sp
 """
 
 import warnings
+from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
@@ -83,7 +84,9 @@ class Index(Protocol):
         """
         ...
 
-    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed(
+        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find about the `m` (at most 8) nearest centroids of some rows, for lists of candidates.
 
         Parameters
@@ -94,6 +97,8 @@ class Index(Protocol):
         m : int
         within : float32 [r]
             Distances beyond which no centroid is wanted; an index that cannot use them ignores them.
+        rough : bool
+            Whether distances may be off by about 1%.
 
         Returns
         -------
@@ -326,12 +331,16 @@ class FlatIndex:
 
     def __init__(self, centroids: np.ndarray):
         self.centroids = centroids
-        c = centroids.astype(np.float64)
-        self.sqnorm = np.einsum("ij,ij->i", c, c).astype(np.float32)
+        sqnorm, mean, suits = _look_at(centroids)
+        self.sqnorm = sqnorm.astype(np.float32)
         self.packed = None
-        if kernels_amx.suits(centroids):
-            columns = kernels_amx.pad_columns(np.arange(len(c)))
-            self.packed = kernels_amx.Packed(centroids, columns, c.mean(axis=0))
+        if suits:
+            columns = kernels_amx.pad_columns(np.arange(len(centroids)))
+            self.packed = kernels_amx.Packed(centroids, columns, mean)
+
+    def moved(self, centroids: np.ndarray) -> "FlatIndex":
+        """The same index over centroids that moved a little."""
+        return FlatIndex(centroids)
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         if m > 1:
@@ -342,10 +351,12 @@ class FlatIndex:
             ids, sqdist = kernels_amx.nearest(x, self.centroids, self.packed, hint)
         return ids[:, None], sqdist[:, None]
 
-    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed(
+        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         if self.packed is None:
             return _listed_by_search(self, x, rows, min(m, len(self.centroids)))
-        ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0)
+        ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0, rough)
         return _first(ids, dist, m)
 
 
@@ -355,7 +366,7 @@ class CellsIndex:
     exact = False
 
     def __init__(self, centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int):
-        self.centroids, self.nprobe = centroids, min(nprobe, nlist)
+        self.nprobe = min(nprobe, nlist)
         picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
         self.centers = centroids[np.sort(picks)]
         for _ in range(train_iter):
@@ -366,14 +377,24 @@ class CellsIndex:
         owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
         self.offsets, self.columns = kernels.group(owner, nlist)
         self.cells = None
-        if kernels_amx.suits(centroids):
-            members = np.split(self.columns, self.offsets[1:-1])
-            shift = centroids.mean(axis=0, dtype=np.float64)
-            self.cells = kernels_amx.Cells(self.centers, members, shift)
-            self.packed = kernels_amx.Packed(centroids, self.cells.columns, shift)
+        _, self.mean, suits = _look_at(centroids)
+        if suits:
+            self.cells = kernels_amx.Cells(self.centers, np.split(self.columns, self.offsets[1:-1]), self.mean)
+        self._place(centroids)
+
+    def _place(self, centroids: np.ndarray) -> None:
+        self.centroids = centroids
+        if self.cells is not None:
+            self.packed = kernels_amx.Packed(centroids, self.cells.columns, self.mean)
         else:
             self.sorted = centroids[self.columns]
             self.sqnorm = np.einsum("ij,ij->i", self.sorted, self.sorted)
+
+    def moved(self, centroids: np.ndarray) -> "CellsIndex":
+        """The same cells over centroids that moved a little."""
+        other = copy(self)
+        other._place(centroids)
+        return other
 
     def retuned(self, spec: Spec) -> "CellsIndex":
         """The same cells, searched with the options of `spec`."""
@@ -388,14 +409,27 @@ class CellsIndex:
         ids, dist = self.listed(x, rows, m, np.full(len(x), np.inf, np.float32))
         return np.ascontiguousarray(ids[:, :m]), dist[:, :m] ** 2
 
-    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed(
+        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         if self.cells is not None:
-            ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, self.cells, self.nprobe)
+            ids, dist = kernels_amx.eight_nearest(
+                x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough
+            )
         else:
             ids, dist = kernels.eight_in_cells(
                 x, rows, self.sorted, self.sqnorm, self.centers, self.offsets, self.columns, self.nprobe, within
             )
         return _first(ids, dist, m)
+
+
+def _look_at(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Squared norms (float64 [k]) and mean of centroids, and whether they suit screening in bfloat16."""
+    k, d = centroids.shape
+    sqnorm, sums = kernels.survey(centroids)
+    mean = sums / k
+    spread = max(0.0, float(sqnorm.mean() - mean @ mean)) ** 0.5
+    return sqnorm, mean, kernels_amx.suits(k, d, spread)
 
 
 def _first(ids: np.ndarray, dist: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
@@ -449,5 +483,7 @@ class FaissIndex:
         sqdist[ids < 0] = np.inf
         return ids, sqdist
 
-    def listed(self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def listed(
+        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         return _listed_by_search(self, x, rows, min(m, len(self.centroids)))

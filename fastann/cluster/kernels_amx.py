@@ -21,7 +21,6 @@ the order in which the kernel walks them, 64-byte aligned (unaligned operands co
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import sys
 from functools import lru_cache
@@ -595,11 +594,20 @@ def _dense(xb, n, cb, cn, steps, out):
 
 
 @njit(cache=True)
-def _finish(x, r, c, columns, ids, place, out_ids, out_dist, at):
-    """Write the listed columns of row `r` as centroids sorted by float32 distance (not squared)."""
+def _finish(x, r, c, columns, ids, scores, xsq, place, rough, out_ids, out_dist, at):
+    """Write the listed columns of row `r` as centroids sorted by distance (not squared).
+
+    The distances are float32, or those of the rounded points if `rough`, which spares reading the centroids.
+    """
     for t in range(8):
         out_dist[at, t] = np.inf
         out_ids[at, t] = -1
+    if rough:
+        for t in range(8):
+            if ids[place * 8 + t] >= 0:
+                out_ids[at, t] = columns[ids[place * 8 + t]]
+                out_dist[at, t] = np.sqrt(max(xsq[place] + scores[place * 8 + t], np.float32(0)))
+        return
     for t in range(8):
         column = ids[place * 8 + t]
         if column < 0:
@@ -616,7 +624,7 @@ def _finish(x, r, c, columns, ids, place, out_ids, out_dist, at):
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _eight(x, rows, c, within, shift, cb, cn, columns, moved, largest, config, out_ids, out_dist):
+def _eight(x, rows, c, within, rough, shift, cb, cn, columns, moved, largest, config, out_ids, out_dist):
     n = rows.shape[0]
     d = x.shape[1]
     steps = (d + 31) // 32
@@ -639,12 +647,12 @@ def _eight(x, rows, c, within, shift, cb, cn, columns, moved, largest, config, o
         _screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, (scores, ids), None)
         _tile_end()
         for i in range(count):
-            _finish(x, rows[start + i], c, columns, ids, i, out_ids, out_dist, start + i)
+            _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def _eight_in_cells(
-    x, rows, c, within, shift, coarse_cb, coarse_cn, cells, strips, nprobe,
+    x, rows, c, within, rough, shift, coarse_cb, coarse_cn, cells, strips, nprobe,
     cb, cn, columns, moved, largest, config, out_ids, out_dist,
 ):  # fmt: skip
     n = rows.shape[0]
@@ -724,11 +732,18 @@ def _eight_in_cells(
                     ids[i * 8 + t] = g_ids[p * 8 + t]
         _tile_end()
         for i in range(count):
-            _finish(x, rows[start + i], c, columns, ids, i, out_ids, out_dist, start + i)
+            _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
 
 
 def eight_nearest(
-    x: np.ndarray, rows: np.ndarray, c: np.ndarray, packed: Packed, within: np.ndarray, cells: Cells | None, nprobe: int
+    x: np.ndarray,
+    rows: np.ndarray,
+    c: np.ndarray,
+    packed: Packed,
+    within: np.ndarray,
+    cells: Cells | None,
+    nprobe: int,
+    rough: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """About the eight nearest centroids of some rows, nearest first.
 
@@ -744,6 +759,8 @@ def eight_nearest(
         Distances beyond which no centroid is wanted; infinite for any.
     cells : Cells or None
         Only the `nprobe` cells nearest to a row are searched; None searches everything.
+    rough : bool
+        Whether the distances between rounded points will do, good to about 1%.
 
     Returns
     -------
@@ -756,12 +773,12 @@ def eight_nearest(
     common = (packed.cb, packed.cn, packed.columns, packed.moved, packed.largest, TILE_CONFIG, ids, dist)
     x, rows, c, within = _readonly(x), _readonly(rows), _readonly(c), _readonly(within)
     if cells is None:
-        _eight(x, rows, c, within, packed.shift, *common)
+        _eight(x, rows, c, within, rough, packed.shift, *common)
     else:
         coarse = cells.packed
         count = min(nprobe, cells.count, 8)
         _eight_in_cells(
-            x, rows, c, within, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, count, *common
+            x, rows, c, within, rough, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, count, *common
         )
     return ids, dist
 
@@ -783,10 +800,9 @@ class Cells:
         self.packed = Packed(centers, pad_columns(np.arange(self.count)), shift)
 
 
-def suits(c: np.ndarray) -> bool:
-    """Whether screening pays for these centroids, and their magnitudes leave room for bfloat16 arithmetic."""
-    k, d = c.shape
-    if k < 64 or d < 24 or not available():
-        return False
-    spread = math.sqrt(float(np.square(c - c.mean(axis=0), dtype=np.float64).sum()) / k)
-    return 1e-12 < spread < 1e15
+def suits(k: int, d: int, spread: float) -> bool:
+    """Whether screening pays for `k` centroids of `d` columns, and bfloat16 arithmetic has room for them.
+
+    `spread` is their root mean squared distance to their mean.
+    """
+    return k >= 64 and d >= 24 and 1e-12 < spread < 1e15 and available()

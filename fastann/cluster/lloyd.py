@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastann.cluster.assign import assign
-from fastann.cluster.index import Index, Spec
+from fastann.cluster.index import CellsIndex, FlatIndex, Index, Spec
 from fastann.cluster.plan import Plan
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Partial, Rows, recenter, refill
@@ -127,13 +127,17 @@ def lloyd(
     """
     source, rows = work.source, work.rows
     last, aware = np.inf, work.size_aware
+    index: Index | None = None
     for iteration in count(1):
         clock = dict.fromkeys(("build", "assign", "update"), 0.0)
         tally = Partial.zero(0, 0, weighted=False)
         emptied, rule = 0, aware and iteration > 2
         for batch in range(work.batches):
             ticks = [time.perf_counter()]
-            index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
+            if batch == 0 or not isinstance(index, FlatIndex | CellsIndex):
+                index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
+            else:
+                index = index.moved(centroids)
             ticks.append(time.perf_counter())
             partial = work.assign(centroids, batch, index, size_aware=rule)
             ticks.append(time.perf_counter())

@@ -130,8 +130,10 @@ class Sweep:
             wanting = order[status == kernels_sweep.WANTING]
             out.looked += int(np.count_nonzero(status))
         if len(wanting):
-            ids, dist = index.listed(block, wanting, self.count, candidates.beyond[wanting])
-            if before[0] < 0 and not index.exact:
+            # Rough will do at first: the next visit compares every row with its candidates.
+            first = bool(before[0] < 0)
+            ids, dist = index.listed(block, wanting, self.count, candidates.beyond[wanting], rough=first)
+            if first and not index.exact:
                 out.repaired += repair(block, wanting, centroids, ids, dist)
             kernels_sweep.merge(block, wanting, centroids, rows.weights, rule, mass, ids, dist, rows, candidates)
             out.searched += len(wanting)
