@@ -14,6 +14,7 @@ _HOME = {
     "Flat": "fastann.cluster.index",
     "IVF": "fastann.cluster.index",
     "HNSW": "fastann.cluster.index",
+    "Cells": "fastann.cluster.index",
     "Factory": "fastann.cluster.index",
     "parse_index": "fastann.cluster.index",
     "StopReason": "fastann.cluster.stop",
@@ -24,6 +25,7 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from fastann.cluster.index import HNSW as HNSW
     from fastann.cluster.index import IVF as IVF
+    from fastann.cluster.index import Cells as Cells
     from fastann.cluster.index import Factory as Factory
     from fastann.cluster.index import Flat as Flat
     from fastann.cluster.index import parse_index as parse_index

@@ -336,7 +336,16 @@ def test_parameters_all_do_something(blobs):
     for name, value in changed.items():
         other = clone(base).set_params(**{name: value}).fit(blobs)
         assert other.inertia_ != base.inertia_, name
-    elsewhere = {"empty", "verbose", "device", "n_jobs"}  # each has a test of its own
+    elsewhere = {
+        "empty",
+        "verbose",
+        "device",
+        "n_jobs",
+        "candidates",
+        "size_aware",
+        "exact_labels",
+        "effort",
+    }  # each has a test of its own
     assert set(changed) | elsewhere == set(base.get_params())
 
 

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from fastann import HNSW, IVF, Factory, Flat, parse_index
+from fastann import HNSW, IVF, Cells, Factory, Flat, parse_index
 from fastann.cluster import index as index_module
 from fastann.cluster.assign import search
 
@@ -16,6 +16,8 @@ SPECS = [
     pytest.param(IVF(nlist=8, nprobe=8), 1.0, id="ivf, every cell"),
     pytest.param(HNSW(), 0.99, id="hnsw"),
     pytest.param(HNSW(m=8, ef_construction=20, ef_search=16), 0.9, id="hnsw, small"),
+    pytest.param(Cells(nlist=10, nprobe=4), 0.9, id="cells"),
+    pytest.param(Cells(nprobe=10), 1.0, id="cells, every one"),
     pytest.param(Factory("PQ8x4fs,RFlat", "k_factor_rf=8"), 0.9, id="pq with rerank"),
     pytest.param(Factory("SQ8"), 0.97, id="sq8"),
     pytest.param(Factory("IVF16,Flat", "nprobe=8"), 0.9, id="factory ivf"),

@@ -23,6 +23,7 @@ CLUSTER = [
     "fitting",
     "protocol",
     "lloyd",
+    "sweep",
     "plan",
     "init",
     "assign",
@@ -31,6 +32,7 @@ CLUSTER = [
     "gpu",
     "space",
     "stop",
+    "kernels_sweep",
     "kernels_amx",
     "kernels",
 ]
@@ -72,7 +74,10 @@ def test_imports_point_downward_inside_the_engine():
                 assert order[target] > order[name], f"{name} imports {target}"
 
 
-@pytest.mark.parametrize(("library", "homes"), [("faiss", {"index"}), ("numba", {"kernels", "kernels_amx"})])
+KERNELS = {"kernels", "kernels_amx", "kernels_sweep"}
+
+
+@pytest.mark.parametrize(("library", "homes"), [("faiss", {"index"}), ("numba", KERNELS)])
 def test_heavy_libraries_have_one_home(library, homes):
     users = {name for name, tree in modules() if any(t.split(".")[0] == library for t in imports(tree))}
     assert users == {f"fastann.cluster.{home}" for home in homes}

@@ -94,7 +94,7 @@ def cluster(
 def _iterate(
     states: Iterator[State],
     rules: Rules,
-    enough: Callable[[list[Iteration]], bool],
+    enough: Callable[[list[float]], bool],
     ctrl_c: CtrlC,
     watchers: Sequence[Callable[[State], Any]],
 ) -> tuple[list[Iteration], np.ndarray, StopReason]:
@@ -107,7 +107,7 @@ def _iterate(
         spent = time.perf_counter() - began
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
-        done = converged(previous, record.inertia, record.moved, rules.tol) or enough(history)
+        done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
         if record.empty == 0 and done:
             return history, state.centroids, StopReason.CONVERGED
         if ctrl_c.pressed:

@@ -278,7 +278,7 @@ class Factory(Spec):
         return FaissIndex(index, centroids, rescored=True)
 
 
-SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Cells, Factory)}
+SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory, Cells)}
 
 
 def parse_index(text: Any) -> Spec:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fastann.cluster.index import Cells, Flat, Spec, parse_index
-
-if TYPE_CHECKING:
-    from fastann.cluster.lloyd import Iteration
 
 SMALL = 2**29  # rows x clusters x columns up to which an exact pass costs next to nothing
 FEW = 64  # clusters below which one matrix product beats any bookkeeping
@@ -54,11 +50,11 @@ class Plan:
     gain: float = 0.0
     reason: str = ""
 
-    def enough(self, level: int, history: Sequence[Iteration]) -> bool:
+    def enough(self, level: int, inertias: Sequence[float]) -> bool:
         """Whether the gain of the last iteration on this level is too small to go on."""
-        if len(history) < 2:
+        if len(inertias) < 2:
             return False
-        before, now = history[-2].inertia, history[-1].inertia
+        before, now = inertias[-2:]
         gain = self.gain if level == len(self.levels) - 1 else GAIN_ON_SAMPLE
         return gain > 0 and before - now <= gain * before
 

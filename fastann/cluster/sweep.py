@@ -12,6 +12,8 @@ from fastann.cluster.index import FlatIndex, Index
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
+_SEARCH = 2**16  # rows searched at once: their lists of results are small beside what is remembered
+
 
 @dataclass
 class Candidates:
@@ -120,6 +122,7 @@ class Sweep:
         if before[0] < 0:  # the first visit
             sqnorm, _ = kernels.survey(block)
             self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
+            del sqnorm
             wanting = np.arange(len(block), dtype=np.int32)
         else:
             _, order = kernels.group(before, k)  # rows of one cluster together: its candidates stay in cache
@@ -129,18 +132,24 @@ class Sweep:
             )
             wanting = order[status == kernels_sweep.WANTING]
             out.looked += int(np.count_nonzero(status))
-        if len(wanting):
-            # Rough will do at first: the next visit compares every row with its candidates.
-            first = bool(before[0] < 0)
-            ids, dist = index.listed(block, wanting, self.count, candidates.beyond[wanting], rough=first)
+        # Rough will do at first: the next visit compares every row with its candidates.
+        first = bool(before[0] < 0)
+        rough = first and np.isfinite(self.caution)
+        for start in range(0, len(wanting), _SEARCH):
+            some = wanting[start : start + _SEARCH]
+            ids, dist = index.listed(block, some, self.count, candidates.beyond[some], rough=rough)
             if first and not index.exact:
-                out.repaired += repair(block, wanting, centroids, ids, dist)
-            kernels_sweep.merge(block, wanting, centroids, rows.weights, rule, mass, ids, dist, rows, candidates)
-            out.searched += len(wanting)
+                out.repaired += repair(block, some, centroids, ids, dist)
+            kernels_sweep.merge(block, some, centroids, rows.weights, rule, mass, ids, dist, rows, candidates)
+            del ids, dist  # before the next ones are made
+        out.searched += len(wanting)
+        if first:
+            kernels.add_rows(block, rows.weights, rows.labels, out.sums, out.counts)
+            out.moved += len(block)
+            return
         moved = np.flatnonzero(rows.labels != before).astype(np.int32)
         kernels.add_rows(block, rows.weights, rows.labels[moved], out.sums, out.counts, moved)
-        left = moved[before[moved] >= 0]
-        kernels.add_rows(block, rows.weights, before[left], out.sums, out.counts, left, sign=-1)
+        kernels.add_rows(block, rows.weights, before[moved], out.sums, out.counts, moved, sign=-1)
         out.moved += len(moved)
 
     def recenter(self, centroids: np.ndarray) -> np.ndarray:

@@ -1,0 +1,246 @@
+"""The automatic mode: passes that remember candidates, and the plan that chooses them."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from sklearn.metrics import euclidean_distances
+
+from fastann import HNSW, Cells, Flat, KMeans
+from fastann.cluster import kernels, kernels_amx, kernels_sweep, plan
+from fastann.cluster.index import FlatIndex
+from fastann.cluster.sweep import Sweep
+from fastann.cluster.update import Rows
+from fastann.data.source import ArraySource
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Twenty thousand rows of 32 columns in 500 overlapping blobs: enough that nothing is decided by chance."""
+    rng = np.random.default_rng(3)
+    centers = rng.standard_normal((500, 32))
+    return (centers[rng.integers(500, size=20_000)] + 0.6 * rng.standard_normal((20_000, 32))).astype(np.float32)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Make problems of test size count as large."""
+    monkeypatch.setattr(plan, "SMALL", 0)
+    monkeypatch.setattr(plan, "CELLS_FROM", 256)
+
+
+@pytest.fixture(params=["this CPU", "BLAS"])
+def arithmetic(request, monkeypatch):
+    if request.param == "BLAS":
+        monkeypatch.setattr(kernels_amx, "suits", lambda k, d, spread: False)
+
+
+def sweep(x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1):
+    """Run sweeps by hand; returns the pass and the centroids."""
+    rows = Rows.new(len(x), weights)
+    work = Sweep(
+        ArraySource(x), rows, k, metric=metric, batches=batches, candidates=8, caution=caution, size_aware=aware
+    )
+    centroids = x[:k].copy()
+    for iteration in range(iterations):
+        for batch in range(work.batches):
+            built = (index or Flat()).build(centroids, seed=iteration)
+            work.assign(centroids, batch, built, size_aware=aware and iteration > 1)
+            centroids = work.recenter(centroids)
+    return work, centroids
+
+
+@pytest.mark.usefixtures("arithmetic")
+def test_with_every_row_searched_it_is_exact_lloyd(many):
+    work, centroids = sweep(many, 300)
+    flat = KMeans(300, index="flat", init=many[:300], max_iter=6, tol=0, empty="keep").fit(many)
+    np.testing.assert_allclose(centroids, flat.cluster_centers_, atol=2e-3)
+    work.close(centroids, FlatIndex(centroids))
+    assert (work.rows.labels == flat.labels_).mean() > 0.999
+
+
+@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.parametrize("index", [Flat(), Cells(nlist=12, nprobe=4), HNSW(m=16)])
+def test_bounds_spare_most_searches_and_cost_little(many, index):
+    work, _ = sweep(many, 300, index, caution=0.25, iterations=10)
+    exact, _ = sweep(many, 300, iterations=10)
+    assert work.partial.inertia < 1.02 * exact.partial.inertia
+    assert work.partial.searched < 0.3 * len(many)
+    assert work.partial.looked < len(many)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_running_sums_are_those_of_the_labels(many, rng, weighted, metric):
+    x = many / np.linalg.norm(many, axis=1, keepdims=True) if metric == "cosine" else many
+    w = rng.random(len(x)) if weighted else None
+    work, _ = sweep(x, 200, weights=w, metric=metric, caution=0.25, aware=True, batches=4, iterations=8)
+    sums, counts = np.zeros((200, 32)), np.zeros(200, float if weighted else np.int64)
+    kernels.add_rows(x, w, work.rows.labels, sums, counts)
+    np.testing.assert_allclose(work.partial.sums, sums, atol=1e-8)
+    np.testing.assert_allclose(work.partial.counts, counts, rtol=1e-9)
+    ones = np.ones(len(x)) if w is None else w
+    means = sums / (np.linalg.norm(sums, axis=1) if metric == "cosine" else counts)[:, None]
+    assert work.partial.inertia == pytest.approx(((x - means[work.rows.labels]) ** 2).sum(1) @ ones, rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", [kernels_sweep.SIZE_AWARE, kernels_sweep.SIZE_AWARE_COSINE])
+def test_size_aware_costs_are_the_change_of_the_objective(rng, rule):
+    """Move one row from cluster to cluster, recompute both means: the objective changes by what the costs say."""
+    cosine = rule == kernels_sweep.SIZE_AWARE_COSINE
+    x = rng.standard_normal((40, 5))
+    if cosine:
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    w = rng.random(40) + 0.1
+    labels = rng.integers(2, size=40)
+
+    def sums(of):
+        return (w[of, None] * x[of]).sum(0)
+
+    def objective(labels):
+        parts = [sums(labels == j) for j in (0, 1)]
+        if cosine:
+            return -sum(np.linalg.norm(s) for s in parts)
+        return -sum(s @ s / w[labels == j].sum() for j, s in enumerate(parts))
+
+    for i in range(40):
+        own, other = labels[i], 1 - labels[i]
+        moved = labels.copy()
+        moved[i] = other
+        cost = []
+        for j, mine in ((other, False), (own, True)):
+            s = sums(labels == j)
+            mass = np.linalg.norm(s) if cosine else w[labels == j].sum()
+            cost.append(kernels_sweep._cost(rule, ((x[i] - s / mass) ** 2).sum(), mass, w[i], mine))
+        change = objective(moved) - objective(labels)
+        assert (cost[0] - cost[1]) * (1 if cosine else w[i]) == pytest.approx(change, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_size_aware_ends_below_exact_lloyd_run_to_convergence(many, metric):
+    common = {"init": many[:1000], "metric": metric, "index": "flat", "max_iter": 300, "tol": 0}
+    lloyd = KMeans(1000, **common).fit(many)
+    aware = KMeans(1000, **common | {"size_aware": True, "max_iter": 30}).fit(many)
+    assert lloyd.stop_reason_ == "converged"
+    assert aware.inertia_ < lloyd.inertia_
+
+
+@pytest.mark.usefixtures("large", "arithmetic")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("k", [100, 600])
+def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
+    w = rng.random(len(many)) + 0.1
+    flat = KMeans(k, index="flat", metric=metric, random_state=0).fit(many, sample_weight=w)
+    auto = KMeans(k, metric=metric, random_state=0).fit(many, sample_weight=w)
+    assert auto.inertia_ < 1.01 * flat.inertia_
+    x = many.astype(np.float64)
+    if metric == "cosine":
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    table = euclidean_distances(x, auto.cluster_centers_.astype(np.float64), squared=True)
+    assert auto.inertia_ == pytest.approx(table[np.arange(len(x)), auto.labels_] @ w, rel=1e-6)
+    low, high = auto.assignment_recall_interval_
+    assert low <= (table.argmin(1) == auto.labels_).mean() <= high
+    assert low > 0.95
+    assert "candidates" in auto.history_[0].plan
+    assert sum(record.searched for record in auto.history_) < 0.5 * len(many) * auto.n_iter_
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("layout", ["float16", "Fortran", "memmap", "chunks"])
+def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, monkeypatch, layout):
+    x = many.astype(np.float16).astype(np.float32)
+    one = KMeans(300, random_state=0).fit(x)
+    if layout == "float16":
+        other = x.astype(np.float16)
+    elif layout == "Fortran":
+        other = np.asfortranarray(x)
+    elif layout == "memmap":
+        np.save(tmp_path / "x.npy", x)
+        other = tmp_path / "x.npy"
+    else:
+        monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 4 * 32 * 777)
+        other = x.astype(np.float64)
+    two = KMeans(300, random_state=0).fit(other)
+    assert (one.labels_ == two.labels_).mean() > 0.999
+    assert two.inertia_ == pytest.approx(one.inertia_, rel=1e-5)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("k", [100, 600])
+def test_auto_is_deterministic_on_any_number_of_threads(many, k):
+    one, two = (KMeans(k, random_state=5, n_jobs=jobs).fit(many) for jobs in (1, 2))
+    np.testing.assert_array_equal(one.labels_, two.labels_)
+    np.testing.assert_array_equal(one.cluster_centers_, two.cluster_centers_)
+
+
+@pytest.mark.usefixtures("large")
+def test_many_rows_a_cluster_train_on_samples_first(many):
+    x = np.concatenate([many] * 40)
+    km = KMeans(64, random_state=0).fit(x)
+    sizes = [record.rows for record in km.history_]
+    assert sizes[0] == len(x) // 4
+    assert sizes[-1] == len(x)
+    assert sizes == sorted(sizes)
+
+
+@pytest.mark.usefixtures("large")
+def test_exact_labels(many):
+    km = KMeans(600, exact_labels=True, random_state=0).fit(many)
+    truth = euclidean_distances(many.astype(np.float64), km.cluster_centers_.astype(np.float64)).argmin(1)
+    np.testing.assert_array_equal(km.labels_, truth)
+    assert km.assignment_recall_ == 1.0
+
+
+@pytest.mark.usefixtures("large")
+def test_more_effort_is_better(many):
+    runs = [np.mean([KMeans(600, effort=e, random_state=s).fit(many).inertia_ for s in range(3)]) for e in (0.25, 4)]
+    assert runs[1] < runs[0]
+
+
+def test_candidates_with_a_given_index(many):
+    every = KMeans(600, index=HNSW(m=16), max_iter=8, random_state=0).fit(many)
+    km = KMeans(600, index=HNSW(m=16), candidates=8, max_iter=8, random_state=0).fit(many)
+    assert km.inertia_ < 1.01 * every.inertia_
+    assert sum(r.searched for r in km.history_) < 0.6 * sum(r.searched for r in every.history_)
+    few = KMeans(600, index=HNSW(m=16), candidates=2, max_iter=8, random_state=0).fit(many)
+    assert few.inertia_ != km.inertia_
+
+
+def test_a_cell_search_finds_the_nearest(many):
+    km = KMeans(2000, init="random", max_iter=1, random_state=0, index=Cells(nprobe=16)).fit(many)
+    exact = euclidean_distances(many[:3000].astype(np.float64), km.cluster_centers_.astype(np.float64)).argmin(1)
+    assert (km.predict(many[:3000]) == exact).mean() > 0.98
+    few = (km.set_search(nprobe=1).predict(many[:3000]) == exact).mean()
+    assert few < 0.95
+    assert km.kneighbors(many[:5], 20, return_distance=False).shape == (5, 20)
+
+
+@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.parametrize("d", [5, 24, 100, 700])
+def test_lists_of_eight_are_the_eight_nearest(rng, d):
+    """Whole index and cells that are all probed, with and without a distance to stay within."""
+    x, c = rng.standard_normal((700, d), dtype="f"), rng.standard_normal((200, d), dtype="f")
+    truth = np.sqrt(euclidean_distances(x.astype(np.float64), c.astype(np.float64), squared=True))
+    rows = rng.permutation(700).astype(np.int32)[:600]
+    nearest = np.sort(truth[rows], axis=1)[:, :8]
+    anywhere = np.full(600, np.inf, np.float32)
+    for index in (Flat().build(c), Cells(nlist=7, nprobe=7).build(c)):
+        ids, dist = index.listed(x, rows, 8, anywhere)
+        np.testing.assert_allclose(dist, nearest, rtol=2e-3)
+        np.testing.assert_allclose(truth[rows[:, None], ids], nearest, rtol=2e-2)
+        assert (ids[:, 0] == truth[rows].argmin(1)).mean() > 0.99
+        near, _ = index.listed(x, rows, 8, nearest[:, 3].astype(np.float32))
+        assert (near[:, :4] == ids[:, :4]).mean() > 0.98
+
+
+@pytest.mark.usefixtures("large")
+def test_memory_beyond_the_data():
+    """At most 64 bytes a row, and a few arrays of centroids."""
+    n, d, k = 600_000, 24, 300
+    x = np.random.default_rng(0).standard_normal((n, d), dtype="f")
+    KMeans(k, max_iter=2, init="random", random_state=0).fit(x[:20_000])
+    tracemalloc.start()
+    KMeans(k, max_iter=4, init="random", random_state=0).fit(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * n + 30 * 4 * k * d
