@@ -72,6 +72,8 @@ _fit_options = [
     click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
     click.option("--n-init", default=1, show_default=True, help="Starts tried; the best is kept."),
     click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
+    click.option("--effort", default=1.0, show_default=True, help="Of auto: 2 searches and iterates more cautiously."),
+    click.option("--exact-labels", is_flag=True, help="Find the final labels by exact search."),
     click.option("--tol", default=1e-4, show_default=True, help="Stop when inertia decreases by less than this share."),
     click.option("--sample", default=None, help="Train on this many rows (100000) or this fraction (0.1)."),
     click.option("--empty", default="split", show_default=True, help="Empty clusters: split, farthest or keep."),
@@ -139,7 +141,7 @@ def indexes() -> None:
     """List the indexes, their options and defaults."""
     from fastann.cluster.index import SPECS
 
-    click.echo("auto\n    Exact below 2,048 clusters, IVF above.")
+    click.echo("auto\n    Exact on small problems; on others candidates, bounds and cell-major search. The default.")
     for name, spec in SPECS.items():
         click.echo(f"{name}\n    {(spec.__doc__ or '').splitlines()[0]}")
         for f in fields(spec):
@@ -164,16 +166,17 @@ def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     click.echo("Cutting the two photographs into 8x8 patches ...", err=True)
     data = patches()
     clock = time.perf_counter()
-    warm_up(data[:4096], options["index"])
+    warm_up(data, options["index"], options["n_clusters"])
     click.echo(f"Compiled code ready after {time.perf_counter() - clock:.1f} s (cached for the next time).", err=True)
     _fit_and_report(data, out, force, quiet, options)
 
 
-def warm_up(x: Any, index: str) -> None:
+def warm_up(x: Any, index: str, k: int) -> None:
     """Compile, or load from the cache, everything a fit needs, so that it is timed apart."""
     from fastann import KMeans
 
-    KMeans(16, index=index, init="random", max_iter=2, random_state=0).fit(x)
+    some = x[:: max(1, len(x) // 40_000)]
+    KMeans(min(k, 5000), index=index, init="random", max_iter=3, random_state=0).fit(some)
 
 
 def _fit_and_report(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
@@ -197,10 +200,11 @@ def summary(km: KMeans, seconds: float, out: str) -> str:
     recall = "1, exact search" if low == high == 1.0 else f"{km.assignment_recall_:.4f} (95%: {low:.4f} to {high:.4f})"
     last = km.history_[-1]
     repaired = sum(record.repaired for record in km.history_)
+    index = "auto" if km.index == "auto" else str(km.index_)
     lines = {
         "rows": f"{n:,} x {km.n_features_in_}" + (f", trained on {last.rows:,}" if last.rows != n else ""),
         "clusters": f"{len(km.cluster_centers_):,}",
-        "index": f"{km.index_}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else ""),
+        "index": f"{index}: {last.plan}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else ""),
         "iterations": f"{km.n_iter_}: {km.stop_reason_.sentence}",
         "inertia": f"{km.inertia_:.6g} ({km.inertia_ / n:.6g} a row)",
         "recall": recall,

@@ -133,7 +133,7 @@ def test_fit_logs_nothing_when_nothing_is_wrong(here):
 
 
 def test_the_summary_gives_sizes(here):
-    assert re.search(r"^rows +300 x 6\nclusters +5\nindex +flat\n", fit("-k", 5).stdout)
+    assert re.search(r"^rows +300 x 6\nclusters +5\nindex +auto: small enough for exact passes\n", fit("-k", 5).stdout)
 
 
 def test_the_summary_gives_the_inertia_of_the_run(here):

@@ -44,6 +44,22 @@ def _fmin(typingctx, a, b):
 
 
 @intrinsic
+def prefetch(typingctx, a, offset):
+    """Ask for the cache line of ``a.ravel()[offset]``."""
+
+    def codegen(context, builder, signature, args):
+        i8, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fn = builder.module.declare_intrinsic(
+            "llvm.prefetch", [i8], ir.FunctionType(ir.VoidType(), [i8, i32, i32, i32])
+        )
+        at = builder.gep(make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        builder.call(fn, [builder.bitcast(at, i8), i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp), codegen
+
+
+@intrinsic
 def lowest_bit(typingctx, x):
     """Index of the lowest set bit of a uint32 that is not zero."""
 

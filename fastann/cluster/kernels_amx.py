@@ -33,7 +33,7 @@ from numba.core import config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from fastann.cluster.kernels import _insert, _readonly, _sqdist32, _sqdist64, insert8, lowest_bit
+from fastann.cluster.kernels import _insert, _readonly, _sqdist32, _sqdist64, insert8, lowest_bit, prefetch
 
 llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
 
@@ -187,17 +187,6 @@ def _tile_store(typingctx, out, offset):
         return context.get_dummy_value()
 
     return types.void(out, types.intp), codegen
-
-
-@intrinsic
-def _prefetch(typingctx, a, offset):
-    """Ask for the cache line of a[offset]."""
-
-    def codegen(context, builder, sig, args):
-        _asm(builder, "prefetcht0 ($0)", "r", [_at(context, builder, sig.args[0], args[0], args[1])])
-        return context.get_dummy_value()
-
-    return types.void(a, types.intp), codegen
 
 
 @intrinsic
@@ -376,8 +365,8 @@ def _pack_rows(x, rows, start, n, shift, xb, xsq):
         ahead = rows[ahead] if rows.size else ahead
         square[:] = 0
         for k in range(full):
-            _prefetch(x, ahead * d + 32 * k)
-            _prefetch(x, ahead * d + 32 * k + 16)
+            prefetch(x, ahead * d + 32 * k)
+            prefetch(x, ahead * d + 32 * k + 16)
             _round32(x, r * d + 32 * k, shift, 32 * k, xb, o, square)
             o += 1024
         if full < steps:

@@ -9,7 +9,7 @@ hold, the row cannot move and is not even read.
 import numpy as np
 from numba import njit, prange
 
-from fastann.cluster.kernels import _FAST, _readonly, _sqdist32
+from fastann.cluster.kernels import _FAST, _readonly, _sqdist32, prefetch
 
 LISTED = 8  # candidates per row
 LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
@@ -67,9 +67,12 @@ def _cost(rule, sqdist, mass, w, own):
 @njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
 def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
     n = order.shape[0]
+    d = x.shape[1]
     weighted = weights.shape[0] > 0
     for piece in prange((n + _PIECE - 1) // _PIECE):
         dist = np.empty(LISTED, np.float32)
+        some = np.empty(_PIECE, np.int64)  # places in `order` of the rows to look at
+        count = 0
         for q in range(piece * _PIECE, min(n, (piece + 1) * _PIECE)):
             i = order[q]
             own = labels[i]
@@ -84,26 +87,42 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                     least = min(least, mass[j])
             second[i] -= most
             beyond[i] -= reach * most
-            join = _join(rule, least, w)
             bound = max(np.float32(0), min(second[i], beyond[i]))
-            if upper * upper * _stay(rule, mass[own], w) <= join * bound * bound:
+            if upper * upper * _stay(rule, mass[own], w) <= _join(rule, least, w) * bound * bound:
                 sqdist[i] = upper * upper
                 status[q] = SKIP
+            else:
+                some[count] = q
+                count += 1
+        for s in range(count):
+            ahead = order[some[min(s + 2, count - 1)]] * np.int64(d)
+            for t in range(0, d, 16):
+                prefetch(x, ahead + t)
+            q = some[s]
+            i = order[q]
+            own = labels[i]
+            w = weights[i] if weighted else 1.0
+            least = np.inf
+            for t in range(LISTED):
+                j = ids[i, t]
+                if j >= 0 and j != own:
+                    least = min(least, mass[j])
+            join = _join(rule, least, w)
+            bound = max(np.float32(0), min(second[i], beyond[i]))
+            own_sq = _sqdist32(x[i], c[own])  # exact, which often suffices
+            if own_sq * _stay(rule, mass[own], w) <= join * bound * bound:
+                sqdist[i] = own_sq
+                status[q] = LOOKED
                 continue
             # Every candidate, exactly. The list keeps its order of the last search.
             best = own
-            own_sq = np.float32(-1)
-            far = np.float32(0)
+            far = own_sq
             for t in range(LISTED):
                 j = ids[i, t]
                 dist[t] = np.inf
                 if j >= 0:
-                    dist[t] = _sqdist32(x[i], c[j])
+                    dist[t] = own_sq if j == own else _sqdist32(x[i], c[j])
                     far = max(far, dist[t])
-                    if j == own:
-                        own_sq = dist[t]
-            if own_sq < 0:
-                own_sq = _sqdist32(x[i], c[own])
             best_sq = own_sq
             cost = _cost(rule, own_sq, mass[own], w, True)
             for t in range(LISTED):
