@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastann.cluster.index import Flat
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import ArraySource, Source, Subset
 
 PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
 
@@ -129,6 +129,12 @@ def start(name: str, source: Source, weights: np.ndarray | None, k: int, rng: np
 
 
 def subsample(source: Source, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> tuple:
-    """Draw `size` rows to train on: their Source and their weights."""
+    """Draw `size` rows to train on: their Source and their weights.
+
+    A sample is copied only where that takes less than 16 bytes per row of all the data.
+    """
     picks = np.sort(rng.choice(source.n, size, replace=False))
-    return ArraySource(source.take(picks)), None if weights is None else weights[picks]
+    weights = None if weights is None else weights[picks]
+    if 4 * source.d * size <= 16 * source.n:
+        return ArraySource(source.take(picks)), weights
+    return Subset(source, picks), weights

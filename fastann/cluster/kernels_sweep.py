@@ -148,8 +148,8 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
 
 
 @njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
-def _merge(x, rows, c, weights, rule, mass, found, found_dist, labels, sqdist, ids, second, beyond):
-    """Merge what a search found into the candidates of its rows, and assign them."""
+def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
+    """Merge what a search found into the candidates of its rows, at most `most`, and assign them."""
     weighted = weights.shape[0] > 0
     n = rows.shape[0]
     for piece in prange((n + _PIECE - 1) // _PIECE):
@@ -173,16 +173,16 @@ def _merge(x, rows, c, weights, rule, mass, found, found_dist, labels, sqdist, i
                 if known:
                     continue
                 v = np.sqrt(_sqdist32(x[i], c[j]))
-                if size == LISTED and v >= list_dist[size - 1]:
+                if size == most and v >= list_dist[size - 1]:
                     continue
-                s = min(size, LISTED - 1)
+                s = min(size, most - 1)
                 while s > 0 and list_dist[s - 1] > v:
                     list_dist[s] = list_dist[s - 1]
                     list_ids[s] = list_ids[s - 1]
                     s -= 1
                 list_dist[s] = v
                 list_ids[s] = j
-                size = min(size + 1, LISTED)
+                size = min(size + 1, most)
             best = -1
             best_dist = np.float32(0)
             cost = np.inf
@@ -209,7 +209,7 @@ def _merge(x, rows, c, weights, rule, mass, found, found_dist, labels, sqdist, i
             labels[i] = best
             sqdist[i] = best_dist * best_dist
             second[i] = runner
-            beyond[i] = list_dist[LISTED - 1] if size == LISTED else np.float32(np.inf)
+            beyond[i] = list_dist[size - 1] if size < c.shape[0] else np.float32(np.inf)
 
 
 def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, status):
@@ -240,10 +240,13 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
     )  # fmt: skip
 
 
-def merge(x, order, c, weights, rule, mass, found, found_dist, rows, candidates):
-    """Merge search results (ids int32 [r, 8], distances float32 [r, 8]) into the rows `order`, and assign these."""
+def merge(x, order, c, weights, rule, mass, most, found, found_dist, rows, candidates):
+    """Merge search results (ids int32 [r, 8], distances float32 [r, 8]) into the rows `order`, and assign these.
+
+    At most `most` candidates are kept; the other arguments are those of `look`.
+    """
     w = np.empty(0) if weights is None else weights
     _merge(
-        _readonly(x), _readonly(order), _readonly(c), _readonly(w), rule, mass, found, found_dist,
+        _readonly(x), _readonly(order), _readonly(c), _readonly(w), rule, mass, most, found, found_dist,
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
     )  # fmt: skip

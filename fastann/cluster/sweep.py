@@ -78,6 +78,7 @@ class Sweep:
         self.partial = Partial.zero(k, source.d, weighted=rows.weights is not None)
         self.total = 0.0  # weighted sum of squared norms, set by the first visit
         self.explained = np.zeros(k)
+        self.members = np.zeros(k, np.int64)  # rows of each cluster, whatever they weigh
         cuts = np.linspace(0, source.n, min(batches, source.n) + 1).astype(int).tolist()
         self.parts = [slice(a, b) for a, b in pairwise(cuts)]
         self.seen: list[np.ndarray] = []  # the centroids each batch saw last
@@ -140,23 +141,27 @@ class Sweep:
             ids, dist = index.listed(block, some, self.count, candidates.beyond[some], rough=rough)
             if first and not index.exact:
                 out.repaired += repair(block, some, centroids, ids, dist)
-            kernels_sweep.merge(block, some, centroids, rows.weights, rule, mass, ids, dist, rows, candidates)
+            kernels_sweep.merge(
+                block, some, centroids, rows.weights, rule, mass, self.count, ids, dist, rows, candidates
+            )
             del ids, dist  # before the next ones are made
         out.searched += len(wanting)
         if first:
             kernels.add_rows(block, rows.weights, rows.labels, out.sums, out.counts)
+            self.members += np.bincount(rows.labels, minlength=k)
             out.moved += len(block)
             return
         moved = np.flatnonzero(rows.labels != before).astype(np.int32)
         kernels.add_rows(block, rows.weights, rows.labels[moved], out.sums, out.counts, moved)
         kernels.add_rows(block, rows.weights, before[moved], out.sums, out.counts, moved, sign=-1)
+        self.members += np.bincount(rows.labels[moved], minlength=k) - np.bincount(before[moved], minlength=k)
         out.moved += len(moved)
 
     def recenter(self, centroids: np.ndarray) -> np.ndarray:
         """Means of the sums over all rows; the inertia of the present labels about them is set on the way."""
         out = self.partial
-        if out.counts.dtype.kind == "f":  # what is left of weights after all rows of a cluster are taken away
-            out.counts[out.counts < 1e-9 * out.counts.max()] = 0
+        left = self.members == 0  # taking all rows of a cluster away leaves rounding errors
+        out.sums[left], out.counts[left] = 0, 0
         means, self.explained = kernels.means(out.sums, out.counts, centroids, cosine=self.cosine)
         gain = float(self.explained.sum())
         out.inertia = 2 * (self.total - gain) if self.cosine else self.total - gain

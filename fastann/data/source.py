@@ -104,6 +104,20 @@ class UnitNorm(_View):
         return x / np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
 
 
+class Subset(_View):
+    """Some rows of a source, by ascending index; they are gathered chunk by chunk."""
+
+    def __init__(self, base: Source, picks: np.ndarray):
+        super().__init__(base)
+        self.picks, self.n = picks, len(picks)
+
+    def native(self, rows: Any) -> np.ndarray:
+        return self.base.native(self.picks[rows])
+
+    def convert(self, block: np.ndarray) -> np.ndarray:
+        return self.base.convert(block)
+
+
 class Centred(_View):
     """Rows minus a mean, subtracted before float64 and integers lose digits to float32.
 
