@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastann.cluster import kernels, kernels_amx
+from fastann.cluster import kernels, kernels_amx, kernels_amx_search, kernels_search
 from fastann.cluster.index import Flat
 
 
@@ -49,7 +49,7 @@ def test_rescore_sorts_and_puts_missing_last(rng):
     x = rng.standard_normal((50, 6), dtype="f")
     c = rng.standard_normal((9, 6), dtype="f")
     ids = np.tile(np.array([4, -1, 2, 7], np.int32), (50, 1))
-    out, sqdist = kernels.rescore(x, c, ids)
+    out, sqdist = kernels_search.rescore(x, c, ids)
     truth = distances(x, c[[4, 2, 7]])
     np.testing.assert_array_equal(out[:, :3], np.array([4, 2, 7])[np.argsort(truth, axis=1)])
     assert (out[:, 3] == -1).all()
@@ -105,7 +105,7 @@ def test_screening_in_bfloat16_changes_no_label(rng, n, d, k, hinted):
         c = np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
         hint = rng.integers(-1, k, n).astype(np.int32) if hinted else None
         packed = kernels_amx.Packed(c, kernels_amx.pad_columns(np.arange(k)), c.mean(axis=0))
-        labels, sqdist = kernels_amx.nearest(x, c, packed, hint)
+        labels, sqdist = kernels_amx_search.nearest(x, c, packed, hint)
         truth = distances(x, c)
         np.testing.assert_array_equal(labels, truth.argmin(1))
         np.testing.assert_allclose(sqdist, truth.min(1), rtol=1e-6)
@@ -114,7 +114,7 @@ def test_screening_in_bfloat16_changes_no_label(rng, n, d, k, hinted):
 def test_without_amx_the_labels_are_the_same(blobs, monkeypatch):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
-    monkeypatch.setattr(kernels_amx, "suits", lambda k, d, spread: False)
+    monkeypatch.setattr(kernels_amx_search, "suits", lambda k, d, spread: False)
     np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
 
 
@@ -123,4 +123,4 @@ def test_many_near_ties_in_float32_are_settled_in_float64(rng):
     x = (1000 + rng.standard_normal((50, 8))).astype("f")
     c = (1000 + 1e-2 * rng.standard_normal((3000, 8))).astype("f")
     sqnorm = (c.astype(np.float64) ** 2).sum(1).astype("f")
-    np.testing.assert_array_equal(kernels.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))
+    np.testing.assert_array_equal(kernels_search.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))

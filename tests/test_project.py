@@ -29,11 +29,14 @@ CLUSTER = [
     "assign",
     "update",
     "index",
+    "native",
     "gpu",
     "space",
     "stop",
     "kernels_sweep",
+    "kernels_amx_search",
     "kernels_amx",
+    "kernels_search",
     "kernels",
 ]
 
@@ -74,7 +77,7 @@ def test_imports_point_downward_inside_the_engine():
                 assert order[target] > order[name], f"{name} imports {target}"
 
 
-KERNELS = {"kernels", "kernels_amx", "kernels_sweep"}
+KERNELS = {"kernels", "kernels_search", "kernels_amx", "kernels_amx_search", "kernels_sweep"}
 
 
 @pytest.mark.parametrize(("library", "homes"), [("faiss", {"index"}), ("numba", KERNELS)])

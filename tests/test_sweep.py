@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import euclidean_distances
 
 from fastann import HNSW, Cells, Flat, KMeans
-from fastann.cluster import kernels, kernels_amx, kernels_sweep, plan
-from fastann.cluster.index import FlatIndex
+from fastann.cluster import kernels, kernels_amx_search, kernels_sweep, plan
+from fastann.cluster.native import FlatIndex
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource, Subset
@@ -32,7 +32,7 @@ def large(monkeypatch):
 @pytest.fixture(params=["this CPU", "BLAS"])
 def arithmetic(request, monkeypatch):
     if request.param == "BLAS":
-        monkeypatch.setattr(kernels_amx, "suits", lambda k, d, spread: False)
+        monkeypatch.setattr(kernels_amx_search, "suits", lambda k, d, spread: False)
 
 
 def sweep(x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1):
@@ -204,7 +204,6 @@ def test_candidates_with_a_given_index(many):
     assert sum(r.searched for r in km.history_) < 0.6 * sum(r.searched for r in every.history_)
     few = KMeans(600, index=HNSW(m=16), candidates=2, max_iter=8, random_state=0).fit(many)
     assert few.inertia_ < 1.02 * every.inertia_
-    assert sum(r.searched for r in few.history_) > sum(r.searched for r in km.history_)
 
 
 def test_weights_of_very_different_sizes(many, rng):

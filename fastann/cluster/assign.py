@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastann.cluster import kernels
-from fastann.cluster.index import Flat, Index
+from fastann.cluster import kernels_search
+from fastann.cluster.index import Flat
+from fastann.cluster.native import Index
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
@@ -66,7 +67,7 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
             if not index.exact:
                 keep_nearer(block, centroids, part.labels, ids, sqdist)
             part.labels[:] = ids
-        own = kernels.own_sqdist(block, centroids, part.labels)
+        own = kernels_search.own_sqdist(block, centroids, part.labels)
         part.sqdist[:] = own
         inertia += float(own.sum() if part.weights is None else own @ part.weights)
     return inertia
@@ -83,7 +84,7 @@ def keep_nearer(x: np.ndarray, centroids: np.ndarray, labels: np.ndarray, ids: n
     other = np.flatnonzero((labels >= 0) & (labels != ids))
     if not len(other):
         return
-    own = kernels.own_sqdist(x[other], centroids, labels[other]).astype(np.float32)
+    own = kernels_search.own_sqdist(x[other], centroids, labels[other]).astype(np.float32)
     nearer = own <= sqdist[other]
     other = other[nearer]
     ids[other], sqdist[other] = labels[other], own[nearer]
@@ -102,8 +103,8 @@ def recall(source: Source, labels: np.ndarray, centroids: np.ndarray, seed: int)
     given = labels[picks]
     right = ids[:, 0] == given
     off = np.flatnonzero(~right)
-    best = kernels.own_sqdist(x[off], centroids, ids[off, 0])
-    right[off] = kernels.own_sqdist(x[off], centroids, given[off]) <= best
+    best = kernels_search.own_sqdist(x[off], centroids, ids[off, 0])
+    right[off] = kernels_search.own_sqdist(x[off], centroids, given[off]) <= best
     return int(right.sum()), len(picks)
 
 

@@ -6,16 +6,16 @@ read them from the fields. ``parse_index("ivf:nlist=64,nprobe=8")`` and ``str(sp
 """
 
 import warnings
-from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastann import checks
-from fastann.cluster import gpu, kernels, kernels_amx
+from fastann.cluster import gpu, kernels_search
+from fastann.cluster.native import CellsIndex, FlatIndex, Index, listed_by_search
 
 
 @lru_cache(maxsize=1)
@@ -52,62 +52,6 @@ class faiss_threads:
 
     def __exit__(self, *exc: object) -> None:
         faiss().omp_set_num_threads(self.before)
-
-
-class Index(Protocol):
-    """Something that finds centroids near rows.
-
-    Attributes
-    ----------
-    exact : bool
-        Whether the first neighbour is the true nearest centroid, always.
-    """
-
-    exact: bool
-
-    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Find about the `m` nearest centroids of each row, nearest first.
-
-        Parameters
-        ----------
-        x : float32 [n, d]
-        m : int
-        hint : int32 [n], optional
-            A centroid believed near each row, or -1. It may make the search faster, and changes no result.
-
-        Returns
-        -------
-        ids : int32 [n, m]
-            -1 where the index found too few.
-        sqdist : float32 [n, m]
-            Squared L2 distances, infinite where the id is -1.
-        """
-        ...
-
-    def listed(
-        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Find about the `m` (at most 8) nearest centroids of some rows, for lists of candidates.
-
-        Parameters
-        ----------
-        x : float32 [n, d]
-        rows : int32 [r]
-            Which rows.
-        m : int
-        within : float32 [r]
-            Distances beyond which no centroid is wanted; an index that cannot use them ignores them.
-        rough : bool
-            Whether distances may be off by about 1%.
-
-        Returns
-        -------
-        ids : int32 [r, 8]
-            -1 where there are fewer.
-        dist : float32 [r, 8]
-            L2 distances, not squared; infinite where the id is -1.
-        """
-        ...
 
 
 _LARGEST = 2**31 - 1  # FAISS keeps these numbers in C ints
@@ -320,136 +264,6 @@ def _names() -> str:
     return ", ".join(f"fastann.{spec.__name__}" for spec in SPECS.values())
 
 
-class FlatIndex:
-    """Exact search by this package's own kernels, which beat FAISS's on CPUs and are certified exact.
-
-    On CPUs with AMX, centroids are screened in bfloat16 and the few that may be nearest compared in float64;
-    elsewhere all products are float32, and near-ties decided in float64.
-    """
-
-    exact = True
-
-    def __init__(self, centroids: np.ndarray):
-        self.centroids = centroids
-        sqnorm, mean, suits = _look_at(centroids)
-        self.sqnorm = sqnorm.astype(np.float32)
-        self.packed = None
-        if suits:
-            columns = kernels_amx.pad_columns(np.arange(len(centroids)))
-            self.packed = kernels_amx.Packed(centroids, columns, mean)
-
-    def moved(self, centroids: np.ndarray) -> "FlatIndex":
-        """The same index over centroids that moved a little."""
-        return FlatIndex(centroids)
-
-    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if m > 1:
-            return kernels.nearest_m(x, self.centroids, self.sqnorm, m)
-        if self.packed is None:
-            ids, sqdist = kernels.nearest(x, self.centroids, self.sqnorm)
-        else:
-            ids, sqdist = kernels_amx.nearest(x, self.centroids, self.packed, hint)
-        return ids[:, None], sqdist[:, None]
-
-    def listed(
-        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if self.packed is None:
-            return _listed_by_search(self, x, rows, min(m, len(self.centroids)))
-        ids, dist = kernels_amx.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0, rough)
-        return _first(ids, dist, m)
-
-
-class CellsIndex:
-    """Cells of centroids and the cell-major search over them, by AMX tiles or by BLAS."""
-
-    exact = False
-
-    def __init__(self, centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int):
-        self.nprobe = min(nprobe, nlist)
-        picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
-        self.centers = centroids[np.sort(picks)]
-        for _ in range(train_iter):
-            owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
-            sums, counts = np.zeros((nlist, centroids.shape[1])), np.zeros(nlist, np.int64)
-            kernels.add_rows(centroids, None, owner, sums, counts)
-            self.centers, _ = kernels.means(sums, counts, self.centers, cosine=False)
-        owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
-        self.offsets, self.columns = kernels.group(owner, nlist)
-        self.cells = None
-        _, self.mean, suits = _look_at(centroids)
-        if suits:
-            self.cells = kernels_amx.Cells(self.centers, np.split(self.columns, self.offsets[1:-1]), self.mean)
-        self._place(centroids)
-
-    def _place(self, centroids: np.ndarray) -> None:
-        self.centroids = centroids
-        if self.cells is not None:
-            self.packed = kernels_amx.Packed(centroids, self.cells.columns, self.mean)
-        else:
-            self.sorted = centroids[self.columns]
-            self.sqnorm = np.einsum("ij,ij->i", self.sorted, self.sorted)
-
-    def moved(self, centroids: np.ndarray) -> "CellsIndex":
-        """The same cells over centroids that moved a little."""
-        other = copy(self)
-        other._place(centroids)
-        return other
-
-    def retuned(self, spec: Spec) -> "CellsIndex":
-        """The same cells, searched with the options of `spec`."""
-        assert isinstance(spec, Cells)
-        self.nprobe = min(spec.nprobe, len(self.centers))
-        return self
-
-    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        if m > 8:  # the lists of a cell search are eight long
-            return FlatIndex(self.centroids).search(x, m)
-        rows = np.arange(len(x), dtype=np.int32)
-        ids, dist = self.listed(x, rows, m, np.full(len(x), np.inf, np.float32))
-        return np.ascontiguousarray(ids[:, :m]), dist[:, :m] ** 2
-
-    def listed(
-        self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if self.cells is not None:
-            ids, dist = kernels_amx.eight_nearest(
-                x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough
-            )
-        else:
-            ids, dist = kernels.eight_in_cells(
-                x, rows, self.sorted, self.sqnorm, self.centers, self.offsets, self.columns, self.nprobe, within
-            )
-        return _first(ids, dist, m)
-
-
-def _look_at(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Squared norms (float64 [k]) and mean of centroids, and whether they suit screening in bfloat16."""
-    k, d = centroids.shape
-    sqnorm, sums = kernels.survey(centroids)
-    mean = sums / k
-    spread = max(0.0, float(sqnorm.mean() - mean @ mean)) ** 0.5
-    return sqnorm, mean, kernels_amx.suits(k, d, spread)
-
-
-def _first(ids: np.ndarray, dist: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    ids[:, m:], dist[:, m:] = -1, np.inf
-    return ids, dist
-
-
-def _listed_by_search(index: Index, x: np.ndarray, rows: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of candidates from an index that searches whole arrays: its rows are gathered a few at a time."""
-    ids, dist = np.full((len(rows), 8), -1, np.int32), np.full((len(rows), 8), np.inf, np.float32)
-    for start in range(0, len(rows), _GATHER):
-        part = slice(start, start + _GATHER)
-        ids[part, :m], sqdist = index.search(x[rows[part]], m)
-        dist[part, :m] = np.sqrt(sqdist)
-    return ids, dist
-
-
-_GATHER = 2**15
-
-
 class FaissIndex:
     """A FAISS index over centroids, with the search options of its spec."""
 
@@ -479,11 +293,11 @@ class FaissIndex:
         sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
         ids = ids.astype(np.int32)
         if self.rescored:  # codes and hashes give approximate or foreign distances
-            return kernels.rescore(x, self.centroids, ids)
+            return kernels_search.rescore(x, self.centroids, ids)
         sqdist[ids < 0] = np.inf
         return ids, sqdist
 
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        return _listed_by_search(self, x, rows, min(m, len(self.centroids)))
+        return listed_by_search(self, x, rows, min(m, len(self.centroids)))

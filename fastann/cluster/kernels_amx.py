@@ -33,16 +33,15 @@ from numba.core import config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from fastann.cluster.kernels import _insert, _readonly, _sqdist32, _sqdist64, insert8, lowest_bit, prefetch
+from fastann.cluster.kernels import HUGE, insert8, lowest_bit, prefetch, sqdist32, sqdist64
 
 llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
 
 BLOCK = 32  # rows per block, and centroids per strip
 TASK = 256  # rows per task: packed, they stay in L2
 _STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
-_HUGE = np.float32(3e38)
-_ROUND = np.float32(2.0**-9 * 1.01)  # bfloat16 moves a point by at most this share of its rounded norm
-_U = np.float32(2.0**-24)
+ROUND = np.float32(2.0**-9 * 1.01)  # bfloat16 moves a point by at most this share of its rounded norm
+UNIT = np.float32(2.0**-24)
 
 _VOID, _I32, _I64, _F32 = ir.VoidType(), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -86,7 +85,7 @@ def _asm(builder, text, constraints, args):
 
 
 @intrinsic
-def _tile_begin(typingctx, tile_config):
+def tile_begin(typingctx, tile_config):
     """Load the tile configuration; once per task."""
 
     def codegen(context, builder, sig, args):
@@ -97,7 +96,7 @@ def _tile_begin(typingctx, tile_config):
 
 
 @intrinsic
-def _tile_end(typingctx):
+def tile_end(typingctx):
     """Give the tiles back: otherwise every context switch saves 8 KiB."""
 
     def codegen(context, builder, sig, args):
@@ -108,7 +107,7 @@ def _tile_end(typingctx):
 
 
 @intrinsic
-def _tile_init(typingctx, cn, offset):
+def tile_init(typingctx, cn, offset):
     """Accumulators := cn[offset:offset + 32] in each of 32 rows (loads with stride 0)."""
 
     def codegen(context, builder, sig, args):
@@ -126,7 +125,7 @@ def _tile_init(typingctx, cn, offset):
 
 
 @intrinsic
-def _tile_load(typingctx, acc, offset):
+def tile_load(typingctx, acc, offset):
     """Accumulators := acc[offset:offset + 1024], a 32 x 32 block."""
 
     def codegen(context, builder, sig, args):
@@ -144,7 +143,7 @@ def _tile_load(typingctx, acc, offset):
 
 
 @intrinsic
-def _tile_step(typingctx, xb, x_offset, cb, c_offset):
+def tile_step(typingctx, xb, x_offset, cb, c_offset):
     """Accumulators += (32 rows at xb) . (32 centroids at cb) over 32 dims.
 
     The strip of centroids is reused by every block of rows and should stay in L1; the streaming load of the
@@ -172,7 +171,7 @@ def _tile_step(typingctx, xb, x_offset, cb, c_offset):
 
 
 @intrinsic
-def _tile_store(typingctx, out, offset):
+def tile_store(typingctx, out, offset):
     """out[offset:offset + 1024] := accumulators, a 32 x 32 block."""
 
     def codegen(context, builder, sig, args):
@@ -215,7 +214,7 @@ def _round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
 
 
 @intrinsic
-def _copy32(typingctx, a, a_offset, b, b_offset):
+def copy32(typingctx, a, a_offset, b, b_offset):
     """b[b_offset:+32] := a[a_offset:+32], 32 bfloat16 (one cache line)."""
 
     def codegen(context, builder, sig, args):
@@ -228,7 +227,7 @@ def _copy32(typingctx, a, a_offset, b, b_offset):
 
 
 @intrinsic
-def _below32(typingctx, a, offset, limit):
+def below32(typingctx, a, offset, limit):
     """Bit j of the result: ``a[offset + j] < limit``, j < 32."""
 
     def codegen(context, builder, sig, args):
@@ -266,14 +265,16 @@ TILE_CONFIG = _tile_config()
 
 
 @njit(cache=True)
-def _scratch_u16(n):
+def scratch_u16(n):
+    """`n` uint16, 64-byte aligned, inside compiled code."""
     raw = np.empty(n + 32, np.uint16)
     start = (-raw.ctypes.data % 64) // 2
     return raw[start : start + n]
 
 
 @njit(cache=True)
-def _scratch_f32(n):
+def scratch_f32(n):
+    """`n` float32, 64-byte aligned, inside compiled code."""
     raw = np.empty(n + 16, np.float32)
     start = (-raw.ctypes.data % 64) // 4
     return raw[start : start + n]
@@ -299,7 +300,7 @@ def _pack(c, shift, columns, cb, cn, moved):
                 norm += np.float64(value[0]) ** 2
                 error += (np.float64(value[0]) - np.float64(row[p])) ** 2
                 row[p] = np.float32(-2) * value[0]
-            cn[s * BLOCK + j] = norm if g >= 0 else _HUGE
+            cn[s * BLOCK + j] = norm if g >= 0 else HUGE
             moved[s * BLOCK + j] = np.sqrt(error)
             o = s * steps * 512 + (j // 16) * 256 + j % 16
             for k in range(steps):
@@ -345,7 +346,7 @@ def pad_columns(columns: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _pack_rows(x, rows, start, n, shift, xb, xsq):
+def pack_rows(x, rows, start, n, shift, xb, xsq):
     """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty); xsq := rounded norms squared."""
     d = x.shape[1]
     steps = (d + 31) // 32
@@ -383,7 +384,7 @@ def _pack_rows(x, rows, start, n, shift, xb, xsq):
 
 
 @njit(inline="always")
-def _limit(sqdist, xsq, error, slack):
+def limit_of(sqdist, xsq, error, slack):
     """Score below which a centroid may lie within `sqdist` of the row."""
     reach = np.sqrt(sqdist) + error
     return np.float32(reach * reach - xsq + slack)
@@ -417,12 +418,12 @@ def _compare(hits, a, at, limit, row, column, columns, x, r, c, label, least, xs
     while True:
         if a[at + bit] < limit[row]:
             j = columns[column + bit]
-            if j != label[row] and _sqdist32(x[r], c[j]) <= least[row] * (1 + 1e-4):
-                v = _sqdist64(x[r], c[j])
+            if j != label[row] and sqdist32(x[r], c[j]) <= least[row] * (1 + 1e-4):
+                v = sqdist64(x[r], c[j])
                 if v < least[row] or (v == least[row] and j < label[row]):
                     least[row] = v
                     label[row] = j
-                    limit[row] = min(limit[row], _limit(v * (1 + 1e-6), xsq[row], error[row], slack[row]))
+                    limit[row] = min(limit[row], limit_of(v * (1 + 1e-6), xsq[row], error[row], slack[row]))
         if hits == 0:
             break
         bit = lowest_bit(hits)
@@ -439,7 +440,7 @@ def _hand(hits, a, at, limit, row, column, lists, nearest):
 
 
 @njit(cache=True)
-def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
+def screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
     """Screen `n` packed rows against strips first..last-1: hand every score below limit[i] to what wants it.
 
     That is either `lists` = (scores, columns), sorted lists of eight per row, limit[i] becoming the eighth best;
@@ -464,22 +465,22 @@ def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
                 if visits > 1:
                     current = b * 1024
                 if visit == 0:
-                    _tile_init(cn, strip * BLOCK)
+                    tile_init(cn, strip * BLOCK)
                 else:
-                    _tile_load(buffer, current)
+                    tile_load(buffer, current)
                 p = (b * steps + k0) * 1024
                 q = (strip * steps + k0) * 512
                 for _ in range(k0, k1):
-                    _tile_step(xb, p, cb, q)
+                    tile_step(xb, p, cb, q)
                     p += 1024
                     q += 512
                     for i in range(row, min(row + per, end)):
-                        hits = _below32(buffer, at, limit[i])
+                        hits = below32(buffer, at, limit[i])
                         if hits:
                             _hand(hits, buffer, at, limit, i, column, lists, nearest)
                         at += BLOCK
                     row += per
-                _tile_store(buffer, current)
+                tile_store(buffer, current)
                 if visit == visits - 1:
                     row = b * BLOCK
                     end = min(row + BLOCK, n)
@@ -489,309 +490,7 @@ def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
                 else:
                     end = 0
     for i in range(row, end):
-        hits = _below32(buffer, at, limit[i])
+        hits = below32(buffer, at, limit[i])
         if hits:
             _hand(hits, buffer, at, limit, i, column, lists, nearest)
         at += BLOCK
-
-
-@njit(cache=True)
-def _slack(xsq, d, largest):
-    """Bound on the rounding of two float32 scores of a row."""
-    return np.float32(4) * _U * ((d + 4) * np.sqrt(xsq) * largest + largest * largest + xsq)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _nearest(x, c, hint, shift, cb, cn, columns, moved, largest, config, labels, sqdist):
-    n, d = x.shape
-    steps = (d + 31) // 32
-    every = np.empty(0, np.int32)
-    for task in prange((n + TASK - 1) // TASK):
-        start = task * TASK
-        count = min(TASK, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = _scratch_u16(blocks * steps * 1024)
-        buffer = _scratch_f32(1024 * max(2, blocks))
-        xsq = np.empty(blocks * BLOCK, np.float32)
-        error = np.empty(count, np.float32)
-        slack = np.empty(count, np.float32)
-        limit = np.full(count, _HUGE)
-        label = np.full(count, -1, np.int32)
-        least = np.full(count, np.inf)
-        _pack_rows(x, every, start, count, shift, xb, xsq)
-        for i in range(count):
-            error[i] = np.sqrt(xsq[i]) * _ROUND + moved
-            slack[i] = _slack(xsq[i], d, largest)
-            if hint.size and hint[start + i] >= 0:
-                label[i] = hint[start + i]
-                least[i] = _sqdist64(x[start + i], c[label[i]])
-                limit[i] = _limit(least[i] * (1 + 1e-6), xsq[i], error[i], slack[i])
-        _tile_begin(config)
-        nearest = (columns, x, start, c, label, least, xsq, error, slack)
-        _screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, None, nearest)
-        _tile_end()
-        for i in range(count):
-            labels[start + i] = label[i]
-            sqdist[start + i] = least[i]
-
-
-def nearest(
-    x: np.ndarray, c: np.ndarray, packed: Packed, hint: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest centroid of each row, certified exact.
-
-    A centroid whose score rules it out, by the inequality above and the rounding of float32 sums, is never
-    looked at; the others are compared by float64 distances, equal ones going to the lowest.
-
-    Parameters
-    ----------
-    x : float32 [n, d]
-    c : float32 [k, d]
-    packed : Packed
-        All of `c`.
-    hint : int32 [n], optional
-        A centroid believed near each row, or -1; fewer candidates are then looked at.
-
-    Returns
-    -------
-    labels : int32 [n]
-    sqdist : float32 [n]
-    """
-    labels, sqdist = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
-    hint = np.empty(0, np.int32) if hint is None else hint
-    _nearest(
-        _readonly(x), _readonly(c), _readonly(hint), packed.shift, packed.cb, packed.cn, packed.columns,
-        packed.moved, packed.largest, TILE_CONFIG, labels, sqdist,
-    )  # fmt: skip
-    return labels, sqdist
-
-
-@njit(cache=True)
-def _dense(xb, n, cb, cn, steps, out):
-    """All scores of `n` packed rows, block by block: that of (strip, rows) begins at (strip * blocks + rows) * 1024."""
-    blocks = (n + BLOCK - 1) // BLOCK
-    for strip in range(cn.shape[0] // BLOCK):
-        for b in range(blocks):
-            _tile_init(cn, strip * BLOCK)
-            p = b * steps * 1024
-            q = strip * steps * 512
-            for _ in range(steps):
-                _tile_step(xb, p, cb, q)
-                p += 1024
-                q += 512
-            _tile_store(out, (strip * blocks + b) * 1024)
-
-
-@njit(cache=True)
-def _finish(x, r, c, columns, ids, scores, xsq, place, rough, out_ids, out_dist, at):
-    """Write the listed columns of row `r` as centroids sorted by distance (not squared).
-
-    The distances are float32, or those of the rounded points if `rough`, which spares reading the centroids.
-    """
-    for t in range(8):
-        out_dist[at, t] = np.inf
-        out_ids[at, t] = -1
-    if rough:
-        for t in range(8):
-            if ids[place * 8 + t] >= 0:
-                out_ids[at, t] = columns[ids[place * 8 + t]]
-                out_dist[at, t] = np.sqrt(max(xsq[place] + scores[place * 8 + t], np.float32(0)))
-        return
-    for t in range(8):
-        column = ids[place * 8 + t]
-        if column < 0:
-            break
-        j = columns[column]
-        v = np.sqrt(_sqdist32(x[r], c[j]))
-        s = t
-        while s > 0 and (out_dist[at, s - 1] > v or (out_dist[at, s - 1] == v and out_ids[at, s - 1] > j)):
-            out_dist[at, s] = out_dist[at, s - 1]
-            out_ids[at, s] = out_ids[at, s - 1]
-            s -= 1
-        out_dist[at, s] = v
-        out_ids[at, s] = j
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _eight(x, rows, c, within, rough, shift, cb, cn, columns, moved, largest, config, out_ids, out_dist):
-    n = rows.shape[0]
-    d = x.shape[1]
-    steps = (d + 31) // 32
-    for task in prange((n + TASK - 1) // TASK):
-        start = task * TASK
-        count = min(TASK, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = _scratch_u16(blocks * steps * 1024)
-        buffer = _scratch_f32(1024 * max(2, blocks))
-        xsq = np.empty(blocks * BLOCK, np.float32)
-        limit = np.empty(count, np.float32)
-        scores = np.full(count * 8, _HUGE)
-        ids = np.full(count * 8, -1, np.int32)
-        _pack_rows(x, rows, start, count, shift, xb, xsq)
-        for i in range(count):
-            error = np.sqrt(xsq[i]) * _ROUND + moved
-            w = within[start + i]
-            limit[i] = _HUGE if w >= _HUGE else _limit(w * w, xsq[i], error, _slack(xsq[i], d, largest))
-        _tile_begin(config)
-        _screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, (scores, ids), None)
-        _tile_end()
-        for i in range(count):
-            _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def _eight_in_cells(
-    x, rows, c, within, rough, shift, coarse_cb, coarse_cn, cells, strips, nprobe,
-    cb, cn, columns, moved, largest, config, out_ids, out_dist,
-):  # fmt: skip
-    n = rows.shape[0]
-    d = x.shape[1]
-    steps = (d + 31) // 32
-    whole = 4 * TASK  # rows looked at together: enough for every cell to get a block or more of them
-    for task in prange((n + whole - 1) // whole):
-        start = task * whole
-        count = min(whole, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = _scratch_u16(blocks * steps * 1024)
-        xg = _scratch_u16(blocks * steps * 1024)
-        buffer = _scratch_f32(1024 * max(2, blocks))
-        dense = _scratch_f32(coarse_cn.shape[0] * blocks * BLOCK)
-        xsq = np.empty(blocks * BLOCK, np.float32)
-        limit = np.empty(count, np.float32)
-        scores = np.full(count * 8, _HUGE)
-        ids = np.full(count * 8, -1, np.int32)
-        probes = np.empty((count, nprobe), np.int32)
-        nearest = np.empty(nprobe, np.float32)
-        first = np.zeros(cells + 1, np.int64)
-        _pack_rows(x, rows, start, count, shift, xb, xsq)
-        _tile_begin(config)
-        _dense(xb, count, coarse_cb, coarse_cn, steps, dense)
-        for i in range(count):
-            nearest[:] = _HUGE
-            t = _HUGE
-            for strip in range(coarse_cn.shape[0] // BLOCK):
-                at = (strip * blocks + i // BLOCK) * 1024 + i % BLOCK * BLOCK
-                hits = _below32(dense, at, t)
-                while hits:
-                    j = lowest_bit(hits)
-                    hits &= hits - np.uint32(1)
-                    v = dense[at + j]
-                    if v < t:
-                        _insert(nearest, probes[i], v, np.int32(strip * BLOCK + j))
-                        t = nearest[nprobe - 1]
-            for p in range(nprobe):
-                first[probes[i, p] + 1] += 1
-            error = np.sqrt(xsq[i]) * _ROUND + moved
-            w = within[start + i]
-            limit[i] = _HUGE if w >= _HUGE else _limit(w * w, xsq[i], error, _slack(xsq[i], d, largest))
-        for g in range(cells):
-            first[g + 1] += first[g]
-        place = first[:-1].copy()
-        members = np.empty(count * nprobe, np.int32)
-        for i in range(count):
-            for p in range(nprobe):
-                g = probes[i, p]
-                members[place[g]] = i
-                place[g] += 1
-        g_limit = np.empty(count, np.float32)
-        g_scores = np.empty(count * 8, np.float32)
-        g_ids = np.empty(count * 8, np.int32)
-        for g in range(cells):
-            q = first[g + 1] - first[g]
-            if q == 0 or strips[g] == strips[g + 1]:
-                continue
-            for p in range(q):
-                i = members[first[g] + p]
-                a = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
-                b = (p // BLOCK) * steps * 1024 + (p % BLOCK) * 32
-                for _ in range(steps):
-                    _copy32(xb, a, xg, b)
-                    a += 1024
-                    b += 1024
-                g_limit[p] = limit[i]
-                for t in range(8):
-                    g_scores[p * 8 + t] = scores[i * 8 + t]
-                    g_ids[p * 8 + t] = ids[i * 8 + t]
-            _screen(xg, q, cb, cn, steps, strips[g], strips[g + 1], g_limit, buffer, (g_scores, g_ids), None)
-            for p in range(q):
-                i = members[first[g] + p]
-                limit[i] = g_limit[p]
-                for t in range(8):
-                    scores[i * 8 + t] = g_scores[p * 8 + t]
-                    ids[i * 8 + t] = g_ids[p * 8 + t]
-        _tile_end()
-        for i in range(count):
-            _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
-
-
-def eight_nearest(
-    x: np.ndarray,
-    rows: np.ndarray,
-    c: np.ndarray,
-    packed: Packed,
-    within: np.ndarray,
-    cells: Cells | None,
-    nprobe: int,
-    rough: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """About the eight nearest centroids of some rows, nearest first.
-
-    Parameters
-    ----------
-    x : float32 [n, d]
-    rows : int32 [r]
-        Which rows of `x`.
-    c : float32 [k, d]
-    packed : Packed
-        All of `c`, cell by cell if there are cells.
-    within : float32 [r]
-        Distances beyond which no centroid is wanted; infinite for any.
-    cells : Cells or None
-        Only the `nprobe` cells nearest to a row are searched; None searches everything.
-    rough : bool
-        Whether the distances between rounded points will do, good to about 1%.
-
-    Returns
-    -------
-    ids : int32 [r, 8]
-        -1 where fewer were found.
-    dist : float32 [r, 8]
-        Distances (not squared), infinite where the id is -1.
-    """
-    ids, dist = np.empty((len(rows), 8), np.int32), np.empty((len(rows), 8), np.float32)
-    common = (packed.cb, packed.cn, packed.columns, packed.moved, packed.largest, TILE_CONFIG, ids, dist)
-    x, rows, c, within = _readonly(x), _readonly(rows), _readonly(c), _readonly(within)
-    if cells is None:
-        _eight(x, rows, c, within, rough, packed.shift, *common)
-    else:
-        coarse = cells.packed
-        count = min(nprobe, cells.count, 8)
-        _eight_in_cells(
-            x, rows, c, within, rough, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, count, *common
-        )
-    return ids, dist
-
-
-class Cells:
-    """A partition of the centroids: packed cell centres, and the strips of each cell in the packed centroids.
-
-    Attributes
-    ----------
-    columns : int32
-        Centroid of each column, cell by cell, each cell padded with -1 to whole strips.
-    """
-
-    def __init__(self, centers: np.ndarray, members: list[np.ndarray], shift: np.ndarray):
-        self.count = len(centers)
-        columns = [pad_columns(part) for part in members]
-        self.columns = np.concatenate(columns)
-        self.strips = np.concatenate([[0], np.cumsum([len(part) // BLOCK for part in columns])])
-        self.packed = Packed(centers, pad_columns(np.arange(self.count)), shift)
-
-
-def suits(k: int, d: int, spread: float) -> bool:
-    """Whether screening pays for `k` centroids of `d` columns, and bfloat16 arithmetic has room for them.
-
-    `spread` is their root mean squared distance to their mean.
-    """
-    return k >= 64 and d >= 24 and 1e-12 < spread < 1e15 and available()

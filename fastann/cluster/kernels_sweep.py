@@ -9,7 +9,7 @@ hold, the row cannot move and is not even read.
 import numpy as np
 from numba import njit, prange
 
-from fastann.cluster.kernels import _FAST, _readonly, _sqdist32, prefetch
+from fastann.cluster.kernels import FAST, prefetch, readonly, sqdist32
 
 LISTED = 8  # candidates per row
 LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
@@ -64,7 +64,7 @@ def _cost(rule, sqdist, mass, w, own):
     return -step / (np.sqrt(max(mass * mass + step, 0.0)) + mass)
 
 
-@njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
     n = order.shape[0]
     d = x.shape[1]
@@ -109,7 +109,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                     least = min(least, mass[j])
             join = _join(rule, least, w)
             bound = max(np.float32(0), min(second[i], beyond[i]))
-            own_sq = _sqdist32(x[i], c[own])  # exact, which often suffices
+            own_sq = sqdist32(x[i], c[own])  # exact, which often suffices
             if own_sq * _stay(rule, mass[own], w) <= join * bound * bound:
                 sqdist[i] = own_sq
                 status[q] = LOOKED
@@ -121,7 +121,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                 j = ids[i, t]
                 dist[t] = np.inf
                 if j >= 0:
-                    dist[t] = own_sq if j == own else _sqdist32(x[i], c[j])
+                    dist[t] = own_sq if j == own else sqdist32(x[i], c[j])
                     far = max(far, dist[t])
             best_sq = own_sq
             cost = _cost(rule, own_sq, mass[own], w, True)
@@ -147,7 +147,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                 beyond[i] = np.sqrt(far) if far > 0 else np.float32(np.inf)
 
 
-@njit(parallel=True, fastmath=_FAST, cache=True, nogil=True)
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
     """Merge what a search found into the candidates of its rows, at most `most`, and assign them."""
     weighted = weights.shape[0] > 0
@@ -172,7 +172,7 @@ def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqd
                     known = known or list_ids[s] == j
                 if known:
                     continue
-                v = np.sqrt(_sqdist32(x[i], c[j]))
+                v = np.sqrt(sqdist32(x[i], c[j]))
                 if size == most and v >= list_dist[size - 1]:
                     continue
                 s = min(size, most - 1)
@@ -188,7 +188,7 @@ def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqd
             cost = np.inf
             if own >= 0:
                 best = own
-                own_sq = _sqdist32(x[i], c[own])
+                own_sq = sqdist32(x[i], c[own])
                 best_dist = np.sqrt(own_sq)
                 cost = _cost(rule, own_sq, mass[own], w, True)
             for s in range(size):
@@ -235,7 +235,7 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
     """
     w = np.empty(0) if weights is None else weights
     _look(
-        _readonly(x), _readonly(order), _readonly(c), _readonly(w), rule, mass, drift, np.float32(reach),
+        readonly(x), readonly(order), readonly(c), readonly(w), rule, mass, drift, np.float32(reach),
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond, status,
     )  # fmt: skip
 
@@ -247,6 +247,6 @@ def merge(x, order, c, weights, rule, mass, most, found, found_dist, rows, candi
     """
     w = np.empty(0) if weights is None else weights
     _merge(
-        _readonly(x), _readonly(order), _readonly(c), _readonly(w), rule, mass, most, found, found_dist,
+        readonly(x), readonly(order), readonly(c), readonly(w), rule, mass, most, found, found_dist,
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
     )  # fmt: skip

@@ -19,8 +19,9 @@ from fastann import checks
 from fastann.cluster import gpu, init, kernels, plan, saved
 from fastann.cluster.assign import label, recall, search, wilson
 from fastann.cluster.fitting import Rules, cluster
-from fastann.cluster.index import CellsIndex, FaissIndex, Flat, Index, faiss, faiss_threads
+from fastann.cluster.index import Cells, FaissIndex, Flat, faiss, faiss_threads
 from fastann.cluster.lloyd import Search, State
+from fastann.cluster.native import CellsIndex, Index
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import Deadline
@@ -432,7 +433,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         cached = _built.get(self)
         if cached is not None and cached[0] == key and cached[1] is self.cluster_centers_:
             index = cached[2]
-            return index.retuned(spec) if isinstance(index, (FaissIndex, CellsIndex)) else index
+            if isinstance(index, CellsIndex):
+                assert isinstance(spec, Cells)
+                return index.retuned(spec.nprobe)
+            return index.retuned(spec) if isinstance(index, FaissIndex) else index
         index = spec.build(self._centroids(), seed=0, device=device)
         _built[self] = (key, self.cluster_centers_, index)
         return index

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastann.cluster.assign import assign
-from fastann.cluster.index import CellsIndex, FlatIndex, Index, Spec
+from fastann.cluster.index import Spec
+from fastann.cluster.native import CellsIndex, FlatIndex, Index
 from fastann.cluster.plan import Plan
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Partial, Rows, recenter, refill

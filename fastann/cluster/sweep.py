@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastann.cluster import kernels, kernels_sweep
-from fastann.cluster.index import FlatIndex, Index
+from fastann.cluster.native import FlatIndex, Index
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
