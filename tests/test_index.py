@@ -17,7 +17,7 @@ SPECS = [
     pytest.param(HNSW(), 0.99, id="hnsw"),
     pytest.param(HNSW(m=8, ef_construction=20, ef_search=16), 0.9, id="hnsw, small"),
     pytest.param(Cells(nlist=10, nprobe=4), 0.9, id="cells"),
-    pytest.param(Cells(nprobe=10), 1.0, id="cells, every one"),
+    pytest.param(Cells(nlist=20, nprobe=20), 1.0, id="cells, every one"),
     pytest.param(Factory("PQ8x4fs,RFlat", "k_factor_rf=8"), 0.9, id="pq with rerank"),
     pytest.param(Factory("SQ8"), 0.97, id="sq8"),
     pytest.param(Factory("IVF16,Flat", "nprobe=8"), 0.9, id="factory ivf"),

@@ -244,7 +244,7 @@ def test_lists_of_eight_are_the_eight_nearest(rng, d):
     rows = rng.permutation(700).astype(np.int32)[:600]
     nearest = np.sort(truth[rows], axis=1)[:, :8]
     anywhere = np.full(600, np.inf, np.float32)
-    for index in (Flat().build(c), Cells(nlist=7, nprobe=7).build(c)):
+    for index in (Flat().build(c), Cells(nlist=7, nprobe=7).build(c), Cells(nlist=40, nprobe=40).build(c)):
         ids, dist = index.listed(x, rows, 8, anywhere)
         np.testing.assert_allclose(dist, nearest, rtol=2e-3)
         np.testing.assert_allclose(truth[rows[:, None], ids], nearest, rtol=2e-2)

@@ -289,9 +289,9 @@ def eight_nearest(
         _eight(x, rows, c, within, rough, packed.shift, *common)
     else:
         coarse = cells.packed
-        count = min(nprobe, cells.count, 8)
+        probes = min(nprobe, cells.count)
         _eight_in_cells(
-            x, rows, c, within, rough, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, count, *common
+            x, rows, c, within, rough, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, probes, *common
         )
     return ids, dist
 

@@ -135,7 +135,8 @@ def lloyd(
         emptied, rule = 0, aware and iteration > 2
         for batch in range(work.batches):
             ticks = [time.perf_counter()]
-            if batch == 0 or not isinstance(index, FlatIndex | CellsIndex):
+            fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # later, cells hardly change
+            if fresh or not isinstance(index, FlatIndex | CellsIndex):
                 index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
             else:
                 index = index.moved(centroids)
