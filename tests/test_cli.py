@@ -531,6 +531,7 @@ def test_ctrl_c_ends_a_real_fit_in_time_with_a_run(here):
     # The process interrupts itself after its second iteration, so that no clock is needed.
     script = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from fastann import cli\n"
         "from fastann.cluster.kmeans import KMeans\n"
         "fit = KMeans.fit\n"

@@ -220,6 +220,15 @@ def test_stops_at_max_iter_time_limit_and_callback(blobs):
     assert seen[0].centroids.shape == (40, 24)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C, which a shell's background jobs run without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_fit_and_leaves_a_usable_model(blobs):
     def press(state):
         if state.record.iteration == 2:
@@ -231,6 +240,7 @@ def test_ctrl_c_ends_the_fit_and_leaves_a_usable_model(blobs):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_second_ctrl_c_interrupts_at_once(blobs):
     def press(state):
         signal.raise_signal(signal.SIGINT)
