@@ -35,6 +35,17 @@ def search(
     return ids, sqdist, len(short)
 
 
+def nearest(
+    index: Index, x: np.ndarray, centroids: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Nearest centroid the index finds, or the former one in `labels` where that is nearer: ids, sqdist, repaired."""
+    ids, sqdist, repaired = search(index, x, 1, centroids, labels)
+    ids, sqdist = ids[:, 0], sqdist[:, 0]
+    if not index.exact:
+        keep_nearer(x, centroids, labels, ids, sqdist)
+    return ids, sqdist, repaired
+
+
 def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chunk: int | None = None) -> Partial:
     """Assign every row to the nearest centroid the index finds, updating `rows` in place.
 
@@ -43,10 +54,7 @@ def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chun
     """
     partial = Partial.zero(len(centroids), source.d, weighted=rows.weights is not None)
     for block, part in blocks(source, rows, chunk):
-        ids, sqdist, repaired = search(index, block, 1, centroids, part.labels)
-        ids, sqdist = ids[:, 0], sqdist[:, 0]
-        if not index.exact:
-            keep_nearer(block, centroids, part.labels, ids, sqdist)
+        ids, sqdist, repaired = nearest(index, block, centroids, part.labels)
         moved = int(np.count_nonzero(ids != part.labels))
         part.labels[:] = ids
         part.sqdist[:] = sqdist
@@ -62,11 +70,7 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
     inertia = 0.0
     for block, part in blocks(source, rows, chunk):
         if index is not None:
-            ids, sqdist, _ = search(index, block, 1, centroids, part.labels)
-            ids, sqdist = ids[:, 0], sqdist[:, 0]
-            if not index.exact:
-                keep_nearer(block, centroids, part.labels, ids, sqdist)
-            part.labels[:] = ids
+            part.labels[:] = nearest(index, block, centroids, part.labels)[0]
         own = kernels_search.own_sqdist(block, centroids, part.labels)
         part.sqdist[:] = own
         inertia += float(own.sum() if part.weights is None else own @ part.weights)

@@ -2,8 +2,9 @@
 
 Each row remembers eight candidates and two lower bounds: `second`, on its distance to every candidate but its
 own centroid, and `beyond`, on its distance to every centroid that is no candidate (Drake and Hamerly,
-"Accelerated k-means with adaptive distance bounds", 2012). Centroids that drift loosen them. While the bounds
-hold, the row cannot move and is not even read.
+"Accelerated k-means with adaptive distance bounds", 2012). Centroids that drift loosen them. While
+they hold, the row is not even read. `second` is rigorous; `beyond` is loosened by a share of the drift among the
+row's own candidates, so that it holds for nearly all rows, not for certain: the recall of the labels is measured.
 """
 
 import numpy as np

@@ -65,7 +65,7 @@ class Index(Protocol):
 
 
 class FlatIndex:
-    """Exact search by this package's own kernels, which beat FAISS's on CPUs and are certified exact.
+    """Exact search by this package's own kernels, certified exact; with AMX several times faster than FAISS's.
 
     On CPUs with AMX, centroids are screened in bfloat16 and the few that may be nearest compared in float64;
     elsewhere all products are float32, and near-ties decided in float64.

@@ -120,7 +120,8 @@ class Sweep:
         rows, candidates, out = self.rows[part], self.candidates[part], self.partial
         k = len(centroids)
         before = rows.labels.copy()
-        if before[0] < 0:  # the first visit
+        first = bool(before[0] < 0)
+        if first:
             sqnorm, _ = kernels.survey(block)
             self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
             del sqnorm
@@ -134,7 +135,6 @@ class Sweep:
             wanting = order[status == kernels_sweep.WANTING]
             out.looked += int(np.count_nonzero(status))
         # Rough will do at first: the next visit compares every row with its candidates.
-        first = bool(before[0] < 0)
         rough = first and np.isfinite(self.caution)
         for start in range(0, len(wanting), _SEARCH):
             some = wanting[start : start + _SEARCH]
