@@ -1,9 +1,13 @@
 """The compiled loops against plain NumPy."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from fastann.cluster import kernels, kernels_amx, kernels_amx_search, kernels_search
+from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search
 from fastann.cluster.index import Flat
 
 
@@ -94,27 +98,59 @@ def test_survey_lets_nan_and_infinity_through(rng):
     assert np.isfinite(np.delete(sqnorm, [3, 50])).all()
 
 
-@pytest.mark.skipif(not kernels_amx.available(), reason="this CPU has no AMX, or the system does not permit it")
+@pytest.mark.skipif(not kernels_screen_search.suits(64, 24, 1.0), reason="this CPU has neither AMX nor VNNI")
 @pytest.mark.parametrize("hinted", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 24, 64), (700, 33, 65), (513, 384, 100), (300, 700, 130)])
-def test_screening_in_bfloat16_changes_no_label(rng, n, d, k, hinted):
+def test_screening_changes_no_label(rng, n, d, k, hinted):
     """Rows, near-duplicates of centroids, and far from the origin: what float64 says is what comes out."""
     for data in (rng.standard_normal((n, d)), 1e-4 * rng.standard_normal((n, d)) + 1, rng.integers(0, 3, (n, d))):
         x = data.astype("f")
         c = np.concatenate([x[: k // 2], (data[rng.integers(n, size=k)] + 1e-6).astype("f")])[:k]
         c = np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
         hint = rng.integers(-1, k, n).astype(np.int32) if hinted else None
-        packed = kernels_amx.Packed(c, kernels_amx.pad_columns(np.arange(k)), c.mean(axis=0))
-        labels, sqdist = kernels_amx_search.nearest(x, c, packed, hint)
+        packed = kernels_screen_search.pack(c, kernels_screen.pad_columns(np.arange(k)), c.mean(axis=0))
+        labels, sqdist = kernels_screen_search.nearest(x, c, packed, hint)
         truth = distances(x, c)
         np.testing.assert_array_equal(labels, truth.argmin(1))
         np.testing.assert_allclose(sqdist, truth.min(1), rtol=1e-6)
 
 
-def test_without_amx_the_labels_are_the_same(blobs, monkeypatch):
+@pytest.mark.parametrize("outlier", [1.0, 300.0])
+def test_screening_is_exact_where_rounding_is_coarse(rng, outlier):
+    """One column far wider than the rest takes nearly all of the 255 steps."""
+    x = rng.standard_normal((400, 40)).astype("f")
+    x[:, 7] *= outlier
+    c = x[rng.choice(400, 90, replace=False)] + 0.1 * rng.standard_normal((90, 40)).astype("f")
+    x[5] = 0
+    ids, sqdist = Flat().build(c).search(x, 1)
+    np.testing.assert_array_equal(ids[:, 0], distances(x, c).argmin(1))
+    np.testing.assert_allclose(sqdist[:, 0], distances(x, c).min(1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("updated", [0, 1, 50])
+def test_an_index_whose_centroids_moved_is_one_built_anew(rng, updated):
+    x, c = rng.standard_normal((500, 32), dtype="f"), rng.standard_normal((130, 32), dtype="f")
+    changed = np.zeros(130, bool)
+    changed[:updated] = True
+    index = Flat().build(c)
+    c = np.where(changed[:, None], c + 1, c)
+    ids, _ = index.moved(c, changed).search(x, 1)
+    np.testing.assert_array_equal(ids[:, 0], distances(x, c).argmin(1))
+
+
+def test_amx_tiles_emulated():
+    """What surrounds the tile instructions, on CPUs that lack them; a process of its own, as it replaces them."""
+    if not kernels_screen.permitted("amx", "avx512bf16"):
+        pytest.skip("this CPU cannot round to bfloat16")
+    script = Path(__file__).with_name("emulated_amx.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_screening_the_labels_are_the_same(blobs, monkeypatch):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
-    monkeypatch.setattr(kernels_amx_search, "suits", lambda k, d, spread: False)
+    monkeypatch.setattr(kernels_screen_search, "suits", lambda k, d, spread: False)
     np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
 
 

@@ -1,13 +1,14 @@
 """The automatic mode: passes that remember candidates, and the plan that chooses them."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import euclidean_distances
 
 from fastann import HNSW, Cells, Flat, KMeans
-from fastann.cluster import kernels, kernels_amx_search, kernels_sweep, plan
+from fastann.cluster import fitting, kernels, kernels_screen_search, kernels_sweep, lloyd, plan
 from fastann.cluster.native import FlatIndex
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Rows
@@ -32,7 +33,7 @@ def large(monkeypatch):
 @pytest.fixture(params=["this CPU", "BLAS"])
 def arithmetic(request, monkeypatch):
     if request.param == "BLAS":
-        monkeypatch.setattr(kernels_amx_search, "suits", lambda k, d, spread: False)
+        monkeypatch.setattr(kernels_screen_search, "suits", lambda k, d, spread: False)
 
 
 def sweep(x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1):
@@ -246,7 +247,7 @@ def test_lists_of_eight_are_the_eight_nearest(rng, d):
     anywhere = np.full(600, np.inf, np.float32)
     for index in (Flat().build(c), Cells(nlist=7, nprobe=7).build(c), Cells(nlist=40, nprobe=40).build(c)):
         ids, dist = index.listed(x, rows, 8, anywhere)
-        np.testing.assert_allclose(dist, nearest, rtol=2e-3)
+        np.testing.assert_allclose(dist, nearest, rtol=1e-2)  # int8 may miss the eighth by as much
         np.testing.assert_allclose(truth[rows[:, None], ids], nearest, rtol=2e-2)
         assert (ids[:, 0] == truth[rows].argmin(1)).mean() > 0.99
         near, _ = index.listed(x, rows, 8, nearest[:, 3].astype(np.float32))
@@ -264,3 +265,18 @@ def test_memory_beyond_the_data():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * n + 30 * 4 * k * d
+
+
+def test_a_rise_under_the_size_aware_rule_does_not_end_a_fit(monkeypatch):
+    """It is followed by an iteration without the rule, which a stopping rule must wait for."""
+    x = np.random.default_rng(0).standard_normal((500, 4)).astype("f")
+    real = lloyd.lloyd
+
+    def rising(*args, **kwargs):
+        for i, state in enumerate(real(*args, **kwargs)):
+            risen = i == 2
+            record = replace(state.record, inertia=state.record.inertia * (2 if risen else 1))
+            yield replace(state, record=record, rose=risen)
+
+    monkeypatch.setattr(fitting, "lloyd", rising)
+    assert KMeans(20, init="random", index="flat", random_state=0, tol=1e-3).fit(x).n_iter_ > 4

@@ -108,7 +108,7 @@ def _iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        if record.empty == 0 and done:
+        if done and record.empty == 0 and not state.rose:
             return history, state.centroids, StopReason.CONVERGED
         if ctrl_c.pressed:
             return history, state.centroids, StopReason.INTERRUPTED

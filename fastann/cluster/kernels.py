@@ -326,9 +326,12 @@ def add_rows(
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _means(sums, counts, cosine, before, means, explained):
+def _means(sums, counts, cosine, changed, before, means, explained):
     k, d = sums.shape
     for j in prange(k):
+        if not changed[j]:
+            means[j] = before[j]
+            continue
         square = np.float64(0)
         for t in range(d):
             square += sums[j, t] * sums[j, t]
@@ -343,7 +346,15 @@ def _means(sums, counts, cosine, before, means, explained):
             means[j] = before[j]
 
 
-def means(sums: np.ndarray, counts: np.ndarray, before: np.ndarray, *, cosine: bool) -> tuple[np.ndarray, np.ndarray]:
+def means(
+    sums: np.ndarray,
+    counts: np.ndarray,
+    before: np.ndarray,
+    *,
+    cosine: bool,
+    changed: np.ndarray | None = None,
+    explained: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
 
     Parameters
@@ -351,6 +362,10 @@ def means(sums: np.ndarray, counts: np.ndarray, before: np.ndarray, *, cosine: b
     sums : float64 [k, d]
     counts : float64 or int64 [k]
     before : float32 [k, d]
+    changed : bool [k], optional
+        The clusters whose sums are not those of `before`; all when not given.
+    explained : float64 [k], optional
+        What was returned for `before`; updated in place.
 
     Returns
     -------
@@ -359,19 +374,21 @@ def means(sums: np.ndarray, counts: np.ndarray, before: np.ndarray, *, cosine: b
         ``|S|^2 / W`` of each cluster, or the length ``|S|`` of its sum for cosine: what its mean takes off the
         weighted sum of squared norms (half of it, for cosine).
     """
-    out, explained = np.empty_like(before), np.empty(len(sums))
-    _means(sums, counts.astype(np.float64), cosine, readonly(before), out, explained)
+    out = np.empty_like(before)
+    changed = np.ones(len(sums), bool) if changed is None else changed
+    explained = np.empty(len(sums)) if explained is None else explained
+    _means(sums, counts.astype(np.float64), cosine, changed, readonly(before), out, explained)
     return out, explained
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _drift(a, b, out):
+def _drift(a, b, changed, out):
     for j in prange(a.shape[0]):
-        out[j] = np.sqrt(sqdist32(a[j], b[j]))
+        out[j] = np.sqrt(sqdist32(a[j], b[j])) if changed[j] else np.float32(0)
 
 
-def drift(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance between matching rows of two float32 arrays [k, d]: float32 [k]."""
+def drift(a: np.ndarray, b: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Distance between matching rows of two float32 arrays [k, d], 0 where not `changed` (bool [k]): float32 [k]."""
     out = np.empty(len(a), np.float32)
-    _drift(readonly(a), readonly(b), out)
+    _drift(readonly(a), readonly(b), changed, out)
     return out

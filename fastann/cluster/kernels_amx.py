@@ -1,18 +1,9 @@
-"""Screening of rows against centroids with AMX tiles: bfloat16 products at several times the float32 rate.
+"""Screening with AMX tiles: bfloat16 products at several times the float32 rate (Intel Xeon since 2023).
 
-A *screen* finds, for every row x, the centroids c whose score ``|c|^2 - 2 x.c`` is smallest, computed from
-bfloat16 operands with float32 sums. It never decides: its few survivors are compared in float32 or float64.
-What makes it trustworthy is that ``|c|^2`` is the norm of the *rounded* centroid, so the score is the exact
-squared distance between slightly moved points, and by the triangle inequality
-
-    | |x' - c'| - |x - c| |  <=  |x' - x| + |c' - c|        (' = rounded),
-
-where bfloat16 moves a point by at most 2^-9 of its norm. Both are shifted to the mean of the centroids first.
-
-The instructions are inline assembly, a few lines each, because that does not depend on the features Numba
-compiles for. They exist on x86-64 Linux with AMX (Intel Xeon since 2023); everywhere else `available` is False
-and this module must not be compiled. An AMX tile is 16 rows of 64 bytes; operands are stored tile by tile, in
-the order in which the kernel walks them, 64-byte aligned (unaligned operands cost a factor of three):
+bfloat16 moves a point by at most 2^-9 of its norm. The instructions are inline assembly, a few lines each, because
+that does not depend on the features Numba compiles for; where `available` is False they must not be compiled. An AMX
+tile is 16 rows of 64 bytes; operands are stored tile by tile, in the order in which the kernel walks them, 64-byte
+aligned (unaligned operands cost a factor of three):
 
     rows       [block of 32 rows      ][step of 32 dims][upper, lower 16 rows][16 rows][32 dims]
     centroids  [strip of 32 centroids ][step of 32 dims][left, right 16      ][16 pairs of dims][16][2]
@@ -21,43 +12,26 @@ the order in which the kernel walks them, 64-byte aligned (unaligned operands co
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 from functools import lru_cache
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
-from numba.core import config
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 
-from fastann.cluster.kernels import HUGE, insert8, lowest_bit, prefetch, sqdist32, sqdist64
+from fastann.cluster.kernels import HUGE, prefetch
+from fastann.cluster.kernels_screen import BLOCK, address, aligned, asm, below32, hand, permitted, scratch_f32
 
-llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
-
-BLOCK = 32  # rows per block, and centroids per strip
-TASK = 256  # rows per task: packed, they stay in L2
-_STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
+STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
 ROUND = np.float32(2.0**-9 * 1.01)  # bfloat16 moves a point by at most this share of its rounded norm
-UNIT = np.float32(2.0**-24)
 
-_VOID, _I32, _I64, _F32 = ir.VoidType(), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I64 = ir.IntType(64)
 
 
 @lru_cache(maxsize=1)
 def available() -> bool:
     """Whether this process may run these kernels; asks Linux for the permission that tiles need."""
-    if os.environ.get("FASTANN_AMX", "1") == "0" or config.DISABLE_JIT:
-        return False
-    if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
-        return False
-    try:
-        features = llvm.get_host_cpu_features()
-    except RuntimeError:
-        return False
-    if not all(features.get(name, False) for name in ("amx-tile", "amx-bf16", "avx512bw", "avx512bf16")):
+    if not permitted("amx", "amx-tile", "amx-bf16", "avx512bw", "avx512bf16"):
         return False
     try:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -75,21 +49,12 @@ def available() -> bool:
 # --------------------------------------------------------------------------- instructions
 
 
-def _at(context, builder, array_type, array, offset):
-    """Address of ``array.ravel()[offset]``."""
-    return builder.gep(make_array(array_type)(context, builder, array).data, [offset])
-
-
-def _asm(builder, text, constraints, args):
-    builder.asm(ir.FunctionType(_VOID, [a.type for a in args]), text, constraints, args, True)
-
-
 @intrinsic
 def tile_begin(typingctx, tile_config):
     """Load the tile configuration; once per task."""
 
     def codegen(context, builder, sig, args):
-        _asm(builder, "ldtilecfg ($0)", "r,~{memory}", [_at(context, builder, sig.args[0], args[0], _I64(0))])
+        asm(builder, "ldtilecfg ($0)", "r,~{memory}", [address(context, builder, sig.args[0], args[0], _I64(0))])
         return context.get_dummy_value()
 
     return types.void(tile_config), codegen
@@ -100,7 +65,7 @@ def tile_end(typingctx):
     """Give the tiles back: otherwise every context switch saves 8 KiB."""
 
     def codegen(context, builder, sig, args):
-        _asm(builder, "tilerelease", "~{memory}", [])
+        asm(builder, "tilerelease", "~{memory}", [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -111,8 +76,8 @@ def tile_init(typingctx, cn, offset):
     """Accumulators := cn[offset:offset + 32] in each of 32 rows (loads with stride 0)."""
 
     def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        _asm(
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
             builder,
             "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
             "tileloadd ($0,$1), %tmm2\n tileloadd 64($0,$1), %tmm3",
@@ -129,8 +94,8 @@ def tile_load(typingctx, acc, offset):
     """Accumulators := acc[offset:offset + 1024], a 32 x 32 block."""
 
     def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        _asm(
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
             builder,
             "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
             "tileloadd 2048($0,$1), %tmm2\n tileloadd 2112($0,$1), %tmm3",
@@ -151,9 +116,9 @@ def tile_step(typingctx, xb, x_offset, cb, c_offset):
     """
 
     def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        q = _at(context, builder, sig.args[2], args[2], args[3])
-        _asm(
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        q = address(context, builder, sig.args[2], args[2], args[3])
+        asm(
             builder,
             "tileloadd ($1,$2), %tmm6\n tileloaddt1 ($0,$2), %tmm4\n"
             "tdpbf16ps %tmm6, %tmm4, %tmm0\n"
@@ -175,8 +140,8 @@ def tile_store(typingctx, out, offset):
     """out[offset:offset + 1024] := accumulators, a 32 x 32 block."""
 
     def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        _asm(
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
             builder,
             "tilestored %tmm0, ($0,$1)\n tilestored %tmm1, 64($0,$1)\n"
             "tilestored %tmm2, 2048($0,$1)\n tilestored %tmm3, 2112($0,$1)",
@@ -194,7 +159,7 @@ def _round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
 
     def codegen(context, builder, sig, args):
         t = sig.args
-        _asm(
+        asm(
             builder,
             "vmovups 64($0), %zmm0\n vsubps 64($1), %zmm0, %zmm0\n"
             "vmovups ($0), %zmm1\n vsubps ($1), %zmm1, %zmm1\n"
@@ -202,10 +167,10 @@ def _round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
             "vmovups ($3), %zmm1\n vdpbf16ps %zmm0, %zmm0, %zmm1\n vmovups %zmm1, ($3)",
             "r,r,r,r,~{memory},~{xmm0},~{xmm1}",
             [
-                _at(context, builder, t[0], args[0], args[1]),
-                _at(context, builder, t[2], args[2], args[3]),
-                _at(context, builder, t[4], args[4], args[5]),
-                _at(context, builder, t[6], args[6], _I64(0)),
+                address(context, builder, t[0], args[0], args[1]),
+                address(context, builder, t[2], args[2], args[3]),
+                address(context, builder, t[4], args[4], args[5]),
+                address(context, builder, t[6], args[6], _I64(0)),
             ],
         )
         return context.get_dummy_value()
@@ -218,39 +183,15 @@ def copy32(typingctx, a, a_offset, b, b_offset):
     """b[b_offset:+32] := a[a_offset:+32], 32 bfloat16 (one cache line)."""
 
     def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        q = _at(context, builder, sig.args[2], args[2], args[3])
-        _asm(builder, "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)", "r,r,~{memory},~{xmm0}", [p, q])
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        q = address(context, builder, sig.args[2], args[2], args[3])
+        asm(builder, "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)", "r,r,~{memory},~{xmm0}", [p, q])
         return context.get_dummy_value()
 
     return types.void(a, types.intp, b, types.intp), codegen
 
 
-@intrinsic
-def below32(typingctx, a, offset, limit):
-    """Bit j of the result: ``a[offset + j] < limit``, j < 32."""
-
-    def codegen(context, builder, sig, args):
-        p = _at(context, builder, sig.args[0], args[0], args[1])
-        v = builder.load(builder.bitcast(p, ir.PointerType(ir.VectorType(_F32, 32))))
-        v.align = 4
-        vt = ir.VectorType(_F32, 32)
-        one = builder.insert_element(ir.Constant(vt, ir.Undefined), args[2], _I32(0))
-        limit = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, 32), [0] * 32))
-        return builder.bitcast(builder.fcmp_ordered("<", v, limit), _I32)
-
-    return types.uint32(a, types.intp, types.float32), codegen
-
-
 # --------------------------------------------------------------------------- packing
-
-
-def aligned(n: int, dtype: type) -> np.ndarray:
-    """`n` zeros, 64-byte aligned."""
-    size = np.dtype(dtype).itemsize
-    raw = np.zeros(n * size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n * size].view(dtype)
 
 
 def _tile_config() -> np.ndarray:
@@ -272,16 +213,8 @@ def scratch_u16(n):
     return raw[start : start + n]
 
 
-@njit(cache=True)
-def scratch_f32(n):
-    """`n` float32, 64-byte aligned, inside compiled code."""
-    raw = np.empty(n + 16, np.float32)
-    start = (-raw.ctypes.data % 64) // 4
-    return raw[start : start + n]
-
-
 @njit(cache=True, parallel=True, nogil=True)
-def _pack(c, shift, columns, cb, cn, moved):
+def _pack(c, shift, columns, changed, cb, cn, moved):
     d = c.shape[1]
     steps = (d + 31) // 32
     for s in prange(columns.shape[0] // BLOCK):
@@ -291,6 +224,8 @@ def _pack(c, shift, columns, cb, cn, moved):
         value = back.view(np.float32)
         for j in range(BLOCK):
             g = columns[s * BLOCK + j]
+            if g >= 0 and not changed[g]:
+                continue
             norm = 0.0
             error = 0.0
             for p in range(d):
@@ -317,7 +252,10 @@ class Packed:
     ----------
     columns : int32 [strips * 32]
         Centroid of each column, -1 where it is padding.
-    cb, cn : the tiles (holding -2 c), and the squared norms of the rounded centroids
+    operands : tuple
+        The tiles (holding -2 c), and the squared norms of the rounded centroids.
+    config : uint8 [64]
+        The tile configuration.
     shift : float32 [d rounded up to 32]
     moved : float32
         How far rounding moved a centroid, at most.
@@ -331,29 +269,36 @@ class Packed:
         self.columns = columns
         self.shift = np.zeros(steps * 32, np.float32)
         self.shift[:d] = shift
-        self.cb = aligned(len(columns) // BLOCK * steps * 512, np.uint32)
-        self.cn = aligned(len(columns), np.float32)
-        moved = np.empty(len(columns), np.float32)
-        _pack(centroids, self.shift, columns, self.cb, self.cn, moved)
-        real = columns >= 0
-        self.moved = np.float32(moved[real].max() * 1.0001)
-        self.largest = np.float32(np.sqrt(self.cn[real].max()) * 1.01)
+        cb = aligned(len(columns) // BLOCK * steps * 512, np.uint32)
+        cn = aligned(len(columns), np.float32)
+        self.operands, self.config = (cb, cn), TILE_CONFIG
+        self._moved = np.empty(len(columns), np.float32)
+        self.update(centroids, np.ones(len(centroids), bool))
 
-
-def pad_columns(columns: np.ndarray) -> np.ndarray:
-    """Pad a list of centroids with -1 to whole strips."""
-    return np.concatenate([columns, np.full(-len(columns) % BLOCK, -1)]).astype(np.int32)
+    def update(self, centroids: np.ndarray, changed: np.ndarray) -> None:
+        """Pack again, in place, the centroids that `changed` (bool [k])."""
+        cb, cn = self.operands
+        _pack(centroids, self.shift, self.columns, changed, cb, cn, self._moved)
+        real = self.columns >= 0
+        self.moved = np.float32(self._moved[real].max() * 1.0001)
+        self.largest = np.float32(np.sqrt(cn[real].max()) * 1.01)
 
 
 @njit(cache=True)
-def pack_rows(x, rows, start, n, shift, xb, xsq):
-    """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty); xsq := rounded norms squared."""
+def pack_rows(x, rows, start, n, shift, xsq, error):
+    """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty).
+
+    Returns them, room to gather some of them, and room for scores; xsq := rounded norms squared, error := how far
+    rounding may have moved them.
+    """
     d = x.shape[1]
     steps = (d + 31) // 32
     full = d // 32
+    blocks = (n + BLOCK - 1) // BLOCK
+    xb = scratch_u16(blocks * steps * 1024)
     tail = np.zeros(32, np.float32)
     square = np.empty(16, np.float32)
-    for i in range((n + BLOCK - 1) // BLOCK * BLOCK):
+    for i in range(blocks * BLOCK):
         o = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
         if i >= n:
             for _ in range(steps):
@@ -378,84 +323,30 @@ def pack_rows(x, rows, start, n, shift, xb, xsq):
         for t in range(16):
             total += square[t]
         xsq[i] = total
+        error[i] = np.sqrt(total) * ROUND
+    return xb, scratch_u16(blocks * steps * 1024), scratch_f32(1024 * max(2, blocks))
 
 
 # --------------------------------------------------------------------------- screening
 
 
-@njit(inline="always")
-def limit_of(sqdist, xsq, error, slack):
-    """Score below which a centroid may lie within `sqdist` of the row."""
-    reach = np.sqrt(sqdist) + error
-    return np.float32(reach * reach - xsq + slack)
-
-
-@njit(inline="always")
-def _list(hits, a, at, limit, scores, ids, row, column):
-    """Insert the scores a[at + j] whose bit j is set in the row's list of eight, if still below its limit."""
-    t = limit[row]
-    while hits:
-        j = lowest_bit(hits)
-        hits &= hits - np.uint32(1)
-        v = a[at + j]
-        if v < t:
-            t = min(t, insert8(scores, ids, row * 8, v, np.int32(column + j)))
-    limit[row] = t
-
-
-@njit(inline="always")
-def _compare(hits, a, at, limit, row, column, columns, x, r, c, label, least, xsq, error, slack):
-    """Compare row `r` of `x` with the centroids whose bit is set, best score first; ties go to the lowest."""
-    first = lowest_bit(hits)
-    rest = hits & (hits - np.uint32(1))
-    while rest:
-        bit = lowest_bit(rest)
-        rest &= rest - np.uint32(1)
-        if a[at + bit] < a[at + first]:
-            first = bit
-    bit = first
-    hits &= ~(np.uint32(1) << bit)
-    while True:
-        if a[at + bit] < limit[row]:
-            j = columns[column + bit]
-            if j != label[row] and sqdist32(x[r], c[j]) <= least[row] * (1 + 1e-4):
-                v = sqdist64(x[r], c[j])
-                if v < least[row] or (v == least[row] and j < label[row]):
-                    least[row] = v
-                    label[row] = j
-                    limit[row] = min(limit[row], limit_of(v * (1 + 1e-6), xsq[row], error[row], slack[row]))
-        if hits == 0:
-            break
-        bit = lowest_bit(hits)
-        hits &= hits - np.uint32(1)
-
-
-@njit(inline="always")
-def _hand(hits, a, at, limit, row, column, lists, nearest):
-    if lists is not None:
-        _list(hits, a, at, limit, lists[0], lists[1], row, column)
-    if nearest is not None:
-        columns, x, start, c, label, least, xsq, error, slack = nearest
-        _compare(hits, a, at, limit, row, column, columns, x, start + row, c, label, least, xsq, error, slack)
-
-
 @njit(cache=True)
-def screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
+def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
     """Screen `n` packed rows against strips first..last-1: hand every score below limit[i] to what wants it.
 
     That is either `lists` = (scores, columns), sorted lists of eight per row, limit[i] becoming the eighth best;
-    or `nearest` = (columns, x, start, c, label, least, xsq, error, slack), which compares at once and lowers
+    or `nearest` = (columns, x, start, c, label, least, xsq, error, slack), which compares place once and lowers
     limit[i] to what may still be nearest. The other one is None, and its code is not compiled.
 
-    Long rows are taken _STEPS steps at a time so that the strip stays in L1, partial sums waiting in `buffer`
+    Long rows are taken STEPS steps place a time so that the strip stays in L1, partial sums waiting in `buffer`
     (1024 * max(2, blocks) floats, aligned). The scores of one block are selected from while the tiles work on
     the next, a few rows per step, so that vector work and branch misses hide behind the tile unit.
     """
     blocks = (n + BLOCK - 1) // BLOCK
-    visits = (steps + _STEPS - 1) // _STEPS
+    visits = (steps + STEPS - 1) // STEPS
     length = (steps + visits - 1) // visits
     current = 0
-    row = end = column = at = 0  # what is left to select of the block before
+    row = end = column = place = 0  # what is left to select of the block before
     for strip in range(first, last):
         for visit in range(visits):
             k0 = visit * length
@@ -475,22 +366,86 @@ def screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
                     p += 1024
                     q += 512
                     for i in range(row, min(row + per, end)):
-                        hits = below32(buffer, at, limit[i])
+                        hits = below32(buffer, place, limit[i])
                         if hits:
-                            _hand(hits, buffer, at, limit, i, column, lists, nearest)
-                        at += BLOCK
+                            hand(hits, buffer, place, limit, i, column, lists, nearest)
+                        place += BLOCK
                     row += per
                 tile_store(buffer, current)
                 if visit == visits - 1:
                     row = b * BLOCK
                     end = min(row + BLOCK, n)
                     column = strip * BLOCK
-                    at = current
+                    place = current
                     current = 1024 - current
                 else:
                     end = 0
     for i in range(row, end):
-        hits = below32(buffer, at, limit[i])
+        hits = below32(buffer, place, limit[i])
         if hits:
-            _hand(hits, buffer, at, limit, i, column, lists, nearest)
-        at += BLOCK
+            hand(hits, buffer, place, limit, i, column, lists, nearest)
+        place += BLOCK
+
+
+@njit(cache=True)
+def screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
+    """Screen packed rows, all `n` if `some` is None, against strips first..last-1: see `_screen`.
+
+    `operands` and `config` are a `Packed`'s. Some rows are gathered, with their lists, and `nearest` must be None.
+    """
+    xb, xg, buffer = packed
+    cb, cn = operands
+    steps = (d + 31) // 32
+    tile_begin(config)
+    if some is None:
+        _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest)
+    else:
+        count = some.shape[0]
+        scores, ids = lists
+        g_limit = np.empty(count, np.float32)
+        g_scores = np.empty(count * 8, np.float32)
+        g_ids = np.empty(count * 8, np.int32)
+        for p in range(count):
+            i = some[p]
+            a = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
+            b = (p // BLOCK) * steps * 1024 + (p % BLOCK) * 32
+            for _ in range(steps):
+                copy32(xb, a, xg, b)
+                a += 1024
+                b += 1024
+            g_limit[p] = limit[i]
+            for t in range(8):
+                g_scores[p * 8 + t] = scores[i * 8 + t]
+                g_ids[p * 8 + t] = ids[i * 8 + t]
+        _screen(xg, count, cb, cn, steps, first, last, g_limit, buffer, (g_scores, g_ids), None)
+        for p in range(count):
+            i = some[p]
+            limit[i] = g_limit[p]
+            for t in range(8):
+                scores[i * 8 + t] = g_scores[p * 8 + t]
+                ids[i * 8 + t] = g_ids[p * 8 + t]
+    tile_end()
+
+
+@njit(cache=True)
+def dense(packed, n, d, operands, config, strips, out):
+    """All scores of `n` packed rows: that of (row, column) is out[row * strips * 32 + column]."""
+    xb, _, buffer = packed
+    cb, cn = operands
+    steps = (d + 31) // 32
+    blocks = (n + BLOCK - 1) // BLOCK
+    tile_begin(config)
+    for strip in range(strips):
+        for b in range(blocks):
+            tile_init(cn, strip * BLOCK)
+            p = b * steps * 1024
+            q = strip * steps * 512
+            for _ in range(steps):
+                tile_step(xb, p, cb, q)
+                p += 1024
+                q += 512
+            tile_store(buffer, 0)
+            for i in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
+                o = (i * strips + strip) * BLOCK
+                out[o : o + BLOCK] = buffer[(i % BLOCK) * BLOCK : (i % BLOCK + 1) * BLOCK]
+    tile_end()

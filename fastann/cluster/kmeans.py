@@ -256,10 +256,12 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Label every row with the nearest published centre, and measure how good the labels are."""
         centroids = self._centroids()
         rows = work.rows if work.source is view else Rows.new(view.n, weights)
-        index: Index | None = Flat().build(centroids) if self.exact_labels else self._index()
+        index: Index | None = None
         if isinstance(work, Sweep) and work.source is view and not self.exact_labels:
+            # After this the labels are there; only their distances are wanted.
             work.close(centroids, plan.searcher(self.index, len(centroids)).build(centroids, device=self._device()))
-            index = None  # the labels are there; only their distances are wanted
+        else:
+            index = Flat().build(centroids) if self.exact_labels else self._index()
         self.inertia_ = label(view, rows, index, centroids)
         self.labels_ = rows.labels
         self.distances_ = self._space.distance(rows.sqdist)

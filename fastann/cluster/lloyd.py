@@ -66,10 +66,14 @@ class Iteration:
 
 @dataclass(frozen=True)
 class State:
-    """An iteration just finished: its record, and the centroids (float32 [k, d]) it led to."""
+    """An iteration just finished: its record, the centroids (float32 [k, d]) it led to, and whether to go on anyway.
+
+    `rose` tells that the size-aware rule made the inertia rise, which the next iteration makes up for.
+    """
 
     record: Iteration
     centroids: np.ndarray = field(repr=False)
+    rose: bool = False
 
 
 class Search:
@@ -78,8 +82,9 @@ class Search:
     batches = 1
     size_aware = False
 
-    def __init__(self, source: Source, rows: Rows, metric: str):
+    def __init__(self, source: Source, rows: Rows, k: int, metric: str):
         self.source, self.rows, self.metric = source, rows, metric
+        self.changed = np.ones(k, bool)
         self.partial: Partial | None = None
 
     def assign(self, centroids: np.ndarray, batch: int, index: Index, *, size_aware: bool) -> Partial:
@@ -92,11 +97,14 @@ class Search:
         assert self.partial is not None
         return recenter(self.partial, centroids, self.metric)
 
+    def refilled(self) -> None:
+        """Nothing to remember: every mean is computed in every iteration."""
+
 
 def passes(source: Source, rows: Rows, k: int, plan: Plan, metric: str) -> Search | Sweep:
     """The kind of pass a plan asks for."""
     if not plan.candidates:
-        return Search(source, rows, metric)
+        return Search(source, rows, k, metric)
     return Sweep(
         source,
         rows,
@@ -123,33 +131,38 @@ def lloyd(
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
     The rows' state is updated in place; their labels belong to the centroids an iteration began with. The
-    size-aware rule starts with the third iteration, when clusters have found their sizes, and is given up for
-    good when the inertia rises: all rows move at once, which it does not account for.
+    size-aware rule starts with the third iteration, when clusters have found their sizes. All rows move at once, which
+    it does not account for: when the inertia rises, an iteration without it follows, and it is given up for good
+    when that has happened twice.
     """
     source, rows = work.source, work.rows
-    last, aware = np.inf, work.size_aware
+    last, rises, rose = np.inf, 0, False
     index: Index | None = None
     for iteration in count(1):
         clock = dict.fromkeys(("build", "assign", "update"), 0.0)
         tally = Partial.zero(0, 0, weighted=False)
-        emptied, rule = 0, aware and iteration > 2
+        emptied, rule = 0, work.size_aware and iteration > 2 and not rose and rises < 2
         for batch in range(work.batches):
             ticks = [time.perf_counter()]
-            fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # later, cells hardly change
+            fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # other cells find what these miss
             if fresh or not isinstance(index, FlatIndex | CellsIndex):
                 index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
             else:
-                index = index.moved(centroids)
+                index = index.moved(centroids, work.changed)
             ticks.append(time.perf_counter())
             partial = work.assign(centroids, batch, index, size_aware=rule)
             ticks.append(time.perf_counter())
             centroids = work.recenter(centroids)
-            emptied += refill(empty, centroids, partial, rows, source, metric, rng)
+            refills = refill(empty, centroids, partial, rows, source, metric, rng)
+            if refills:
+                work.refilled()
+            emptied += refills
             ticks.append(time.perf_counter())
             for phase, seconds in zip(clock, np.diff(ticks).tolist(), strict=True):
                 clock[phase] += seconds
             tally.tally(partial)
-        aware = aware and tally.inertia <= last * (1 + 1e-9)
+        rose = rule and tally.inertia > last * (1 + 1e-9)
+        rises += rose
         last = tally.inertia
         what = f"{note}{', size-aware' if rule else ''}".lstrip(", ")
         record = Iteration(
@@ -165,4 +178,4 @@ def lloyd(
             plan=what,
             seconds=clock,
         )
-        yield State(record, centroids)
+        yield State(record, centroids, rose)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fastann.cluster import kernels, kernels_amx, kernels_amx_search, kernels_search
+from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search
 
 
 class Index(Protocol):
@@ -76,23 +76,28 @@ class FlatIndex:
     def __init__(self, centroids: np.ndarray):
         self.centroids = centroids
         sqnorm, mean, suits = _look_at(centroids)
-        self.sqnorm = sqnorm.astype(np.float32)
+        self.sqnorm: np.ndarray | None = sqnorm.astype(np.float32)
         self.packed = None
         if suits:
-            columns = kernels_amx.pad_columns(np.arange(len(centroids)))
-            self.packed = kernels_amx.Packed(centroids, columns, mean)
+            columns = kernels_screen.pad_columns(np.arange(len(centroids)))
+            self.packed = kernels_screen_search.pack(centroids, columns, mean)
 
-    def moved(self, centroids: np.ndarray) -> "FlatIndex":
-        """The same index over centroids that moved a little."""
-        return FlatIndex(centroids)
+    def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "FlatIndex":
+        """The same index over centroids some of which (`changed`: bool [k]) moved; it takes over this one's memory."""
+        if self.packed is None:
+            return FlatIndex(centroids)
+        other = copy(self)
+        other.centroids, other.sqnorm = centroids, None
+        self.packed.update(centroids, changed)
+        return other
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         if m > 1:
-            return kernels_search.nearest_m(x, self.centroids, self.sqnorm, m)
+            return kernels_search.nearest_m(x, self.centroids, self._norms(), m)
         if self.packed is None:
-            ids, sqdist = kernels_search.nearest(x, self.centroids, self.sqnorm)
+            ids, sqdist = kernels_search.nearest(x, self.centroids, self._norms())
         else:
-            ids, sqdist = kernels_amx_search.nearest(x, self.centroids, self.packed, hint)
+            ids, sqdist = kernels_screen_search.nearest(x, self.centroids, self.packed, hint)
         return ids[:, None], sqdist[:, None]
 
     def listed(
@@ -100,8 +105,13 @@ class FlatIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.packed is None:
             return listed_by_search(self, x, rows, min(m, len(self.centroids)))
-        ids, dist = kernels_amx_search.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0, rough)
+        ids, dist = kernels_screen_search.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0, rough)
         return _first(ids, dist, m)
+
+    def _norms(self) -> np.ndarray:
+        if self.sqnorm is None:
+            self.sqnorm = kernels.survey(self.centroids)[0].astype(np.float32)
+        return self.sqnorm
 
 
 class CellsIndex:
@@ -113,31 +123,33 @@ class CellsIndex:
         self.nprobe = min(nprobe, nlist)
         picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
         self.centers = centroids[np.sort(picks)]
+        owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
         for _ in range(train_iter):
-            owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
-            sums, counts = np.zeros((nlist, centroids.shape[1])), np.zeros(nlist, np.int64)
+            sums, counts = np.zeros(self.centers.shape), np.zeros(nlist, np.int64)
             kernels.add_rows(centroids, None, owner, sums, counts)
             self.centers, _ = kernels.means(sums, counts, self.centers, cosine=False)
-        owner = FlatIndex(self.centers).search(centroids, 1)[0][:, 0]
+            owner = FlatIndex(self.centers).search(centroids, 1, owner)[0][:, 0]
+        self.centroids = centroids
         self.offsets, self.columns = kernels.group(owner, nlist)
         self.cells = None
-        _, self.mean, suits = _look_at(centroids)
+        _, mean, suits = _look_at(centroids)
         if suits:
-            self.cells = kernels_amx_search.Cells(self.centers, np.split(self.columns, self.offsets[1:-1]), self.mean)
-        self._place(centroids)
-
-    def _place(self, centroids: np.ndarray) -> None:
-        self.centroids = centroids
-        if self.cells is not None:
-            self.packed = kernels_amx.Packed(centroids, self.cells.columns, self.mean)
+            self.cells = kernels_screen_search.Cells(self.centers, np.split(self.columns, self.offsets[1:-1]), mean)
+            self.packed = kernels_screen_search.pack(centroids, self.cells.columns, mean)
         else:
             self.sorted = centroids[self.columns]
             self.sqnorm = np.einsum("ij,ij->i", self.sorted, self.sorted)
 
-    def moved(self, centroids: np.ndarray) -> "CellsIndex":
-        """The same cells over centroids that moved a little."""
+    def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "CellsIndex":
+        """The same cells over centroids some of which moved: see `FlatIndex`."""
         other = copy(self)
-        other._place(centroids)
+        other.centroids = centroids
+        if self.cells is not None:
+            self.packed.update(centroids, changed)
+        else:
+            some = changed[self.columns]
+            self.sorted[some] = centroids[self.columns[some]]
+            self.sqnorm[some] = np.einsum("ij,ij->i", self.sorted[some], self.sorted[some])
         return other
 
     def retuned(self, nprobe: int) -> "CellsIndex":
@@ -159,7 +171,7 @@ class CellsIndex:
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.cells is not None:
-            ids, dist = kernels_amx_search.eight_nearest(
+            ids, dist = kernels_screen_search.eight_nearest(
                 x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough
             )
         else:
@@ -175,7 +187,7 @@ def _look_at(centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     sqnorm, sums = kernels.survey(centroids)
     mean = sums / k
     spread = max(0.0, float(sqnorm.mean() - mean @ mean)) ** 0.5
-    return sqnorm, mean, kernels_amx_search.suits(k, d, spread)
+    return sqnorm, mean, kernels_screen_search.suits(k, d, spread)
 
 
 def _first(ids: np.ndarray, dist: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from fastann.cluster.index import Cells, Flat, Spec, parse_index
 SMALL = 2**29  # rows x clusters x columns up to which an exact pass costs next to nothing
 FEW = 64  # clusters below which one matrix product beats any bookkeeping
 CELLS_FROM = 4096  # clusters from which searching cells beats searching everything
+PER_CELL = 128  # centroids a cell, while fitting
 LEVEL = 4  # each sample is this many times larger than the one before
 ROWS_PER_CLUSTER = 512  # rows a cluster that the first sample has at least
 GAIN = 1e-3  # relative decrease of inertia per iteration at which the automatic mode stops, at effort 1
@@ -69,7 +70,7 @@ def choose_index(index: Spec | str, k: int) -> Spec:
 def searcher(index: Spec | str, k: int) -> Spec:
     """The spec that searches during a fit: cheaper than `choose_index`'s, as rows remember what it found before."""
     spec = choose_index(index, k)
-    return Cells(nprobe=8) if spec == Cells() and index == "auto" else spec
+    return Cells(nlist=k // PER_CELL, nprobe=8, train_iter=2) if spec == Cells() and index == "auto" else spec
 
 
 def choose(

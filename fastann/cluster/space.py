@@ -52,6 +52,8 @@ class Space:
 
     def inward(self, centers: np.ndarray) -> np.ndarray:
         """Centres in the user's coordinates -> float32 [k, d] centroids in this space."""
+        if self.metric == "euclidean" and self.mean is None:
+            return np.ascontiguousarray(centers, np.float32)
         c = np.asarray(centers, np.float64)
         if self.metric == "cosine":
             norm = np.linalg.norm(c, axis=1, keepdims=True)

@@ -82,6 +82,9 @@ class Sweep:
         cuts = np.linspace(0, source.n, min(batches, source.n) + 1).astype(int).tolist()
         self.parts = [slice(a, b) for a, b in pairwise(cuts)]
         self.seen: list[np.ndarray] = []  # the centroids each batch saw last
+        self.changed = np.ones(k, bool)  # centroids that moved in the last update
+        self.unseen = np.zeros((len(self.parts), k), bool)  # those that moved since each batch was visited
+        self.touched = np.ones(k, bool)  # clusters to compute again in the next update
 
     @property
     def batches(self) -> int:
@@ -95,7 +98,10 @@ class Sweep:
         rule = kernels_sweep.LLOYD
         if size_aware and not first:
             rule = kernels_sweep.SIZE_AWARE_COSINE if self.cosine else kernels_sweep.SIZE_AWARE
-        drift = np.zeros(len(centroids), np.float32) if first else kernels.drift(centroids, self.seen[batch])
+        self.unseen |= self.changed
+        drift = np.zeros(len(centroids), np.float32)
+        if not first:
+            drift = kernels.drift(centroids, self.seen[batch], self.unseen[batch])
         mass = self.explained if self.cosine else self.partial.counts.astype(np.float64)
         out = self.partial
         out.moved = out.repaired = out.looked = out.searched = 0
@@ -103,8 +109,10 @@ class Sweep:
             self._visit(block, slice(start, start + len(block)), centroids, index, rule, mass, drift)
         if first:
             self.seen = [centroids] * len(self.parts)
+            self.unseen[:] = False
         else:
             self.seen[batch] = centroids
+            self.unseen[batch] = False
         return out
 
     def _visit(
@@ -152,6 +160,7 @@ class Sweep:
             out.moved += len(block)
             return
         moved = np.flatnonzero(rows.labels != before).astype(np.int32)
+        self.touched[rows.labels[moved]] = self.touched[before[moved]] = True
         kernels.add_rows(block, rows.weights, rows.labels[moved], out.sums, out.counts, moved)
         kernels.add_rows(block, rows.weights, before[moved], out.sums, out.counts, moved, sign=-1)
         self.members += np.bincount(rows.labels[moved], minlength=k) - np.bincount(before[moved], minlength=k)
@@ -162,10 +171,17 @@ class Sweep:
         out = self.partial
         left = self.members == 0  # taking all rows of a cluster away leaves rounding errors
         out.sums[left], out.counts[left] = 0, 0
-        means, self.explained = kernels.means(out.sums, out.counts, centroids, cosine=self.cosine)
+        means, _ = kernels.means(
+            out.sums, out.counts, centroids, cosine=self.cosine, changed=self.touched, explained=self.explained
+        )
+        self.changed, self.touched = self.touched, np.zeros_like(self.touched)
         gain = float(self.explained.sum())
         out.inertia = 2 * (self.total - gain) if self.cosine else self.total - gain
         return means
+
+    def refilled(self) -> None:
+        """Take note that centroids were moved away from their means: all are to be computed again."""
+        self.changed, self.touched = np.ones_like(self.changed), np.ones_like(self.touched)
 
     def close(self, centroids: np.ndarray, index: Index) -> None:
         """Give every row the label of its nearest centroid, as far as candidates and bounds tell."""

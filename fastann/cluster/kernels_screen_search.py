@@ -1,33 +1,25 @@
-"""The searches of `kernels_search` by AMX tiles: exact nearest centroids, and lists of eight, flat or in cells."""
+"""The searches of `kernels_search` by screening: exact nearest centroids, and lists of eight, flat or in cells.
+
+Compiled code tells AMX from VNNI by the type of `config`, None for VNNI: what the other would do is not compiled.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 
+from fastann.cluster import kernels_amx as amx
+from fastann.cluster import kernels_vnni as vnni
 from fastann.cluster.kernels import HUGE, bucket, insert, lowest_bit, readonly, sqdist32, sqdist64
-from fastann.cluster.kernels_amx import (
-    BLOCK,
-    ROUND,
-    TASK,
-    TILE_CONFIG,
-    UNIT,
-    Packed,
-    available,
-    below32,
-    copy32,
-    limit_of,
-    pack_rows,
-    pad_columns,
-    scratch_f32,
-    scratch_u16,
-    screen,
-    tile_begin,
-    tile_end,
-    tile_init,
-    tile_step,
-    tile_store,
-)
+from fastann.cluster.kernels_screen import BLOCK, TASK, UNIT, below32, limit_of, pad_columns, scratch_f32
+
+Packed = amx.Packed | vnni.Packed
+
+
+def pack(centroids: np.ndarray, columns: np.ndarray, shift: np.ndarray) -> Packed:
+    """Pack centroids, in the given order of columns, for the best instructions this CPU has."""
+    return (amx if amx.available() else vnni).Packed(centroids, columns, shift)
 
 
 @njit(cache=True)
@@ -36,35 +28,65 @@ def _slack(xsq, d, largest):
     return np.float32(4) * UNIT * ((d + 4) * np.sqrt(xsq) * largest + largest * largest + xsq)
 
 
+def _pack_rows(x, rows, start, n, shift, config, xsq, error):
+    raise NotImplementedError("only for compiled code")
+
+
+def _screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
+    raise NotImplementedError("only for compiled code")
+
+
+def _dense(packed, n, d, operands, config, strips, out):
+    raise NotImplementedError("only for compiled code")
+
+
+def _kernels(config):
+    return vnni if isinstance(config, types.NoneType) else amx
+
+
+@overload(_pack_rows)
+def _pack_rows_of(x, rows, start, n, shift, config, xsq, error):
+    pack_rows = _kernels(config).pack_rows
+    return lambda x, rows, start, n, shift, config, xsq, error: pack_rows(x, rows, start, n, shift, xsq, error)
+
+
+@overload(_screen)
+def _screen_of(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
+    screen = _kernels(config).screen
+    return lambda packed, n, some, d, operands, config, first, last, limit, lists, nearest: screen(
+        packed, n, some, d, operands, config, first, last, limit, lists, nearest
+    )
+
+
+@overload(_dense)
+def _dense_of(packed, n, d, operands, config, strips, out):
+    dense = _kernels(config).dense
+    return lambda packed, n, d, operands, config, strips, out: dense(packed, n, d, operands, config, strips, out)
+
+
 @njit(parallel=True, cache=True, nogil=True)
-def _nearest(x, c, hint, shift, cb, cn, columns, moved, largest, config, labels, sqdist):
+def _nearest(x, c, hint, shift, operands, config, columns, moved, largest, labels, sqdist):
     n, d = x.shape
-    steps = (d + 31) // 32
     every = np.empty(0, np.int32)
     for task in prange((n + TASK - 1) // TASK):
         start = task * TASK
         count = min(TASK, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = scratch_u16(blocks * steps * 1024)
-        buffer = scratch_f32(1024 * max(2, blocks))
-        xsq = np.empty(blocks * BLOCK, np.float32)
+        xsq = np.empty(count, np.float32)
         error = np.empty(count, np.float32)
         slack = np.empty(count, np.float32)
         limit = np.full(count, HUGE)
         label = np.full(count, -1, np.int32)
         least = np.full(count, np.inf)
-        pack_rows(x, every, start, count, shift, xb, xsq)
+        packed = _pack_rows(x, every, start, count, shift, config, xsq, error)
         for i in range(count):
-            error[i] = np.sqrt(xsq[i]) * ROUND + moved
+            error[i] += moved
             slack[i] = _slack(xsq[i], d, largest)
             if hint.size and hint[start + i] >= 0:
                 label[i] = hint[start + i]
                 least[i] = sqdist64(x[start + i], c[label[i]])
                 limit[i] = limit_of(least[i] * (1 + 1e-6), xsq[i], error[i], slack[i])
-        tile_begin(config)
         nearest = (columns, x, start, c, label, least, xsq, error, slack)
-        screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, None, nearest)
-        tile_end()
+        _screen(packed, count, None, d, operands, config, 0, columns.shape[0] // BLOCK, limit, None, nearest)
         for i in range(count):
             labels[start + i] = label[i]
             sqdist[start + i] = least[i]
@@ -95,26 +117,16 @@ def nearest(
     labels, sqdist = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
     hint = np.empty(0, np.int32) if hint is None else hint
     _nearest(
-        readonly(x), readonly(c), readonly(hint), packed.shift, packed.cb, packed.cn, packed.columns,
-        packed.moved, packed.largest, TILE_CONFIG, labels, sqdist,
+        readonly(x), readonly(c), readonly(hint), packed.shift, packed.operands, packed.config, packed.columns,
+        packed.moved, packed.largest, labels, sqdist,
     )  # fmt: skip
     return labels, sqdist
 
 
 @njit(cache=True)
-def _dense(xb, n, cb, cn, steps, out):
-    """All scores of `n` packed rows, block by block: that of (strip, rows) begins at (strip * blocks + rows) * 1024."""
-    blocks = (n + BLOCK - 1) // BLOCK
-    for strip in range(cn.shape[0] // BLOCK):
-        for b in range(blocks):
-            tile_init(cn, strip * BLOCK)
-            p = b * steps * 1024
-            q = strip * steps * 512
-            for _ in range(steps):
-                tile_step(xb, p, cb, q)
-                p += 1024
-                q += 512
-            tile_store(out, (strip * blocks + b) * 1024)
+def _within(within, xsq, error, d, largest):
+    """Score that no centroid within a distance of the row can exceed."""
+    return HUGE if within >= HUGE else limit_of(within * within, xsq, error, _slack(xsq, d, largest))
 
 
 @njit(cache=True)
@@ -148,63 +160,52 @@ def _finish(x, r, c, columns, ids, scores, xsq, place, rough, out_ids, out_dist,
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _eight(x, rows, c, within, rough, shift, cb, cn, columns, moved, largest, config, out_ids, out_dist):
+def _eight(x, rows, c, within, rough, shift, operands, config, columns, moved, largest, out_ids, out_dist):
     n = rows.shape[0]
     d = x.shape[1]
-    steps = (d + 31) // 32
     for task in prange((n + TASK - 1) // TASK):
         start = task * TASK
         count = min(TASK, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = scratch_u16(blocks * steps * 1024)
-        buffer = scratch_f32(1024 * max(2, blocks))
-        xsq = np.empty(blocks * BLOCK, np.float32)
+        xsq = np.empty(count, np.float32)
+        error = np.empty(count, np.float32)
         limit = np.empty(count, np.float32)
         scores = np.full(count * 8, HUGE)
         ids = np.full(count * 8, -1, np.int32)
-        pack_rows(x, rows, start, count, shift, xb, xsq)
+        packed = _pack_rows(x, rows, start, count, shift, config, xsq, error)
         for i in range(count):
-            error = np.sqrt(xsq[i]) * ROUND + moved
-            w = within[start + i]
-            limit[i] = HUGE if w >= HUGE else limit_of(w * w, xsq[i], error, _slack(xsq[i], d, largest))
-        tile_begin(config)
-        screen(xb, count, cb, cn, steps, 0, cn.shape[0] // BLOCK, limit, buffer, (scores, ids), None)
-        tile_end()
+            limit[i] = _within(within[start + i], xsq[i], error[i] + moved, d, largest)
+        _screen(packed, count, None, d, operands, config, 0, columns.shape[0] // BLOCK, limit, (scores, ids), None)
         for i in range(count):
             _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def _eight_in_cells(
-    x, rows, c, within, rough, shift, coarse_cb, coarse_cn, cells, strips, nprobe,
-    cb, cn, columns, moved, largest, config, out_ids, out_dist,
+    x, rows, c, within, rough, shift, coarse, coarse_strips, strips, nprobe,
+    operands, config, columns, moved, largest, out_ids, out_dist,
 ):  # fmt: skip
     n = rows.shape[0]
     d = x.shape[1]
-    steps = (d + 31) // 32
+    cells = strips.shape[0] - 1
     whole = 4 * TASK  # rows looked at together: enough for every cell to get a block or more of them
     for task in prange((n + whole - 1) // whole):
         start = task * whole
         count = min(whole, n - start)
-        blocks = (count + BLOCK - 1) // BLOCK
-        xb = scratch_u16(blocks * steps * 1024)
-        xg = scratch_u16(blocks * steps * 1024)
-        buffer = scratch_f32(1024 * max(2, blocks))
-        dense = scratch_f32(coarse_cn.shape[0] * blocks * BLOCK)
-        xsq = np.empty(blocks * BLOCK, np.float32)
+        xsq = np.empty(count, np.float32)
+        error = np.empty(count, np.float32)
         limit = np.empty(count, np.float32)
         scores = np.full(count * 8, HUGE)
         ids = np.full(count * 8, -1, np.int32)
         probes = np.empty((count, nprobe), np.int32)
         nearest = np.empty(nprobe, np.float32)
-        pack_rows(x, rows, start, count, shift, xb, xsq)
-        tile_begin(config)
-        _dense(xb, count, coarse_cb, coarse_cn, steps, dense)
+        dense = scratch_f32(count * coarse_strips * BLOCK)
+        packed = _pack_rows(x, rows, start, count, shift, config, xsq, error)
+        _dense(packed, count, d, coarse, config, coarse_strips, dense)
         for i in range(count):
             nearest[:] = HUGE
             t = HUGE
-            for strip in range(coarse_cn.shape[0] // BLOCK):
-                at = (strip * blocks + i // BLOCK) * 1024 + i % BLOCK * BLOCK
+            for strip in range(coarse_strips):
+                at = (i * coarse_strips + strip) * BLOCK
                 hits = below32(dense, at, t)
                 while hits:
                     j = lowest_bit(hits)
@@ -213,37 +214,12 @@ def _eight_in_cells(
                     if v < t:
                         insert(nearest, probes[i], v, np.int32(strip * BLOCK + j))
                         t = nearest[nprobe - 1]
-            error = np.sqrt(xsq[i]) * ROUND + moved
-            w = within[start + i]
-            limit[i] = HUGE if w >= HUGE else limit_of(w * w, xsq[i], error, _slack(xsq[i], d, largest))
+            limit[i] = _within(within[start + i], xsq[i], error[i] + moved, d, largest)
         first, members = bucket(probes, cells)
-        g_limit = np.empty(count, np.float32)
-        g_scores = np.empty(count * 8, np.float32)
-        g_ids = np.empty(count * 8, np.int32)
         for g in range(cells):
-            q = first[g + 1] - first[g]
-            if q == 0 or strips[g] == strips[g + 1]:
-                continue
-            for p in range(q):
-                i = members[first[g] + p]
-                a = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
-                b = (p // BLOCK) * steps * 1024 + (p % BLOCK) * 32
-                for _ in range(steps):
-                    copy32(xb, a, xg, b)
-                    a += 1024
-                    b += 1024
-                g_limit[p] = limit[i]
-                for t in range(8):
-                    g_scores[p * 8 + t] = scores[i * 8 + t]
-                    g_ids[p * 8 + t] = ids[i * 8 + t]
-            screen(xg, q, cb, cn, steps, strips[g], strips[g + 1], g_limit, buffer, (g_scores, g_ids), None)
-            for p in range(q):
-                i = members[first[g] + p]
-                limit[i] = g_limit[p]
-                for t in range(8):
-                    scores[i * 8 + t] = g_scores[p * 8 + t]
-                    ids[i * 8 + t] = g_ids[p * 8 + t]
-        tile_end()
+            some = members[first[g] : first[g + 1]]
+            if some.size and strips[g] < strips[g + 1]:
+                _screen(packed, count, some, d, operands, config, strips[g], strips[g + 1], limit, (scores, ids), None)
         for i in range(count):
             _finish(x, rows[start + i], c, columns, ids, scores, xsq, i, rough, out_ids, out_dist, start + i)
 
@@ -283,16 +259,17 @@ def eight_nearest(
         Distances (not squared), infinite where the id is -1.
     """
     ids, dist = np.empty((len(rows), 8), np.int32), np.empty((len(rows), 8), np.float32)
-    common = (packed.cb, packed.cn, packed.columns, packed.moved, packed.largest, TILE_CONFIG, ids, dist)
+    common = (packed.operands, packed.config, packed.columns, packed.moved, packed.largest, ids, dist)
     x, rows, c, within = readonly(x), readonly(rows), readonly(c), readonly(within)
     if cells is None:
         _eight(x, rows, c, within, rough, packed.shift, *common)
     else:
         coarse = cells.packed
-        probes = min(nprobe, cells.count)
+        probes = min(nprobe, len(cells.strips) - 1)
         _eight_in_cells(
-            x, rows, c, within, rough, packed.shift, coarse.cb, coarse.cn, cells.count, cells.strips, probes, *common
-        )
+            x, rows, c, within, rough, packed.shift, coarse.operands, len(coarse.columns) // BLOCK, cells.strips,
+            probes, *common,
+        )  # fmt: skip
     return ids, dist
 
 
@@ -303,19 +280,21 @@ class Cells:
     ----------
     columns : int32
         Centroid of each column, cell by cell, each cell padded with -1 to whole strips.
+    strips : int64 [cells + 1]
+        Where each cell begins.
     """
 
     def __init__(self, centers: np.ndarray, members: list[np.ndarray], shift: np.ndarray):
-        self.count = len(centers)
         columns = [pad_columns(part) for part in members]
         self.columns = np.concatenate(columns)
         self.strips = np.concatenate([[0], np.cumsum([len(part) // BLOCK for part in columns])])
-        self.packed = Packed(centers, pad_columns(np.arange(self.count)), shift)
+        self.packed = pack(centers, pad_columns(np.arange(len(centers))), shift)
 
 
 def suits(k: int, d: int, spread: float) -> bool:
-    """Whether screening pays for `k` centroids of `d` columns, and bfloat16 arithmetic has room for them.
+    """Whether screening pays for `k` centroids of `d` columns, and the arithmetic has room for them.
 
     `spread` is their root mean squared distance to their mean.
     """
-    return k >= 64 and d >= 24 and 1e-12 < spread < 1e15 and available()
+    fits = k >= 64 and d >= 24 and 1e-12 < spread < 1e15
+    return fits and (amx.available() or (d <= vnni.COLUMNS and vnni.available()))
