@@ -18,6 +18,11 @@ _HOME = {
     "Factory": "fastann.cluster.index",
     "parse_index": "fastann.cluster.index",
     "StopReason": "fastann.cluster.stop",
+    "tune": "fastann.study.tune",
+    "estimate": "fastann.study.estimate",
+    "sweep": "fastann.study.sweep",
+    "bench": "fastann.study.sweep",
+    "evaluate": "fastann.quality.evaluate",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -31,6 +36,11 @@ if TYPE_CHECKING:
     from fastann.cluster.index import parse_index as parse_index
     from fastann.cluster.kmeans import KMeans as KMeans
     from fastann.cluster.stop import StopReason as StopReason
+    from fastann.quality.evaluate import evaluate as evaluate
+    from fastann.study.estimate import estimate as estimate
+    from fastann.study.sweep import bench as bench
+    from fastann.study.sweep import sweep as sweep
+    from fastann.study.tune import tune as tune
 
 
 def __getattr__(name: str) -> Any:

@@ -347,6 +347,7 @@ def test_parameters_all_do_something(blobs):
         other = clone(base).set_params(**{name: value}).fit(blobs)
         assert other.inertia_ != base.inertia_, name
     elsewhere = {
+        "recall",  # test_tuning.py
         "empty",
         "verbose",
         "device",

@@ -15,7 +15,17 @@ PACKAGE = ROOT / "fastann"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Imports point downward only: a module may import from its own layer's folder and from those below.
-LAYERS = [["fastann.cli"], ["fastann.cluster"], ["fastann.data"], ["fastann.persist"], ["fastann.checks"]]
+LAYERS = [
+    ["fastann.cli"],
+    ["fastann.report"],
+    ["fastann.study"],
+    ["fastann.quality"],
+    ["fastann.records"],
+    ["fastann.cluster"],
+    ["fastann.data"],
+    ["fastann.persist"],
+    ["fastann.checks"],
+]
 # The order inside fastann.cluster, top to bottom; a module imports only from below itself.
 CLUSTER = [
     "kmeans",
@@ -23,6 +33,7 @@ CLUSTER = [
     "fitting",
     "protocol",
     "lloyd",
+    "adapt",
     "sweep",
     "plan",
     "init",

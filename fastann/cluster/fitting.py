@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastann.cluster import init
+from fastann.cluster.adapt import Adaptive
 from fastann.cluster.lloyd import Iteration, Search, State, lloyd, passes
 from fastann.cluster.plan import Plan
 from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
@@ -30,12 +31,16 @@ class Rules:
 
 @dataclass
 class Clustering:
-    """What came of it: centroids (float32 [k, d]), the last pass with the state of its rows, the course of the run."""
+    """What came of it: centroids (float32 [k, d]), the last pass with the state of its rows, the course of the run.
+
+    `adapt` holds the search option that was found, where the index left one open.
+    """
 
     centroids: np.ndarray
     work: Search | Sweep
     history: list[Iteration]
     stop_reason: StopReason
+    adapt: Adaptive | None = None
 
 
 def cluster(
@@ -74,8 +79,17 @@ def cluster(
                     if isinstance(centroids, str):
                         centroids = init.start(centroids, sample, w, k, rng)
                     work = passes(sample, Rows.new(sample.n, w), k, plan, metric)
+                    adapt = None if plan.recall is None else Adaptive(plan.spec, plan.recall, sample, rng)
                     states = lloyd(
-                        work, centroids, plan.spec, metric=metric, empty=empty, device=device, rng=rng, note=plan.reason
+                        work,
+                        centroids,
+                        plan.spec,
+                        metric=metric,
+                        empty=empty,
+                        device=device,
+                        rng=rng,
+                        adapt=adapt,
+                        note=plan.reason,
                     )
                     part, centroids, reason = _iterate(
                         states, rules, partial(plan.enough, level), ctrl_c, [bar, *watchers]
@@ -84,7 +98,7 @@ def cluster(
                     if reason not in (StopReason.CONVERGED, StopReason.MAX_ITER):
                         break
             if best is None or history[-1].inertia < best.history[-1].inertia:
-                best = Clustering(centroids, work, history, reason)
+                best = Clustering(centroids, work, history, reason, adapt)
             if reason not in (StopReason.CONVERGED, StopReason.MAX_ITER):
                 break
     assert best is not None

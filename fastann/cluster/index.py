@@ -56,10 +56,15 @@ class faiss_threads:
 
 
 _LARGEST = 2**31 - 1  # FAISS keeps these numbers in C ints
+AUTO = "auto"
 
 
 def option(default: Any, low: int, help: str, *, search: bool = False) -> Any:
-    """Declare a spec's integer field; `search` marks those that may change after the index is built."""
+    """Declare a spec's integer field; `search` marks those that may change after the index is built.
+
+    These may also be "auto": found from a recall that is asked for.
+    """
+    help = f"{help}, or auto" if search else help
     return field(default=default, metadata={"low": low, "help": help, "search": search})
 
 
@@ -72,6 +77,8 @@ class Spec(ABC):
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
+            if isinstance(value, str) and value == AUTO and f.metadata.get("search"):
+                continue
             if "low" in f.metadata and not (value is None and f.default is None):
                 checks.integer(value, f"{self.name}: {f.name}", f.metadata["low"])
                 if value > _LARGEST:
@@ -97,9 +104,32 @@ class Spec(ABC):
         return replace(self, **options)
 
     @property
+    def open(self) -> str | None:
+        """The search option that is "auto", if one is."""
+        return next((f.name for f in fields(self) if getattr(self, f.name) == AUTO and f.metadata.get("search")), None)
+
+    def number(self, name: str) -> int:
+        """An option that an index cannot be built without."""
+        value = getattr(self, name)
+        if value == AUTO:
+            raise ValueError(
+                f"{self.name}: {name}='auto' is found while fitting, KMeans(index={str(self)!r}, recall=0.99); "
+                "give a number to build the index by itself"
+            )
+        return value
+
+    def started(self) -> "Spec":
+        """The same with a number for the option that is "auto": its default, to start from."""
+        return self if self.open is None else replace(self, **{self.open: _default(self, self.open)})
+
+    @property
     def built_with(self) -> tuple:
         """The arguments a built index depends on; two specs that agree on them can share it."""
         return (type(self), *(getattr(self, f.name) for f in fields(self) if not f.metadata.get("search")))
+
+
+def _default(spec: Spec, name: str) -> Any:
+    return next(f.default for f in fields(spec) if f.name == name)
 
 
 @dataclass(frozen=True)
@@ -126,7 +156,7 @@ class IVF(Spec):
 
     name: ClassVar[str] = "ivf"
     nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) when not given")
-    nprobe: int = option(8, 1, "cells searched per row", search=True)
+    nprobe: int | str = option(8, 1, "cells searched per row", search=True)
     train_iter: int = option(5, 1, "k-means iterations that place the cells")
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
@@ -139,7 +169,7 @@ class IVF(Spec):
         index.cp.max_points_per_centroid = k  # else FAISS trains on a subsample of 256 per cell
         index.train(centroids)
         index.add(centroids)
-        return FaissIndex(gpu.place(faiss(), index, device), centroids, nprobe=min(self.nprobe, nlist))
+        return FaissIndex(gpu.place(faiss(), index, device), centroids, nprobe=min(self.number("nprobe"), nlist))
 
 
 @dataclass(frozen=True)
@@ -149,7 +179,7 @@ class HNSW(Spec):
     name: ClassVar[str] = "hnsw"
     m: int = option(32, 2, "links per centroid")
     ef_construction: int = option(40, 1, "candidates kept while building")
-    ef_search: int = option(64, 1, "candidates kept while searching", search=True)
+    ef_search: int | str = option(64, 1, "candidates kept while searching", search=True)
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
         if device != "cpu":
@@ -158,7 +188,7 @@ class HNSW(Spec):
         index.hnsw.efConstruction = self.ef_construction
         with faiss_threads(1):  # links depend on the order of insertion, which threads would make random
             index.add(centroids)
-        return FaissIndex(index, centroids, ef_search=self.ef_search)
+        return FaissIndex(index, centroids, ef_search=self.number("ef_search"))
 
 
 @dataclass(frozen=True)
@@ -171,14 +201,14 @@ class Cells(Spec):
 
     name: ClassVar[str] = "cells"
     nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) / 2 when not given")
-    nprobe: int = option(16, 1, "cells searched per row", search=True)
+    nprobe: int | str = option(16, 1, "cells searched per row", search=True)
     train_iter: int = option(3, 1, "k-means iterations that place the cells")
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
         if device != "cpu":
             raise ValueError("index='cells' searches on CPUs; use index='ivf' or 'flat' on a GPU, or device='cpu'")
         nlist = min(len(centroids), self.nlist or max(8, round(len(centroids) ** 0.5 / 2)))
-        return CellsIndex(centroids, nlist, self.nprobe, self.train_iter, seed)
+        return CellsIndex(centroids, nlist, self.number("nprobe"), self.train_iter, seed)
 
 
 @dataclass(frozen=True)
@@ -255,9 +285,11 @@ def parse_index(text: Any) -> Spec:
         if key in options:
             raise ValueError(f"index {name!r}: {key} is given twice in {text!r}; give it once")
         try:
-            options[key] = None if value == "None" else int(value)
+            words = {"None": None, AUTO: AUTO} if known[key].metadata.get("search") else {"None": None}
+            options[key] = words[value] if value in words else int(value)
         except ValueError:
-            raise ValueError(f"index {name!r}: {key} must be an integer, got {value!r}") from None
+            or_auto = " or auto" if known[key].metadata.get("search") else ""
+            raise ValueError(f"index {name!r}: {key} must be an integer{or_auto}, got {value!r}") from None
     return spec(**options)
 
 
@@ -284,8 +316,8 @@ class FaissIndex:
 
     def retuned(self, spec: Spec) -> "FaissIndex":
         """The same built index, searched with the options of `spec`."""
-        nprobe = min(spec.nprobe, self.index.nlist) if isinstance(spec, IVF) else None
-        ef_search = spec.ef_search if isinstance(spec, HNSW) else None
+        nprobe = min(spec.number("nprobe"), self.index.nlist) if isinstance(spec, IVF) else None
+        ef_search = spec.number("ef_search") if isinstance(spec, HNSW) else None
         if isinstance(spec, Factory) and spec.search:
             faiss().ParameterSpace().set_index_parameters(self.index, spec.search)
         return FaissIndex(self.index, self.centroids, nprobe=nprobe, ef_search=ef_search, rescored=self.rescored)

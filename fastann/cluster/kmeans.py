@@ -19,7 +19,7 @@ from fastann import checks
 from fastann.cluster import gpu, init, kernels, plan, saved
 from fastann.cluster.assign import label, recall, search, wilson
 from fastann.cluster.fitting import Rules, cluster
-from fastann.cluster.index import Cells, FaissIndex, Flat, faiss, faiss_threads
+from fastann.cluster.index import Cells, FaissIndex, Flat, Spec, faiss, faiss_threads
 from fastann.cluster.lloyd import Search, State
 from fastann.cluster.native import CellsIndex, Index
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
@@ -48,6 +48,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact on small problems; on others it
         remembers candidates, searches only where it must, and starts on samples where there are many rows a
         cluster.
+    recall : float or None, default=None
+        For an index whose search option is "auto", such as ``IVF(nprobe="auto")``: the recall@1 it must reach, with
+        its whole 95% interval, on a sample of rows. Found anew whenever the index is built, as centroids move.
+        None is 0.99; with any other index it must be None.
     metric : {"euclidean", "cosine"}, default="euclidean"
         ``"cosine"`` clusters the directions of the rows; centres have unit norm and inertia is the sum of
         squared distances between unit vectors, 2 (1 - cosine).
@@ -141,6 +145,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         n_clusters: int = 8,
         *,
         index: Any = "auto",
+        recall: float | None = None,
         metric: str = "euclidean",
         init: Any = "auto",
         n_init: int = 1,
@@ -161,6 +166,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     ):
         self.n_clusters = n_clusters
         self.index = index
+        self.recall = recall
         self.metric = metric
         self.init = init
         self.n_init = n_init
@@ -236,6 +242,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                         candidates=self.candidates,
                         size_aware=self.size_aware,
                         effort=self.effort,
+                        recall=self.recall,
                     ),
                     start=self.init if given is None else given,
                     n_init=self.n_init,
@@ -248,7 +255,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     verbose=self.verbose,
                 )
             self.cluster_centers_ = space.outward(done.centroids)
-            self._space, self.index_, self._n_features_out = space, plan.choose_index(self.index, k), k
+            self._space, self._n_features_out = space, k
+            self.index_ = plan.choose_index(self.index, k) if done.adapt is None else done.adapt.spec
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
             self._close(view, weights, done.work, seed)
 
@@ -259,7 +267,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         index: Index | None = None
         if isinstance(work, Sweep) and work.source is view and not self.exact_labels:
             # After this the labels are there; only their distances are wanted.
-            work.close(centroids, plan.searcher(self.index, len(centroids)).build(centroids, device=self._device()))
+            work.close(centroids, self._searcher(len(centroids)).build(centroids, device=self._device()))
         else:
             index = Flat().build(centroids) if self.exact_labels else self._index()
         self.inertia_ = label(view, rows, index, centroids)
@@ -270,6 +278,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             hits, trials = recall(view, rows.labels, centroids, seed)
             self.assignment_recall_ = hits / trials
             self.assignment_recall_interval_ = wilson(hits, trials)
+        if self.recall is not None and self.assignment_recall_interval_[1] < self.recall:
+            warnings.warn(
+                f"{self.index_} reaches a recall of {self.assignment_recall_:.4f}, less than the {self.recall:g} asked "
+                "for; use a richer index (more links, more cells searched) or a lower recall",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
         used = np.count_nonzero(np.bincount(rows.labels, minlength=len(centroids)))
         if used < len(centroids) and not has_distinct_rows(view, len(centroids)):
             warnings.warn(
@@ -379,6 +394,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checks.integer(self.max_iter, "max_iter", 1)
         checks.real(self.tol, "tol", 0.0)
         checks.real(self.effort, "effort", 0.0, above=True)
+        if self.recall is not None:
+            checks.real(self.recall, "recall", 0.0, above=True)
+            if self.recall >= 1 or plan.choose_index(self.index, 1).open is None:
+                raise ValueError(
+                    f"recall={self.recall!r} is what an index whose search option is 'auto' must reach, below 1, as in "
+                    f"KMeans(index=IVF(nprobe='auto'), recall=0.99); got index={str(self.index)!r}"
+                )
         if self.candidates is not None:
             checks.integer(self.candidates, "candidates", 2, 8)
         if not isinstance(self.size_aware, bool | np.bool_) and self.size_aware != "auto":
@@ -428,6 +450,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _centroids(self) -> np.ndarray:
         return self._space.inward(self.cluster_centers_)
 
+    def _searcher(self, k: int) -> Spec:
+        """What searches for the closing labels: as during the fit."""
+        return plan.searcher(self.index, k) if plan.choose_index(self.index, k).open is None else self.index_
+
     def _index(self) -> Index:
         """The index over the published centres, built once while the model lives."""
         spec, device = self.index_, self._device()
@@ -437,7 +463,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             index = cached[2]
             if isinstance(index, CellsIndex):
                 assert isinstance(spec, Cells)
-                return index.retuned(spec.nprobe)
+                return index.retuned(spec.number("nprobe"))
             return index.retuned(spec) if isinstance(index, FaissIndex) else index
         index = spec.build(self._centroids(), seed=0, device=device)
         _built[self] = (key, self.cluster_centers_, index)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastann.cluster.adapt import Adaptive
 from fastann.cluster.assign import assign
 from fastann.cluster.index import Spec
 from fastann.cluster.native import CellsIndex, FlatIndex, Index
@@ -126,11 +127,13 @@ def lloyd(
     empty: str,
     device: Any,
     rng: np.random.Generator,
+    adapt: Adaptive | None = None,
     note: str = "",
 ) -> Iterator[State]:
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
     The rows' state is updated in place; their labels belong to the centroids an iteration began with. The
+    `adapt` chooses the search option that the spec leaves open, whenever an index is built. The
     size-aware rule starts with the third iteration, when clusters have found their sizes. All rows move at once, which
     it does not account for: when the inertia rises, an iteration without it follows, and it is given up for good
     when that has happened twice.
@@ -146,7 +149,8 @@ def lloyd(
             ticks = [time.perf_counter()]
             fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # other cells find what these miss
             if fresh or not isinstance(index, FlatIndex | CellsIndex):
-                index = spec.build(centroids, seed=int(rng.integers(2**31)), device=device)
+                index = spec.started().build(centroids, seed=int(rng.integers(2**31)), device=device)
+                index = index if adapt is None else adapt(index, centroids)
             else:
                 index = index.moved(centroids, work.changed)
             ticks.append(time.perf_counter())
@@ -174,7 +178,7 @@ def lloyd(
             rows=source.n,
             looked=tally.looked,
             searched=tally.searched,
-            index=str(spec),
+            index=str(spec if adapt is None else adapt.spec),
             plan=what,
             seconds=clock,
         )

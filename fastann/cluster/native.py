@@ -205,4 +205,4 @@ def listed_by_search(index: Index, x: np.ndarray, rows: np.ndarray, m: int) -> t
     return ids, dist
 
 
-_GATHER = 2**15
+_GATHER = 2**14

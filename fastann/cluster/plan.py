@@ -13,7 +13,10 @@ CELLS_FROM = 4096  # clusters from which searching cells beats searching everyth
 PER_CELL = 128  # centroids a cell, while fitting
 LEVEL = 4  # each sample is this many times larger than the one before
 ROWS_PER_CLUSTER = 512  # rows a cluster that the first sample has at least
-GAIN = 1e-3  # relative decrease of inertia per iteration at which the automatic mode stops, at effort 1
+RECALL = 0.99  # what an index of open effort must reach when nothing is said
+LARGE = 256  # rows a cluster from which the size-aware rule gains little, so that searching must be careful
+CAUTION, GAIN = 0.25, 1e-3  # see `Plan`, at effort 1, where there are many clusters of few rows
+CAREFUL_CAUTION, CAREFUL_GAIN = 0.35, 2e-4  # elsewhere: a search is cheap there, and nothing makes up for its lack
 GAIN_ON_SAMPLE = 4e-3  # the same on a sample, whose optimum is not the one sought
 
 
@@ -38,6 +41,8 @@ class Plan:
         Numbers of rows trained on, one after the other, ending with all.
     gain : float
         Relative decrease of inertia at which to stop, beside the user's `tol`.
+    recall : float or None
+        What the search option that `spec` leaves open must reach.
     reason : str
         Why, in a sentence.
     """
@@ -49,6 +54,7 @@ class Plan:
     caution: float = 1.0
     levels: tuple[int, ...] = ()
     gain: float = 0.0
+    recall: float | None = None
     reason: str = ""
 
     def enough(self, level: int, inertias: Sequence[float]) -> bool:
@@ -74,7 +80,15 @@ def searcher(index: Spec | str, k: int) -> Spec:
 
 
 def choose(
-    index: Spec | str, n: int, d: int, k: int, *, candidates: int | None, size_aware: bool | str, effort: float
+    index: Spec | str,
+    n: int,
+    d: int,
+    k: int,
+    *,
+    candidates: int | None,
+    size_aware: bool | str,
+    effort: float,
+    recall: float | None,
 ) -> Plan:
     """Plan a fit of `n` rows, `d` columns and `k` clusters.
 
@@ -88,7 +102,11 @@ def choose(
     if not automatic:
         kept = candidates or (8 if aware else 0)
         what = f"{kept} candidates a row" if kept else "every row searched in every iteration"
-        return Plan(spec, kept, aware, levels=(n,), reason=f"the given index, {what}")
+        if spec.open is None:
+            return Plan(spec, kept, aware, levels=(n,), reason=f"the given index, {what}")
+        target = RECALL if recall is None else recall
+        what = f"the given index, {spec.open} found for a recall of {target:g}, {what}"
+        return Plan(spec, kept, aware, levels=(n,), recall=target, reason=what)
     levels = [n]
     while levels[0] > 2 * LEVEL * ROWS_PER_CLUSTER * k:
         levels.insert(0, levels[0] // LEVEL)
@@ -99,13 +117,15 @@ def choose(
     if k < FEW:
         return Plan(Flat(), few, aware, levels=tuple(levels), gain=GAIN / effort, reason=f"few clusters: exact{grown}")
     probes = "every centroid" if k < CELLS_FROM else "cells of centroids"
+    careful = k < CELLS_FROM or n >= LARGE * k
+    caution, gain = (CAREFUL_CAUTION, CAREFUL_GAIN) if careful else (CAUTION, GAIN)
     return Plan(
         searcher(index, k),
         candidates or 8,
         size_aware is not False,
         batches=4,
-        caution=min(1.0, 0.25 * effort),
+        caution=min(1.0, caution * effort),
         levels=tuple(levels),
-        gain=GAIN / effort,
+        gain=gain / effort,
         reason=f"candidates from {probes}, searched anew where bounds fail{grown}",
     )

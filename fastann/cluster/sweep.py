@@ -12,7 +12,7 @@ from fastann.cluster.native import FlatIndex, Index
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
-_SEARCH = 2**16  # rows searched at once: their lists of results are small beside what is remembered
+_SEARCH = 2**15  # rows searched at once: their lists of results are small beside what is remembered
 
 
 @dataclass

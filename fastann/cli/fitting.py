@@ -1,57 +1,17 @@
-"""The command line: each command parses, calls one public function, prints.
-
-Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 usage or bad
-input, 1 failure.
-"""
+"""The commands that cluster and label: fit, predict, indexes, demo."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import MISSING, fields
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastann import __version__
+from fastann.cli.common import errors, main, with_options
 
 if TYPE_CHECKING:
     from fastann.cluster.kmeans import KMeans
-
-
-class _Failure(click.ClickException):
-    exit_code = 1
-
-
-def _errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors a user can mend into one line, and warnings into a line of the log."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        import warnings
-
-        def show(message: Any, category: Any, *rest: Any) -> None:
-            click.echo(f"warning: {message}", err=True)
-
-        with warnings.catch_warnings():
-            warnings.showwarning = show  # type: ignore[assignment]
-            try:
-                command(*args, **kwargs)
-            except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
-                raise click.UsageError(str(error)) from error
-            except (OSError, ImportError, MemoryError, RuntimeError) as error:
-                raise _Failure(f"{type(error).__name__}: {error}") from error
-            except KeyboardInterrupt:
-                raise _Failure("interrupted; nothing was written") from None
-
-    return wrapped
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
-def main() -> None:
-    """Cluster embeddings with k-means through FAISS indexes."""
 
 
 def _sample(value: str | None) -> int | float | None:
@@ -68,6 +28,7 @@ def _sample(value: str | None) -> int | float | None:
 
 _fit_options = [
     click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
+    click.option("--recall", type=float, default=None, help="What an index with nprobe=auto must reach; 0.99."),
     click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine."),
     click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
     click.option("--n-init", default=1, show_default=True, help="Starts tried; the best is kept."),
@@ -84,23 +45,14 @@ _fit_options = [
 ]  # fmt: skip
 
 
-def _with(options: list[Callable]) -> Callable:
-    def decorate(command: Callable) -> Callable:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 @main.command()
 @click.argument("data", type=click.Path())
 @click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
-@_with(_fit_options)
+@with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-@_errors
+@errors
 def fit(data: str, out: str, force: bool, quiet: bool, **options: Any) -> None:
     """Cluster the rows of DATA (.npy) and write a run directory."""
     from fastann import persist
@@ -115,7 +67,7 @@ def fit(data: str, out: str, force: bool, quiet: bool, **options: Any) -> None:
 @click.option("--out", required=True, type=click.Path(), help="File of labels to write (.npy, int32).")
 @click.option("--index", default=None, help="Search with another index than the run's.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@_errors
+@errors
 def predict(run: str, data: str, out: str, index: str | None, force: bool) -> None:
     """Label the rows of DATA (.npy) with the nearest centres of RUN."""
     from pathlib import Path
@@ -136,7 +88,7 @@ def predict(run: str, data: str, out: str, index: str | None, force: bool) -> No
 
 
 @main.command()
-@_errors
+@errors
 def indexes() -> None:
     """List the indexes, their options and defaults."""
     from fastann.cluster.index import SPECS
@@ -152,11 +104,11 @@ def indexes() -> None:
 
 @main.command()
 @click.option("--n-clusters", "-k", default=1000, show_default=True, help="Number of clusters.")
-@_with(_fit_options)
+@with_options(_fit_options)
 @click.option("--out", default="demo-run", show_default=True, type=click.Path(), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-@_errors
+@errors
 def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     """Cluster the 531,720 8x8 patches of scikit-learn's two sample photographs."""
     from fastann import persist
@@ -212,7 +164,3 @@ def summary(km: KMeans, seconds: float, out: str) -> str:
         "run": out,
     }
     return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,10 @@
+"""The command line: each command parses, calls one public function, prints.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 2 usage or bad
+input, 1 failure.
+"""
+
+from fastann.cli import fitting, studies  # noqa: F401 - they add their commands to the group
+from fastann.cli.common import main
+
+__all__ = ["main"]

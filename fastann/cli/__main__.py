@@ -1,0 +1,5 @@
+"""``python -m fastann.cli``."""
+
+from fastann.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""What all commands share: the group, errors as one line, options as decorators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from fastann import __version__
+
+
+class Failure(click.ClickException):
+    """Something went wrong that is not the user's command line."""
+
+    exit_code = 1
+
+
+def errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors a user can mend into one line, and warnings into a line of the log."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        import warnings
+
+        def show(message: Any, category: Any, *rest: Any) -> None:
+            click.echo(f"warning: {message}", err=True)
+
+        with warnings.catch_warnings():
+            warnings.showwarning = show  # type: ignore[assignment]
+            try:
+                command(*args, **kwargs)
+            except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+                raise click.UsageError(str(error)) from error
+            except (OSError, ImportError, MemoryError, RuntimeError) as error:
+                raise Failure(f"{type(error).__name__}: {error}") from error
+            except KeyboardInterrupt:
+                raise Failure("interrupted; nothing was written") from None
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Cluster embeddings with k-means through FAISS indexes."""
+
+
+def with_options(options: list[Callable]) -> Callable:
+    """Decorate a command with several options, in their order."""
+
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,76 @@
+"""Rows and centroids in two dimensions, for a map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastann.quality.metrics import Clusters, draw
+
+METHODS = ("pca", "tsne", "umap")
+ROWS, CENTROIDS = 2000, 500
+
+
+def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int) -> dict[str, Any]:
+    """Place up to 2,000 of the rows at `picks` and the centroids of the 500 largest clusters; plain lists.
+
+    Returns
+    -------
+    dict
+        ``method``; ``points`` and ``labels``, the cluster of each; ``centroids``, ``clusters`` and ``sizes``;
+        ``explained``, the shares of variance that the axes of PCA hold.
+    """
+    rows = picks[draw(len(picks), ROWS, np.random.default_rng([seed, 5]))]
+    largest = np.sort(np.argsort(-c.sizes, kind="stable")[:CENTROIDS])
+    x, centroids = c.view.take(rows).astype(np.float64), c.centroids[largest].astype(np.float64)
+    places, explained = _pca(x, centroids, seed) if method == "pca" else (_EMBED[method](x, centroids, seed), [])
+    return {
+        "method": method,
+        "points": places[: len(x)].tolist(),
+        "labels": c.used[c.labels[rows]].tolist(),
+        "centroids": places[len(x) :].tolist(),
+        "clusters": c.used[largest].tolist(),
+        "sizes": c.sizes[largest].tolist(),
+        "explained": explained,
+    }
+
+
+def _pca(x: np.ndarray, centroids: np.ndarray, seed: int) -> tuple[np.ndarray, list[float]]:
+    """Axes of the centroids where there are ten or more, else of the rows."""
+    from sklearn.decomposition import PCA
+
+    seen = centroids if len(centroids) >= 10 else x
+    places, explained = np.zeros((len(x) + len(centroids), 2)), [0.0, 0.0]
+    if np.ptp(seen, axis=0).any():
+        pca = PCA(min(2, *seen.shape), random_state=seed).fit(seen)
+        places[:, : pca.n_components_] = pca.transform(np.vstack([x, centroids]))
+        explained[: pca.n_components_] = pca.explained_variance_ratio_.tolist()
+    return places, explained
+
+
+def _tsne(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    both = np.vstack([x, centroids])
+    start = "pca" if both.shape[1] > 1 else "random"
+    return TSNE(perplexity=min(30.0, (len(both) - 1) / 3), init=start, random_state=seed).fit_transform(both)
+
+
+def _umap(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
+    both = np.vstack([x, centroids])
+    return umap().UMAP(n_neighbors=min(15, len(both) - 1), random_state=seed, n_jobs=1).fit_transform(both)
+
+
+_EMBED = {"tsne": _tsne, "umap": _umap}
+
+
+def umap() -> Any:
+    """The module of umap-learn, or an error that says how to install it."""
+    try:
+        import umap as module
+    except ImportError as error:
+        raise ImportError(
+            f"projection='umap' needs umap-learn ({error}); pip install umap-learn, or use projection='pca' or 'tsne'"
+        ) from error
+    return module

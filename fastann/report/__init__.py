@@ -1,0 +1,58 @@
+"""Reports: a study, a fit or an evaluation as one page of HTML that needs nothing but itself."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastann import persist, records
+
+EVALUATION = "evaluation.json"
+REPORT = "report.html"
+
+
+def build(folder: str | os.PathLike) -> Path:
+    """Write ``report.html`` into a folder, from what lies there alone.
+
+    Parameters
+    ----------
+    folder : path
+        Of a sweep or benchmark (``study.json`` and ``runs/``), of a fit (a run directory), of an evaluation
+        (``evaluation.json``), or of the last two in one.
+
+    Returns
+    -------
+    Path
+        Of the page. The same records give the same bytes.
+
+    Raises
+    ------
+    fastann.records.RecordError
+        If the folder is none of these, cannot be read, or has nothing to report.
+    ImportError
+        If jinja2 or matplotlib is missing.
+    """
+    folder = Path(folder)
+    names = (records.STUDY, persist.MANIFEST, EVALUATION)
+    found = [name for name in names if (folder / name).is_file()]
+    if not found:
+        what = f"has none of {', '.join(names)}" if folder.is_dir() else "is not a folder"
+        raise records.RecordError(f"{folder} {what}; give the folder of a sweep, a benchmark, a fit or an evaluation")
+    _require("jinja2", "matplotlib")
+    from fastann.report import evaluations, html, runs, studies
+
+    if found[0] == records.STUDY:
+        page = studies.page(folder)
+    else:
+        evaluation = evaluations.read(folder / EVALUATION) if EVALUATION in found else None
+        page = runs.page(folder, evaluation) if persist.MANIFEST in found else evaluations.page(evaluation or {})
+    path = folder / REPORT
+    records.write_text(path, html.render(page))
+    return path
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'reports need {" and ".join(missing)}; install with: pip install "fastann[report]"')

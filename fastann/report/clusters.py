@@ -1,0 +1,103 @@
+"""What fits and evaluations both show: how large clusters are, and where they lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastann.report import html, plots
+from fastann.report.html import Figure, Section
+
+BINS, POINTS, CENTROIDS, DIAMETERS = 30, 2000, 500, (5.0, 7.0, 9.0, 12.0, 16.0, 21.0)
+COLOURED = 8  # clusters that get a colour of their own; with more, colours would say nothing
+
+
+def sizes(counts: Sequence[float]) -> Section:
+    """The distribution of cluster sizes, in bins whose widths grow with the size."""
+    section = Section("Cluster sizes")
+    counts = [count for count in html.numbers(list(counts)) if count >= 0]
+    full = [int(count) for count in counts if count > 0]
+    if not full:
+        return section
+    low, high = min(full), max(full)
+    edges = np.unique(np.rint(np.geomspace(low, high + 1, BINS + 1)).astype(np.int64))
+    heights = np.histogram(full, edges)[0]
+    empty = len(counts) - len(full)
+    caption = f"Clusters by their number of rows: {html.number(low)} to {html.number(high)}, the median being "
+    caption += (
+        f"{html.number(float(np.median(full)))}. {'No cluster is' if not empty else f'{html.number(empty)} are'} empty."
+    )
+    x = plots.Axis("rows in the cluster", scale="log" if high > 5 * low else "linear", whole=True)
+    drawing = plots.histogram("sizes", edges.tolist(), heights.tolist(), x, plots.Axis("clusters", whole=True))
+    section.figures.append(Figure([drawing], caption, caption))
+    return section
+
+
+def pca(centroids: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
+    """The map of centroids alone, as an evaluation's ``map``: the largest clusters in their two main directions."""
+    kept = np.sort(np.argsort(-counts, kind="stable")[:POINTS])
+    centred = centroids[kept].astype(np.float64)
+    centred -= centred.mean(axis=0)
+    if len(kept) < 3 or centred.shape[1] < 2:
+        return {}
+    _, scales, directions = np.linalg.svd(centred, full_matrices=False)
+    # A direction and its opposite are the same to the decomposition, not to the eye.
+    signs = np.sign(directions[np.arange(2), np.abs(directions[:2]).argmax(axis=1)])
+    total = float((scales**2).sum())
+    return {
+        "method": "pca",
+        "centroids": (centred @ directions[:2].T * signs).tolist(),
+        "sizes": counts[kept].tolist(),
+        "explained": (scales[:2] ** 2 / total).tolist() if total else [],
+    }
+
+
+def chart(given: Any) -> Section:
+    """The map of an evaluation: sampled rows below centroids, which are as large as their clusters."""
+    section = Section("Map")
+    if not isinstance(given, dict):
+        return section
+    points, centroids = (_pairs(given.get(name)) for name in ("points", "centroids"))
+    if not points and not centroids:
+        return section
+    known = given.get("labels")
+    labels = [label if html.is_number(label) else 0 for label in known] if isinstance(known, list) else []
+    labels += [0] * (len(points) - len(labels))
+    counts = html.numbers(given.get("sizes"))
+    counts = counts if len(counts) == len(centroids) else [1.0] * len(centroids)
+    order = sorted(range(len(centroids)), key=lambda i: -counts[i])[:CENTROIDS]
+    few = bool(points) and len(set(labels[: len(points)])) <= COLOURED
+    cloud = [
+        (x, y, int(label) if few else plots.COLOURS - 1) for (x, y), label in zip(points[:POINTS], labels, strict=False)
+    ]
+    centres = [
+        (*centroids[i], plots.COLOURS - 1 if few else 0, _diameter(counts[i], max(counts), len(order))) for i in order
+    ]
+    method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
+    explained = html.numbers(given.get("explained"))
+    shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == 2 else ["", ""]
+    titles = (f"first direction{shares[0]}", f"second direction{shares[1]}")
+    parts = [f"{len(centres):,} of {len(centroids):,} centroids, the largest" if len(centres) < len(centroids) else ""]
+    parts[0] = parts[0] or (f"{len(centres):,} centroids" if centres else "")
+    parts += (
+        [f"{len(cloud):,} rows{', coloured by cluster, centroids grey' if few and centres else ''}"] if cloud else []
+    )
+    caption = f"{' and '.join(filter(None, parts))}, by {method}. A centroid's area follows its cluster's size."
+    section.figures.append(Figure(plots.scatter("map", cloud, centres, titles), caption, caption))
+    return section
+
+
+def _pairs(values: Any) -> list[tuple[float, float]]:
+    """The points of a list whose both coordinates are numbers, others at the origin so that indices stay."""
+    found = [html.numbers(value) for value in values] if isinstance(values, list) else []
+    return [(pair[0], pair[1]) if len(pair) == 2 else (0.0, 0.0) for pair in found]
+
+
+def _diameter(count: float, largest: float, many: int) -> float:
+    """The diameter, of a few steps, whose area is in proportion to a size; smaller where there are many centroids."""
+    shrink = 1.0 if many <= 100 else 0.7
+    wanted = DIAMETERS[-1] * math.sqrt(max(count, 0) / largest) if largest else DIAMETERS[0]
+    return shrink * min(DIAMETERS, key=lambda diameter: abs(diameter - wanted))

@@ -1,0 +1,297 @@
+"""Drawings: what is drawn (points, lines, bars, maps) and how axes are scaled; each returns SVG for a page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from fastann.records import Metric
+from fastann.report.html import Key, number, written
+from fastann.report.svg import COLOURS, ROLES, canvas
+
+WIDE, NARROW, SMALL = (780, 420), (400, 360), (470, 330)  # in CSS pixels
+_ROOM = 30  # dots (100 an inch) between numbered points: nearer ones stay without a number
+_SPREAD = 20  # ratio of largest to smallest from which an axis is logarithmic
+_DASHES = ["", "6 3", "2 2.5", "9 3 2 3"]
+_FINEST = 1e-4  # misses below this share are drawn alike
+
+
+def _outline(corners: int, turn: float, waist: float = 1.0) -> list[tuple[float, float]]:
+    """Corners of a regular polygon of area pi, closed; of a star when `waist` is below 1."""
+    radii = [1.0, waist] if waist < 1 else [1.0]
+    steps = corners * len(radii)
+    angles = [math.pi * (2 * i / steps + turn) for i in range(steps + 1)]
+    points = [(radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(angles)]
+    area = abs(sum(x * v - u * y for (x, y), (u, v) in pairwise(points))) / 2
+    scale = math.sqrt(math.pi / area)
+    return [(scale * x, scale * y) for x, y in points]
+
+
+_SHAPES = [(24, 0), (4, 0.25), (3, 0.5), (4, 0), (3, -0.5), (5, 0.5, 0.45), (6, 0), (4, 0.25, 0.4), (5, 0.5)]
+_MARKERS = [_outline(int(corners), *rest) for corners, *rest in _SHAPES]
+
+
+def _marker(kind: int, size: float) -> dict[str, Any]:
+    """Arguments of a marker: all kinds cover the same area, though matplotlib fits each into a square."""
+    corners = _MARKERS[kind % COLOURS]
+    reach = max(abs(value) for corner in corners for value in corner)
+    return {"marker": corners, "ms": size * reach, "mec": ROLES["paper"], "mew": 0.8}
+
+
+def key(label: str, colour: int, dash: int | None = None) -> Key:
+    """The entry of a legend; with `dash` for a line, else for points."""
+    if dash is not None:
+        return Key(label, colour % COLOURS, dash=_DASHES[dash % len(_DASHES)])
+    corners = _MARKERS[colour % COLOURS][:-1]
+    return Key(
+        label, colour % COLOURS, outline="M" + "L".join(f"{4.5 * x:.1f} {-4.5 * y:.1f}" for x, y in corners) + "Z"
+    )
+
+
+# --------------------------------------------------------------------- what is drawn
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: its title, how its numbers are written, and how it is scaled.
+
+    Attributes
+    ----------
+    scale : {"linear", "log", "to one", "about zero"}
+        The last two spread shares near one, and what lies within 1% of zero.
+    whole : bool
+        Whether ticks are whole numbers.
+    below : bool
+        Whether the better lies below.
+    """
+
+    title: str
+    write: Callable[[float], str] = number
+    scale: str = "linear"
+    whole: bool = False
+    below: bool = False
+
+    @classmethod
+    def of(cls, metric: Metric, values: Sequence[float], *, hint: bool = False) -> Axis:
+        """The axis that suits a metric's values; `hint` adds which direction is better."""
+        low, high = min(values), max(values)
+        scale = "linear"
+        if metric.unit and low > 0 and high > _SPREAD * low:
+            scale = "log"
+        elif metric.better == "higher" and low < 0.95 < high <= 1:
+            scale = "to one"
+        elif low < 0.01 and high > 0.2 and not metric.unit and metric.better == "lower":
+            scale = "about zero"
+        title = f"{metric.title}, {metric.better} is better" if hint and metric.better else metric.title
+        return cls(title, lambda value: written(value, metric), scale, below=metric.better == "lower")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point: colour and marker by `kind`; `number` is its place on the frontier, None off it."""
+
+    x: float
+    y: float
+    kind: int
+    title: str
+    number: int | None = None
+    x_range: tuple[float, float] | None = None
+    baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve; `faint` ones are drawn thin and without a dash."""
+
+    xs: Sequence[float]
+    ys: Sequence[float]
+    kind: int
+    title: str
+    dash: int = 0
+    faint: bool = False
+    marked: bool = False
+
+
+def pareto(
+    name: str, points: Sequence[Point], x: Axis, y: Axis, level: float | None = None, *, small: bool = False
+) -> list[str]:
+    """Points, their frontier joined and numbered; `level` is a dotted line across. Wide and narrow, or one `small`."""
+    sizes = (SMALL,) if small else (WIDE, NARROW)
+    return [_pareto(f"{name}-{i}", points, x, y, level, size) for i, size in enumerate(sizes)]
+
+
+def _pareto(name: str, points: Sequence[Point], x: Axis, y: Axis, level: float | None, size: tuple[int, int]) -> str:
+    with canvas(name, size) as it:
+        ax = it.axes
+        if level is not None:
+            ax.axhline(level, color=ROLES["mute"], lw=1, ls=(0, (1, 3)))
+        front = sorted((p for p in points if p.number is not None), key=lambda p: p.number or 0)
+        ax.plot([p.x for p in front], [p.y for p in front], color=ROLES["mute"], lw=1.2)
+        for i, p in enumerate(sorted(points, key=lambda p: p.number is not None)):
+            colour, bold = ROLES[f"c{p.kind % COLOURS}"], p.number is not None or p.baseline
+            if p.number is not None and p.x_range:
+                ax.plot(p.x_range, [p.y, p.y], color=colour, lw=1)
+            gid = it.titled(f"p{i}", p.title, ("pt front" if p.number is not None else "pt") if bold else "pt faint")
+            ax.plot([p.x], [p.y], color=colour, gid=gid, **_marker(p.kind, 9 if bold else 7))
+        _scale(ax, "x", x, [p.x for p in points])
+        _scale(ax, "y", y, [p.y for p in points])
+        # Labels stand on the side where, by definition, nothing lies: that of the better.
+        side = {"ha": "right", "va": "top" if y.below else "bottom", "textcoords": "offset points", "fontsize": 11}
+        taken: list[Any] = []
+        for place, text in _together(front).items():
+            here = ax.transData.transform(place)
+            if all(max(abs(here - other)) > _ROOM for other in taken):
+                taken.append(here)
+                ax.annotate(text, place, (-4, -4 if y.below else 4), **side)
+        for p in points:
+            if p.baseline:
+                ax.annotate("baseline", (p.x, p.y), (0, 7), **side | {"ha": "center", "va": "bottom"})
+    return it.svg
+
+
+def _together(front: Sequence[Point]) -> dict[tuple[float, float], str]:
+    """Numbers of the frontier by place: tied points share one label."""
+    labels: dict[tuple[float, float], list[str]] = {}
+    for point in front:
+        labels.setdefault((point.x, point.y), []).append(str(point.number))
+    return {place: ", ".join(ranks) for place, ranks in labels.items()}
+
+
+def lines(name: str, drawn: Sequence[Line], x: Axis, y: Axis, *, top: float | None = None) -> str:
+    """Curves, faint ones below; what lies above `top` is cut off."""
+    with canvas(name, SMALL) as it:
+        for i, line in enumerate(sorted(drawn, key=lambda line: not line.faint)):
+            gid = it.titled(f"l{i}", line.title, "faint" if line.faint else "")
+            style: dict[str, Any] = {
+                "color": ROLES[f"c{line.kind % COLOURS}"],
+                "lw": 1 if line.faint else 2,
+                "gid": gid,
+            }
+            if not line.faint and _DASHES[line.dash % len(_DASHES)]:
+                style["ls"] = (0, tuple(float(part) / 2 for part in _DASHES[line.dash % len(_DASHES)].split()))
+            if line.marked:
+                style |= _marker(line.kind, 7)
+            it.axes.plot(line.xs, line.ys, **style)
+        _scale(it.axes, "x", x, [value for line in drawn for value in line.xs])
+        _scale(it.axes, "y", y, [value for line in drawn for value in line.ys if top is None or value <= top])
+    return it.svg
+
+
+def stacked(name: str, xs: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], x: Axis, y: Axis) -> str:
+    """Bars of several layers on each other, each layer a colour."""
+    with canvas(name, SMALL) as it:
+        base = [0.0] * len(xs)
+        for i, (_, heights) in enumerate(layers):
+            it.axes.bar(xs, heights, bottom=base, width=0.8, color=ROLES[f"c{i % COLOURS}"])
+            base = [a + b for a, b in zip(base, heights, strict=True)]
+        _scale(it.axes, "x", x, xs)
+        _scale(it.axes, "y", y, [0.0, *base])
+        it.axes.set_ylim(bottom=0)
+    return it.svg
+
+
+def histogram(name: str, edges: Sequence[float], counts: Sequence[float], x: Axis, y: Axis) -> str:
+    """Bars between edges."""
+    with canvas(name, SMALL) as it:
+        for i, (low, high, count) in enumerate(zip(edges, edges[1:], counts, strict=False)):
+            if count:
+                what = f"{x.write(low)}" if high - low <= 1 else f"{x.write(low)} to {x.write(high - 1)}"
+                gid = it.titled(f"b{i}", f"{what}: {y.write(count)}", "")
+                style = {"align": "edge", "color": ROLES["c0"], "edgecolor": ROLES["paper"], "lw": 0.6, "gid": gid}
+                it.axes.bar([low], [count], width=high - low, **style)
+        _scale(it.axes, "x", x, [edges[0], edges[-1]])
+        _scale(it.axes, "y", y, [0.0, *counts])
+        it.axes.set_ylim(bottom=0)
+    return it.svg
+
+
+def scatter(
+    name: str,
+    points: Sequence[tuple[float, float, int]],
+    centroids: Sequence[tuple[float, float, int, float]],
+    titles: tuple[str, str],
+) -> list[str]:
+    """A map: points (x, y, colour) below centroids (x, y, colour, diameter in pixels). Wide and narrow."""
+    drawings = []
+    for i, size in enumerate((WIDE, NARROW)):
+        with canvas(f"{name}-{i}", size) as it:
+            ax = it.axes
+            for colour in sorted({p[2] for p in points}):
+                own = [p for p in points if p[2] == colour]
+                style: dict[str, Any] = {"ls": "", "marker": "o", "mew": 0, "color": ROLES[f"c{colour % COLOURS}"]}
+                gid = it.titled(f"m{colour}", "", "cloud")
+                ax.plot([p[0] for p in own], [p[1] for p in own], ms=3, gid=gid, **style)
+            # One artist per colour and size: each is a shape that is drawn once and used many times.
+            for diameter, colour in sorted({(c[3], c[2]) for c in centroids}, reverse=True):
+                own_c = [c for c in centroids if (c[3], c[2]) == (diameter, colour)]
+                style = {"ls": "", "marker": "o", "mec": ROLES["paper"], "mew": 0.7, "ms": diameter}
+                gid = it.titled(f"c{colour}-{diameter:g}".replace(".", "-"), "", "centre")
+                ax.plot(
+                    [c[0] for c in own_c], [c[1] for c in own_c], color=ROLES[f"c{colour % COLOURS}"], gid=gid, **style
+                )
+            ax.set(xticks=[], yticks=[])
+            ax.margins(0.04)
+            ax.set_xlabel(titles[0], loc="left")
+            ax.set_title(titles[1], loc="left", fontsize=12)
+        drawings.append(it.svg)
+    return drawings
+
+
+# --------------------------------------------------------------------- axes
+
+
+def _scale(ax: Any, which: str, axis: Axis, values: Sequence[float]) -> None:
+    """Scale, ticks and title of an axis; the y axis has its title above, where it reads as text."""
+    from matplotlib import ticker
+
+    this = ax.xaxis if which == "x" else ax.yaxis
+    set_scale, set_limits = getattr(ax, f"set_{which}scale"), getattr(ax, f"set_{which}lim")
+    low, high = min(values), max(values)
+    if axis.scale == "log":
+        set_scale("log")
+        narrow = math.log10(high / low) < 2.5
+        this.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
+        pad = (high / low) ** 0.06
+        set_limits(low / pad, high * pad)
+    elif axis.scale == "to one":
+        set_scale("function", functions=(_nines, _share))
+        this.set_major_locator(ticker.FixedLocator([0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1]))
+        pad = (_nines(high) - _nines(low)) * 0.1
+        set_limits(_share(_nines(low) - pad), _share(min(_nines(high) + pad, 4.4)))
+    elif axis.scale == "about zero":
+        set_scale("symlog", linthresh=0.01, linscale=1)
+        this.set_major_locator(ticker.FixedLocator([-1, -0.1, -0.01, 0, 0.01, 0.1, 1, 10, 100]))
+        set_limits(low - max(0.003, -low * 0.3), high * 1.6)
+    else:
+        this.set_major_locator(ticker.MaxNLocator(5, integer=axis.whole, steps=[1, 2, 2.5, 5, 10]))
+        pad = (high - low) * 0.07 or abs(high) * 0.1 or 1.0
+        set_limits(low - pad, high + pad)
+    this.set_minor_locator(ticker.NullLocator())
+    this.set_major_formatter(ticker.FuncFormatter(lambda value, _: _tick(axis, value)))
+    if which == "x":
+        ax.set_xlabel(axis.title, loc="left")
+    else:
+        ax.set_title(axis.title, loc="left", fontsize=12)
+
+
+def _tick(axis: Axis, value: float) -> str:
+    """A number on an axis: without the noise of its computation, nor zeros at its end."""
+    text = axis.write(float(f"{value:.10g}"))
+    return re.sub(r"\.?0+(?=%?$)", "", text) if "." in text else text
+
+
+def _nines(share: Any) -> Any:
+    """How many nines a share has: recalls of 0.9, 0.99 and 0.999 lie equally far apart."""
+    import numpy as np
+
+    return -np.log10(np.maximum(1 - np.asarray(share) + _FINEST, _FINEST / 10))
+
+
+def _share(nines: Any) -> Any:
+    import numpy as np
+
+    return 1 + _FINEST - 10.0 ** -np.asarray(nines)

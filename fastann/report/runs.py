@@ -1,0 +1,163 @@
+"""A fit's run directory as a page."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastann import persist
+from fastann.cluster.stop import StopReason
+from fastann.records import METRICS, RecordError
+from fastann.report import clusters, evaluations, html, plots
+from fastann.report.html import Cell, Column, Figure, Page, Section, Table
+
+PHASES = {name: METRICS[f"seconds_{name}"] for name in ("build", "assign", "update")}
+WORK = {"moved": "moved to another cluster", "looked": "compared with candidates", "searched": "searched in the index"}
+INERTIA, RECALL = METRICS["inertia"], METRICS["recall"]
+
+
+def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
+    """Read a run directory, and say what it holds; an evaluation in the same folder is shown with it."""
+    try:
+        manifest, tensors, arrays = persist.read_run(folder)
+    except persist.RunError as error:
+        raise RecordError(str(error)) from None
+    labels, centroids = arrays.get("labels"), tensors.get("centroids")
+    if labels is None or centroids is None or not len(labels):
+        raise RecordError(f"{folder} lacks labels or centroids, so there is nothing to report; fit again")
+    history = [record for record in manifest.get("history", []) if isinstance(record, dict)]
+    counts = np.bincount(np.maximum(labels, 0), minlength=len(centroids))
+    values = _values(manifest, history, counts)
+    own = {"values": values, "sizes": counts.tolist(), "map": clusters.pca(centroids, counts)}
+    content = own | {name: value for name, value in (evaluation or {}).items() if value}
+    # What both measured is the evaluation's: it knows its sample.
+    content["values"] = values | evaluations._mapping(evaluation or {}, "values")
+    first, *rest = evaluations.sections(content)
+    return Page(
+        kind="Fit",
+        title=f"{len(centroids):,} clusters of {len(labels):,} rows",
+        finding=_finding(values, manifest, history),
+        lead=[_reason(manifest.get("stop_reason"))],
+        facts=_facts(manifest, centroids),
+        command=_command(manifest),
+        sections=[_course(history), first, *rest[:-1], _iterations(history), rest[-1]],
+    )
+
+
+def _values(manifest: dict[str, Any], history: list[dict[str, Any]], counts: np.ndarray) -> dict[str, float]:
+    """The run's metrics, from its manifest and labels."""
+    n = int(counts.sum())
+    low, high = (*html.numbers(manifest.get("assignment_recall_interval")), None, None)[:2]
+    values: dict[str, Any] = {
+        RECALL.name: manifest.get("assignment_recall"),
+        f"{RECALL.name}_low": low,
+        f"{RECALL.name}_high": high,
+        INERTIA.name: manifest["inertia"] / n if html.is_number(manifest.get("inertia")) else None,
+        "iterations": len(history),
+        "empty": int((counts == 0).sum()),
+        "imbalance": len(counts) * float(((counts / n) ** 2).sum()),
+    }
+    for phase, of in PHASES.items():
+        spent = [record["seconds"][phase] for record in history if phase in record.get("seconds", {})]
+        values[of.name] = sum(spent) if spent else None
+    return {name: value for name, value in values.items() if html.is_number(value)}
+
+
+def _finding(values: dict[str, float], manifest: dict[str, Any], history: list[dict[str, Any]]) -> str:
+    told = f"After {len(history)} iterations the {INERTIA.label} is {html.number(values.get(INERTIA.name))}"
+    spent = sum(values.get(of.name, 0.0) for of in PHASES.values())
+    told += f", reached in {html.number(spent)} s" if spent else ""
+    recall = values.get(RECALL.name)
+    if recall is None:
+        return f"{told}."
+    low, high = (values.get(f"{RECALL.name}_{end}") for end in ("low", "high"))
+    if recall == low == high == 1:
+        return f"{told}; every row has its nearest centroid."
+    return f"{told}; {RECALL.label} is {html.number(recall)} (95%: {html.number(low)} to {html.number(high)})."
+
+
+def _reason(given: Any) -> str:
+    try:
+        return StopReason(given).sentence
+    except ValueError:
+        return f"Why it stopped is not known ({html.plain(given) or 'nothing'} was recorded)."
+
+
+def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, str]]:
+    data = {"rows": manifest.get("n_rows"), "columns": centroids.shape[1], "index": manifest.get("index")}
+    pairs = html.facts(data) + [p for p in html.facts(manifest.get("parameters")) if p[0] != "index"]
+    pairs += html.facts({"parameters not saved": manifest.get("not_saved")})
+    return pairs + html.facts(manifest.get("machine")) + html.facts(manifest.get("versions"))
+
+
+def _command(manifest: dict[str, Any]) -> str:
+    """The estimator's call."""
+    parameters = manifest.get("parameters")
+    if not isinstance(parameters, dict):
+        return ""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return f"{manifest.get('estimator', 'KMeans')}({arguments}).fit(x)"
+
+
+# --------------------------------------------------------------------- its course
+
+
+def _course(history: list[dict[str, Any]]) -> Section:
+    """Inertia against time and iteration; the work that iterations did, and the time they took."""
+    section = Section("Its course")
+    if len(history) < 2:
+        return section
+    at = [float(i) for i in range(1, len(history) + 1)]
+    iteration = plots.Axis("iteration", whole=True)
+    inertias = [record["inertia"] / record["rows"] for record in history]
+    seconds = list(accumulate(sum(record["seconds"].values()) for record in history))
+    grown = len({record["rows"] for record in history}) > 1
+    for name, xs, x in [("seconds", seconds, plots.Axis("time since the start (s)")), ("iteration", at, iteration)]:
+        caption = f"{INERTIA.label.capitalize()} against {x.title}."
+        caption += " Early iterations saw samples of the rows; their inertia is the samples'." if grown else ""
+        line = plots.Line(xs, inertias, 0, INERTIA.label, marked=len(at) <= 40)
+        y = plots.Axis.of(INERTIA, inertias, hint=True)
+        section.figures.append(Figure([plots.lines(f"inertia-{name}", [line], x, y)], caption, caption))
+    section.figures.append(_work(history, at, iteration))
+    layers = [(name, [record["seconds"].get(name, 0.0) for record in history]) for name in PHASES]
+    caption = (
+        "Seconds of each iteration by phase: " + "; ".join(f"{name}, {of.about}" for name, of in PHASES.items()) + "."
+    )
+    legend = [plots.Key(name, i, outline="M-6-6H6V6H-6Z") for i, name in enumerate(PHASES)]
+    drawing = plots.stacked("phases", at, layers, iteration, plots.Axis("seconds of the iteration"))
+    section.figures.append(Figure([drawing], caption, caption, legend))
+    return section
+
+
+def _work(history: list[dict[str, Any]], at: list[float], iteration: plots.Axis) -> Figure:
+    """Shares of the rows that iterations looked at."""
+    shares = {name: [record.get(name, 0) / record["rows"] for record in history] for name in WORK}
+    # An iteration that keeps no candidates looks at none and searches all: nothing to draw but what moved.
+    kept = {name: ys for name, ys in shares.items() if name == "moved" or any(ys)}
+    caption = "Share of the rows that each iteration " + ", ".join(WORK[name] for name in kept) + "."
+    drawn = [plots.Line(at, ys, i, WORK[name]) for i, (name, ys) in enumerate(kept.items())]
+    legend = [plots.key(WORK[name], i, 0) for i, name in enumerate(kept)]
+    drawing = plots.lines("work", drawn, iteration, plots.Axis("share of the rows"))
+    return Figure([drawing], caption, caption, legend)
+
+
+def _iterations(history: list[dict[str, Any]]) -> Section:
+    """Every iteration."""
+    names = ["rows", *WORK, "empty", "repaired"]
+    columns = [Column("iteration"), Column(INERTIA.title), *(Column(name) for name in names)]
+    columns += [Column(of.title) for of in PHASES.values()] + [
+        Column("index", numeric=False),
+        Column("plan", numeric=False),
+    ]
+    rows = []
+    for i, record in enumerate(history, 1):
+        row = [Cell(str(i)), Cell(html.number(record["inertia"] / record["rows"]))]
+        row += [Cell(html.number(record.get(name))) for name in names]
+        row += [Cell(html.number(record["seconds"].get(phase))) for phase in PHASES]
+        rows.append([*row, Cell(html.plain(record.get("index"))), Cell(html.plain(record.get("plan")))])
+    table = Table("Every iteration", columns, rows, f"All {len(rows)} iterations")
+    return Section("Iterations", tables=[table] if rows else [])

@@ -1,0 +1,103 @@
+"""A canvas of matplotlib whose SVG can lie in a page: colours by CSS variables, ids of its own, titles to hover."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# matplotlib knows no CSS variables, so it draws in colours that stand for them.
+COLOURS = 9
+ROLES = {"ink": "#010101", "mute": "#020202", "line": "#030303", "paper": "#040404"}
+ROLES |= {f"c{i}": f"#10101{i}" for i in range(COLOURS)}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fastann",
+    "font.family": "sans-serif",
+    "font.size": 12,
+    "text.parse_math": False,
+    "text.color": ROLES["ink"],
+    "axes.labelcolor": ROLES["ink"],
+    "axes.edgecolor": ROLES["mute"],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlepad": 10,
+    "grid.color": ROLES["line"],
+    "grid.linewidth": 0.8,
+    "xtick.color": ROLES["mute"],
+    "ytick.color": ROLES["mute"],
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.solid_capstyle": "round",
+}
+
+
+class Canvas:
+    """One figure with one pair of axes; `svg` is there once its context has ended."""
+
+    def __init__(self, name: str, size: tuple[int, int]):
+        from matplotlib.figure import Figure
+
+        self.name, self.svg = name, ""
+        self.titles: dict[str, tuple[str, str]] = {}
+        self.figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")  # SVG has 72 units an inch
+        self.figure.patch.set_visible(False)
+        self.axes: Any = self.figure.add_subplot()
+        self.axes.patch.set_visible(False)
+
+    def titled(self, gid: str, title: str, classes: str) -> str:
+        """Remember what hovering over an artist tells, and its CSS classes; returns the id to give it."""
+        self.titles[gid] = (title, classes)
+        return gid
+
+
+@contextmanager
+def canvas(name: str, size: tuple[int, int]) -> Iterator[Canvas]:
+    """A canvas of a size in CSS pixels, whose ids will begin with `name`."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        made = Canvas(name, size)
+        yield made
+        file = io.StringIO()
+        made.figure.savefig(file, format="svg", metadata={"Date": None})
+    made.svg = _inline(file.getvalue(), name, made.titles)
+
+
+def _inline(text: str, name: str, titles: dict[str, tuple[str, str]]) -> str:
+    """Make a document's SVG a part of a page."""
+    text = text[text.index("<svg") :]
+    for pattern in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<defs>\s*<style.*?</style>\s*</defs>"):
+        text = re.sub(pattern, "", text, flags=re.S)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text)) | titles.keys()
+    text = re.sub(r"<[^>]+>", lambda tag: _tag(tag[0], name, used), text)
+    text = re.sub(r">\s+<", "><", text)
+    for gid, (title, classes) in titles.items():
+        opened = f'<g id="{name}-{gid}">'
+        extra = f' class="{classes}"' if classes else ""
+        told = f"<title>{html.escape(title)}</title>" if title else ""
+        text = text.replace(opened, f'<g id="{name}-{gid}"{extra}>{told}')
+    return text
+
+
+def _tag(tag: str, name: str, used: set[str]) -> str:
+    """One tag: short numbers, our ids only, CSS variables for colours, the page's font."""
+    if tag.startswith("<svg"):
+        box = re.search(r'viewBox="[^"]*"', tag)
+        return f'<svg {box[0] if box else ""} aria-hidden="true">'
+    tag = re.sub(r'\sid="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag)
+    tag = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', tag).replace("url(#", f"url(#{name}-")
+    tag = re.sub(r'font: (?:\w+ )*([\d.]+)px [^;"]*', r"font-size: \1px", tag)
+    tag = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), tag)
+    for role, colour in ROLES.items():
+        tag = tag.replace(colour, f"var(--{role})")
+    return re.sub(r"\s*\n\s*", " ", tag)

@@ -1,0 +1,1 @@
+"""Studies: many runs with records on disk, and what is concluded from measurements."""

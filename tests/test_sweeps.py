@@ -1,0 +1,619 @@
+"""Sweeps and benchmarks: every combination once, resumable, and whatever goes wrong is a row."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans as SklearnKMeans
+
+from fastann import KMeans, records
+from fastann.cluster.assign import wilson
+from fastann.cluster.index import parse_index
+from fastann.records import RecordError
+from fastann.study import vanilla, worker
+from fastann.study.sweep import Progress, Result, bench, expand, fingerprint, sweep
+
+GRID = ["flat", "ivf:nlist=8,nprobe=1"]
+SETTINGS = {"n_clusters": 30, "indexes": GRID, "seeds": 2, "max_iter": 4, "n_jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def x(blobs):
+    return blobs[:3000]
+
+
+@pytest.fixture(scope="module")
+def file(x, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.npy"
+    np.save(path, x)
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(file, tmp_path_factory):
+    """A sweep of fits that ran through, in real processes."""
+    return sweep(file, out=tmp_path_factory.mktemp("study") / "sweep", **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def comparison(x, tmp_path_factory):
+    """A benchmark under the cosine metric, of half-precision rows given as an array."""
+    methods = ["vanilla", "sklearn", "faiss", "auto", "ivf:nlist=17"]
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    return bench(x.astype(np.float16), 16, methods=methods, sizes=[2000], seeds=1, metric="cosine", out=folder)
+
+
+@pytest.fixture(scope="module")
+def search(file, tmp_path_factory):
+    """A sweep of searches of fixed centroids."""
+    folder = tmp_path_factory.mktemp("search") / "out"
+    return sweep(file, 50, ["ivf:nlist=10,nprobe=1", "sklearn"], what="assign", seeds=1, out=folder)
+
+
+class Orders(list):
+    """What was asked of `worker.run`, and what it shall answer, by method."""
+
+    def __init__(self):
+        self.answers = {}
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """No processes: a run's values follow from its order. Gives the list of orders, and `answers` to change them."""
+
+    orders = Orders()
+
+    def run(order, **limits):
+        if order["task"] == "prepare":
+            return {"status": "done"}
+        orders.append(order | limits)
+        method, seed = order["method"], order["seed"]
+        values = {"seconds": 1.0 + seed, "inertia": 10.0 + seed, "recall": 0.5, "recall_low": 0.4}
+        answer = orders.answers.get(method, {})
+        if isinstance(answer, BaseException):
+            raise answer
+        return {"status": "done", "error": "", "series": {}} | answer | {"values": values | answer.get("values", {})}
+
+    monkeypatch.setattr(worker, "run", run)
+    return orders
+
+
+def outcome(folder):
+    """Of each run, what does not depend on the clock."""
+    same = ("inertia", "recall", "iterations", "relative_inertia", "empty", "distances")
+    found = records.load_records(folder)
+    return {r.name: (r.status, r.configuration, [r.values.get(name) for name in same]) for r in found}
+
+
+# --------------------------------------------------------------------- what to run
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("auto", ["auto"]),
+        ("auto|flat", ["auto", "flat"]),
+        ("ivf:nlist=32|64,nprobe=1|2", [f"ivf:nlist={a},nprobe={b}" for a in (32, 64) for b in (1, 2)]),
+        ("hnsw:m=8|16", ["hnsw:m=8", "hnsw:m=16"]),
+        ("ivf:nprobe=4|8|4", ["ivf:nprobe=4", "ivf:nprobe=8"]),
+        ("factory:SQ8|LSH", ["factory:SQ8", "factory:LSH"]),
+        ("factory:IVF16,Flat;nprobe=1|2", ["factory:IVF16,Flat;nprobe=1", "factory:IVF16,Flat;nprobe=2"]),
+    ],
+)
+def test_a_pattern_expands_to_every_combination_once(text, wanted):
+    assert expand(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("annoy", "unknown index 'annoy'"),
+        ("ivf:nlists=3|4", "no option 'nlists'"),
+        ("ivf:nprobe=1|two", "nprobe must be an integer"),
+        ("ivf:nprobe=1|0", "nprobe must be >= 1, got 0"),
+    ],
+)
+def test_nonsense_fails_before_anything_runs(text, message, x, tmp_path, pretend):
+    with pytest.raises(ValueError, match=message):
+        sweep(x, 10, ["flat", text], out=tmp_path / "out")
+    assert not pretend
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"what": "search"}, "what must be one of 'fit', 'assign'"),
+        ({"metric": "l1"}, "metric must be one of"),
+        ({"n_clusters": 3001}, "n_clusters=3001 needs at least 3001 rows"),
+        ({"seeds": 0}, "seeds must be >= 1"),
+        ({"seeds": []}, "at least one number"),
+        ({"time_limit": 0}, "time_limit must be > 0"),
+        ({"memory_limit": -1}, "memory_limit must be > 0"),
+        ({"indexes": []}, "nothing to run"),
+        ({"baseline": "ivf:nprobe=1|2"}, "means 2 indexes"),
+        ({"sample": 2}, "gives 2 rows for n_clusters=10"),
+    ],
+)
+def test_bad_requests_are_refused(changed, message, x, tmp_path, pretend):
+    with pytest.raises(ValueError, match=message):
+        sweep(x, **({"n_clusters": 10, "indexes": ["auto"], "out": tmp_path / "out"} | changed))
+    assert not pretend
+
+
+def test_methods_take_turns_and_start_from_another_one_for_each_seed(x, tmp_path, pretend):
+    sweep(x, 10, ["auto", "hnsw"], baseline="vanilla", seeds=[4, 2], out=tmp_path / "out")
+    turns = [(order["seed"], order["method"]) for order in pretend]
+    assert turns == [(4, "vanilla"), (4, "auto"), (4, "hnsw"), (2, "auto"), (2, "hnsw"), (2, "vanilla")]
+    assert {order["threads"] for order in pretend} == {worker_threads()}
+
+
+def worker_threads():
+    from fastann import checks
+
+    return checks.jobs(None)
+
+
+def test_a_baseline_of_the_same_meaning_is_not_run_twice(x, tmp_path, pretend):
+    result = sweep(x, 10, ["auto", "ivf:nprobe=8"], baseline="ivf", seeds=1, out=tmp_path / "out")
+    assert [order["method"] for order in pretend] == ["auto", "ivf:nprobe=8"]
+    assert result.study.baseline == "ivf:nprobe=8"
+
+
+def test_methods_whose_file_names_would_be_alike_stay_apart(x, tmp_path, pretend):
+    result = sweep(x, 10, ["factory:IVF4,Flat", "factory:IVF4;Flat"], seeds=1, baseline="", out=tmp_path / "out")
+    assert len(result.records) == 2
+
+
+def test_benchmarks_cover_sizes_and_numbers_of_clusters(x, tmp_path, pretend):
+    result = bench(x, [5, 9], methods=["auto"], baseline="", sizes=[100, 3000], seeds=1, out=tmp_path / "out")
+    cases = {(r.configuration["n"], r.configuration["n_clusters"]) for r in result.records}
+    assert cases == {(100, 5), (100, 9), (3000, 5), (3000, 9)}
+    assert result.best().n == 3000
+    assert result.best().n_clusters == 9
+    assert "rows" in result.table().splitlines()[0]
+    with pytest.raises(ValueError, match="n_clusters=101 needs at least 101 rows, got n_samples=100"):
+        bench(x, [5, 101], sizes=[100], out=tmp_path / "other")
+
+
+# --------------------------------------------------------------------- runs
+
+
+def test_a_fit_is_measured(study, x):
+    assert {r.status for r in study.records} == {"done"}
+    for record in study.records:
+        wanted = {"seconds", "seconds_build", "seconds_assign", "seconds_update", "speedup", "recall", "recall_low"}
+        wanted |= {"recall_high", "inertia", "relative_inertia", "distances", "iterations", "peak_mib", "empty"}
+        assert wanted | {"imbalance"} == set(record.values)
+        assert set(record.values) <= set(records.METRICS)
+        assert len(record.series["inertia"]) == len(record.series["seconds"]) == len(record.series["moved"]) == 4
+        assert record.series["seconds"] == sorted(record.series["seconds"])
+        assert record.configuration["n_clusters"] == 30
+        assert record.configuration["n"] == 3000
+    flat = next(r for r in study.records if r.method == "flat" and r.configuration["seed"] == 1)
+    start = x[np.sort(np.random.default_rng([1, 2]).choice(3000, 30, replace=False))]
+    km = KMeans(30, index="flat", init=start, max_iter=4, random_state=1).fit(x)
+    gaps = ((x.astype(np.float64)[:, None] - km.cluster_centers_) ** 2).sum(-1)
+    assert flat.values["inertia"] == pytest.approx(gaps.min(axis=1).mean(), rel=1e-9)
+    sizes = np.bincount(gaps.argmin(axis=1), minlength=30)
+    assert flat.values["imbalance"] == pytest.approx(30 * ((sizes / 3000) ** 2).sum())
+    assert flat.values["distances"] == 30
+
+
+def test_a_benchmark_is_measured_in_the_space_of_the_metric(comparison, x):
+    by_method = {r.method: r for r in comparison.records}
+    fitted = [by_method[m] for m in ("vanilla", "sklearn", "faiss", "auto")]
+    assert [r.status for r in fitted] == ["done"] * 4
+    inertias = np.array([r.values["inertia"] for r in fitted])
+    assert (abs(inertias / inertias[0] - 1) < 0.1).all()
+    assert (inertias < 2).all(), "2 - 2 cosine"
+    for record in fitted:
+        assert {"seconds", "inertia", "recall", "silhouette", "peak_mib", "iterations"} <= set(record.values)
+        assert -1 < record.values["silhouette"] < 1
+        assert record.values["recall"] > 0.8
+    assert (comparison.folder / "data.npy").exists()
+    assert np.load(comparison.folder / "data.npy").dtype == np.float16
+
+
+def test_what_cannot_be_done_is_a_row(comparison):
+    record = next(r for r in comparison.records if r.method == "ivf:nlist=17")
+    assert record.status == "failed"
+    assert record.error.startswith("ValueError: nlist=17 exceeds n_clusters=16")
+    assert record.values == {}
+    assert comparison.table().splitlines()[-1].startswith("ivf:nlist=17 failed: ValueError")
+
+
+def test_recall_of_a_search_equals_brute_force(search, x):
+    record = next(r for r in search.records if r.method.startswith("ivf"))
+    centers = np.load(search.folder / "centroids.npy")
+    gaps = ((x.astype(np.float64)[:, None] - centers.astype(np.float64)) ** 2).sum(-1)
+    np.testing.assert_array_equal(np.load(search.folder / "truth.npy"), gaps.argmin(axis=1))
+    ids = parse_index("ivf:nlist=10,nprobe=1").build(centers, seed=0).search(x, 1)[0][:, 0]
+    found = gaps[np.arange(len(x)), ids]
+    assert record.values["recall"] == (found == gaps.min(axis=1)).mean()
+    assert record.values["recall"] < 1
+    assert (record.values["recall_low"], record.values["recall_high"]) == wilson(
+        int((found == gaps.min(axis=1)).sum()), len(x)
+    )
+    assert record.values["relative_inertia"] == pytest.approx(found.sum() / gaps.min(axis=1).sum() - 1, rel=1e-6)
+    assert 10 + 50 / 10 <= record.values["distances"] < 60
+    peer = next(r for r in search.records if r.method == "sklearn")
+    assert peer.values["recall"] > 0.999
+    assert peer.values["distances"] == 50
+
+
+def test_a_sample_of_rows_is_searched_and_centroids_are_reused(search, file, tmp_path):
+    for name in ("centroids.npy", "truth.npy"):
+        assert (search.folder / name).exists()
+    order = {"path": str(file), "task": "prepare", "n": 3000, "n_clusters": 5, "seed": 0, "metric": "cosine"}
+    order |= {"sample": 40, "threads": 1, "centroids": str(tmp_path / "c.npy"), "truth": str(tmp_path / "t.npy")}
+    answer = worker.carry_out(order, lambda phase: None)
+    assert answer["status"] == "done"
+    phases: list = []
+    answer = worker.carry_out(order | {"task": "assign", "method": "flat"}, phases.append)
+    assert phases == ["timed", "measure"]
+    assert np.load(tmp_path / "t.npy").shape == (40,)
+    assert answer["values"]["recall"] == 1.0
+    assert answer["values"]["recall_low"] == wilson(40, 40)[0]
+
+
+@pytest.mark.parametrize("method", ["auto", "hnsw", "factory:SQ8", "vanilla", "sklearn", "faiss"])
+def test_a_fit_on_a_sample_labels_all_rows(method, file):
+    order = {"path": str(file), "task": "fit", "n": 3000, "n_clusters": 6, "seed": 0, "metric": "euclidean"}
+    order |= {"sample": 500, "threads": 1, "max_iter": 3, "tol": 1e-4, "method": method, "silhouette": False}
+    values = worker.carry_out(order, lambda phase: None)["values"]
+    assert values["recall"] > 0.9
+    assert ("distances" in values) == (method in worker.PEERS)
+
+
+# --------------------------------------------------------------------- limits, crashes
+
+TROUBLE = """
+import os, signal, sys, time
+import numpy as np
+from fastann.study import worker
+
+def slow(p):
+    time.sleep(600)
+
+def hungry(p):
+    kept = [np.ones(2**24) for _ in range(10)]  # 1.25 GiB, beside what the libraries need
+    time.sleep(600)
+
+def crash(p):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def leave(p):
+    print("this is no answer", flush=True)
+    print("it is over", file=sys.stderr)
+    os._exit(3)
+
+def refuse(p):
+    raise OSError("no\\nluck")
+
+worker._warm = lambda *args: None
+worker.FITS["vanilla"] = globals()[sys.argv[1]]
+worker.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "limits", "error"),
+    [
+        ("slow", {"time_limit": 0.5}, "took longer than 0.5 s; raise time_limit"),
+        ("hungry", {"memory_limit": 1}, "needed more than 1.0 GiB; raise memory_limit"),
+        ("crash", {}, "crashed with SIGSEGV"),
+        ("leave", {}, "ended with exit code 3: it is over"),
+        ("refuse", {}, "OSError: no luck"),
+    ],
+)
+def test_trouble_is_an_answer(trouble, limits, error, file, tmp_path, monkeypatch):
+    script = tmp_path / "trouble.py"
+    script.write_text(TROUBLE)
+    monkeypatch.setattr(worker, "COMMAND", [sys.executable, str(script), trouble])
+    order = {"path": str(file), "task": "fit", "n": 3000, "n_clusters": 6, "seed": 0, "metric": "euclidean"}
+    order |= {"sample": None, "threads": 1, "max_iter": 3, "tol": 0.0, "method": "vanilla"}
+    assert worker.run(order, **limits) == {"status": "failed", "error": error, "values": {}, "series": {}}
+
+
+def test_ctrl_c_ends_the_running_process(file, monkeypatch):
+    children = []
+
+    def interrupted(child, *rest):
+        children.append(child)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker, "_listen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run({"threads": 1})
+    assert children[0].returncode == -signal.SIGKILL
+
+
+def test_ctrl_c_leaves_finished_runs(x, tmp_path, pretend):
+    folder = tmp_path / "out"
+    pretend.answers["hnsw"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder)
+    assert [r.method for r in records.load_records(folder)] == ["auto"]
+    assert records.load_records(folder)[0].values["speedup"] == 1
+    pretend.answers.clear()
+    assert len(sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder).records) == 3
+    assert [order["method"] for order in pretend] == ["auto", "hnsw", "hnsw", "ivf"]
+
+
+# --------------------------------------------------------------------- resuming
+
+DRIVER = """
+import sys
+from fastann.study.sweep import sweep
+sweep(sys.argv[1], out=sys.argv[2], **eval(sys.argv[3]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the processes of a sweep")
+def test_a_killed_sweep_leaves_no_process_and_resumes_to_the_same(study, file, tmp_path):
+    folder = tmp_path / "out"
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(file), str(folder), repr(SETTINGS)])
+    try:
+        until(lambda: len(list(folder.glob("runs/*.json"))) >= 1 or driver.poll() is not None)
+        assert driver.poll() is None, "it ended before it could be killed"
+        until(lambda: children_of(driver.pid))
+        workers = children_of(driver.pid)
+    finally:
+        driver.kill()
+        driver.wait()
+    until(lambda: not any(running(pid) for pid in workers))
+    assert len(outcome(folder)) < len(study.records)
+    sweep(file, out=folder, **SETTINGS)
+    assert outcome(folder) == outcome(study.folder)
+    assert sorted(p.name for p in folder.iterdir() if p.suffix == ".json") == ["study.json"]
+
+
+def until(holds):
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for a minute")
+
+
+def children_of(pid):
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_what_is_there_is_not_run_again(study, file, pretend):
+    before = {p.name: p.stat().st_mtime_ns for p in (study.folder / "runs").iterdir()}
+    sweep(file, out=study.folder, **SETTINGS)
+    assert not pretend
+    assert {p.name: p.stat().st_mtime_ns for p in (study.folder / "runs").iterdir()} == before
+
+
+def test_failed_runs_are_run_again_only_when_asked(x, tmp_path, pretend):
+    def again(**more):
+        return sweep(x, 10, ["auto", "hnsw"], baseline="auto", seeds=1, out=tmp_path / "out", **more)
+
+    pretend.answers["hnsw"] = {"status": "failed", "error": "took longer than 1 s; raise time_limit"}
+    again(time_limit=1)
+    pretend.answers.clear()
+    assert [r.status for r in again(time_limit=9).records] == ["done", "failed"]
+    result = again(time_limit=9, retry=True)
+    assert [r.status for r in result.records] == ["done", "done"]
+    assert [order["time_limit"] for order in pretend] == [1, 1, 9]
+    assert result.study.settings["time_limit"] == 9
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_clusters": 31}, r"n_clusters = \[30\], and \[31\] was asked for"),
+        ({"seeds": 3}, r"seeds = \[0, 1\], and \[0, 1, 2\] was asked for"),
+        ({"metric": "cosine"}, "metric = 'euclidean', and 'cosine' was asked for"),
+        ({"indexes": ["auto"]}, "methods = "),
+        ({"what": "assign"}, "what = 'fit', and 'assign' was asked for"),
+        ({"tol": 0.5}, "tol = 0.0001, and 0.5 was asked for"),
+        ({"baseline": "ivf:nlist=8,nprobe=1"}, "baseline = 'flat'"),
+    ],
+)
+def test_other_requests_are_refused(changed, message, study, file, pretend):
+    with pytest.raises(RecordError, match=message):
+        sweep(file, out=study.folder, **(SETTINGS | changed))
+    assert not pretend
+
+
+def test_other_data_is_refused(study, x, pretend):
+    with pytest.raises(RecordError, match=r"data n = 3000, and 2999 was asked for"):
+        sweep(x[:-1], out=study.folder, **SETTINGS)
+    with pytest.raises(RecordError, match=r"data dtype = 'float32', and 'float64' was asked for"):
+        sweep(x.astype(np.float64), out=study.folder, **SETTINGS)
+    other = x.copy()
+    other[-1, 3] += 1
+    with pytest.raises(RecordError, match=r"data fingerprint = "):
+        sweep(other, out=study.folder, **SETTINGS)
+    with pytest.raises(RecordError, match=r"kind = 'sweep', and 'bench' was asked for"):
+        bench(x, 30, out=study.folder)
+    assert not pretend
+
+
+def test_folders_of_others_are_refused(x, tmp_path, pretend):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(RecordError, match=r"is no study \(it has mine.txt\)"):
+        sweep(x, 10, ["auto"], out=tmp_path)
+    with pytest.raises(RecordError, match="is no study"):
+        sweep(x, 10, ["auto"], out=tmp_path / "mine.txt")
+    assert not pretend
+
+
+def test_two_processes_do_not_write_to_one_study(x, tmp_path, pretend, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with (folder / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RecordError, match="another process is writing"):
+            sweep(x, 10, ["auto"], out=folder)
+    sweep(x, 10, ["auto"], out=folder)
+
+
+def test_the_fingerprint_sees_shape_and_values(rng):
+    x = rng.standard_normal((5000, 300)).astype(np.float32)
+    assert fingerprint(x) == fingerprint(np.asfortranarray(x))
+    assert fingerprint(x) != fingerprint(x.reshape(2500, 600))
+    assert fingerprint(x) != fingerprint(x[:-1])
+    assert fingerprint(x) != fingerprint(x + 1)
+
+
+# --------------------------------------------------------------------- comparing
+
+
+def test_inertia_is_compared_with_the_median_and_time_with_the_same_seed(x, tmp_path, pretend):
+    pretend.answers["hnsw"] = {"values": {"seconds": 2.0, "inertia": 22.0}}
+    result = sweep(x, 10, ["flat", "hnsw"], seeds=3, out=tmp_path / "out")
+    found = {(r.method, r.configuration["seed"]): r.values for r in result.records}
+    # The baseline's inertia is 10, 11, 12 and its seconds 1, 2, 3.
+    assert [found["hnsw", s]["relative_inertia"] for s in range(3)] == [1.0, 1.0, 1.0]
+    assert [found["hnsw", s]["speedup"] for s in range(3)] == [0.5, 1.0, 1.5]
+    assert [found["flat", s]["relative_inertia"] for s in range(3)] == pytest.approx([-1 / 11, 0, 1 / 11])
+    assert [found["flat", s]["speedup"] for s in range(3)] == [1, 1, 1]
+    row = next(row for row in result.rows() if row.method == "hnsw")
+    assert (row.runs, row.done, row.values["speedup"]) == (3, 3, 1.0)
+
+
+def test_without_its_baseline_nothing_is_compared(x, tmp_path, pretend):
+    pretend.answers["flat"] = {"status": "failed", "error": "crashed with SIGSEGV", "values": {}}
+    result = sweep(x, 10, ["auto", "flat"], seeds=1, out=tmp_path / "out")
+    assert not {"speedup", "relative_inertia"} & set(result.records[0].values)
+
+
+def test_more_effort_is_skipped_where_less_is_enough(x, tmp_path, pretend):
+    pretend.answers["ivf:nlist=8,nprobe=2"] = {"values": {"recall": 1.0, "recall_low": 0.998}}
+    pretend.answers["hnsw:ef_search=16"] = {"values": {"recall": 0.99999, "recall_low": 0.99995}}
+    indexes = ["ivf:nlist=8|4,nprobe=4|1|2", "hnsw:ef_search=16|32", "hnsw:m=8,ef_search=32"]
+    result = sweep(x, 10, indexes, prune=True, seeds=2, out=tmp_path / "out")
+    skipped = [r for r in result.records if r.status == "skipped"]
+    assert {r.method for r in skipped} == {"ivf:nlist=8,nprobe=4", "hnsw:ef_search=32"}
+    assert len(skipped) == 4, "both seeds"
+    assert skipped[0].error == "hnsw:ef_search=16 already found 99.9990% of the nearest centroids"
+    assert skipped[0].values == {}
+    assert "ivf:nlist=8,nprobe=4 skipped: ivf:nlist=8,nprobe=2 already" in result.table()
+    sweep(x, 10, indexes, seeds=2, out=tmp_path / "all")
+    assert len(pretend) == 2 * (8 + 10)
+
+
+def test_the_best_is_the_fastest_of_the_good(x, tmp_path, pretend):
+    pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 10.05}}
+    pretend.answers["ivf"] = {"values": {"seconds": 0.1, "inertia": 10.5}}
+    result = sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], seeds=1, out=tmp_path / "fit")
+    assert result.best().method == "auto"
+    assert [line.split()[0] for line in result.table().splitlines()] == ["method", "ivf", "auto", "flat", "hnsw"]
+    pretend.answers["hnsw"] = {"values": {"recall": 0.995, "seconds": 0.7}}
+    result = sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], what="assign", seeds=1, out=tmp_path / "assign")
+    assert result.best().method == "hnsw"
+    assert Result.load(tmp_path / "assign").best() == result.best()
+
+
+def test_with_nothing_done_there_is_no_best(x, tmp_path, pretend):
+    pretend.answers["auto"] = {"status": "failed", "error": "no"}
+    result = sweep(x, 10, ["auto"], baseline="", seeds=1, out=tmp_path / "out")
+    result.records[0].values.clear()
+    assert result.best() is None
+    assert result.table() == "auto failed: no"
+
+
+@pytest.mark.parametrize("p", [0.9, 0.99, 0.998])
+def test_the_interval_of_recall_covers_the_truth(p):
+    rng = np.random.default_rng(5)
+    drawn = [wilson(int(rng.binomial(4096, p)), 4096) for _ in range(200)]
+    covered = sum(low <= p <= high for low, high in drawn)
+    assert covered >= 180, "95% of 200 are 190; 180 or fewer happen once in a thousand times"
+
+
+# --------------------------------------------------------------------- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_one_live_line_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    stream = Terminal()
+    progress = Progress(stream)
+    progress(12, "ivf:nlist=64,nprobe=4 seed 1", 28, "auto 2.3 s at -0.4%")
+    assert stream.getvalue() == (
+        "\r\x1b[K12 of 40 done, running ivf:nlist=64,nprobe=4 seed 1, best so far auto 2.3 s at -0.4%"
+    )
+    progress(40, "", 0, "auto 2.3 s at -0.4%")
+    assert stream.getvalue().endswith("\r\x1b[K40 of 40 done, best auto 2.3 s at -0.4%\n")
+    monkeypatch.setenv("COLUMNS", "20")
+    progress(12, "ivf:nlist=64,nprobe=4 seed 1", 28, "")
+    assert stream.getvalue().endswith("\x1b[K12 of 40 done, runn")
+
+
+def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
+    stream = io.StringIO()
+    pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 9.0}}
+    sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=Progress(stream))
+    assert stream.getvalue().splitlines() == [
+        "0 of 2 done, running flat seed 0",
+        "1 of 2 done, running auto seed 0, best so far flat 1 s at +0.0%",
+        "2 of 2 done, best auto 0.5 s at -10.0%",
+    ]
+
+
+# --------------------------------------------------------------------- vanilla
+
+
+def test_vanilla_equals_scikit_learn_from_the_same_start(x):
+    start = x[:20].copy()
+    ours = vanilla.lloyd(x, start, max_iter=15, tol=0)
+    theirs = SklearnKMeans(20, init=start, n_init=1, max_iter=15, tol=0)
+    theirs.fit(x)
+    np.testing.assert_allclose(ours[0], theirs.cluster_centers_, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(ours[1], theirs.labels_)
+    assert ours[2] == pytest.approx(theirs.inertia_, rel=1e-5)
+    assert ours[3] == theirs.n_iter_
+    np.testing.assert_array_equal(start, x[:20])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_vanilla_does_not_depend_on_chunks(x, dtype):
+    x = x.astype(dtype)
+    whole, parts = (vanilla.lloyd(x, x[:20], max_iter=5, chunk=chunk) for chunk in (None, 77))
+    np.testing.assert_array_equal(whole[1], parts[1])
+    np.testing.assert_allclose(whole[0], parts[0], rtol=1e-5)
+    assert whole[2] == pytest.approx(parts[2])
+
+
+def test_vanilla_by_hand():
+    x = np.array([[0.0], [2.0], [10.0], [14.0]])
+    seen: list = []
+    centers, labels, inertia, iterations = vanilla.lloyd(
+        x, np.array([[0.0], [10.0], [99.0]]), watch=lambda *told: seen.append(told)
+    )
+    np.testing.assert_array_equal(centers, [[1.0], [12.0], [99.0]])  # the empty cluster keeps its centre
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert (inertia, iterations) == (10.0, 2)
+    assert seen == [(20.0, 4), (10.0, 0)]
+
+
+def test_vanilla_stops_by_its_rules(x):
+    assert vanilla.lloyd(x, x[:20], max_iter=3, tol=0)[3] == 3
+    early = vanilla.lloyd(x, x[:20], max_iter=100, tol=0.05)
+    late = vanilla.lloyd(x, x[:20], max_iter=100, tol=0)
+    assert early[3] < late[3] < 100
+    again, inertia = vanilla.assign(x, early[0])
+    np.testing.assert_array_equal(early[1], again)
+    assert early[2] == inertia
