@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_readme_commands_run(tmp_path, monkeypatch):
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("fastann ")]
     assert len(lines) >= 3
     for line in lines:
-        result = CliRunner().invoke(main, re.sub(r"\s+#.*", "", line).split()[1:])
+        result = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
         assert result.exit_code == 0, f"{line}\n{result.output}"
 
 

@@ -26,7 +26,7 @@ class StopReason(StrEnum):
 
 
 _SENTENCES = {
-    StopReason.CONVERGED: "The inertia decreased by no more than tol (the automatic mode has a threshold of its own), or no row moved.",
+    StopReason.CONVERGED: "The inertia decreased by no more than the threshold (tol, or the plan's), or no row moved.",
     StopReason.MAX_ITER: "max_iter iterations were done; the inertia was still decreasing.",
     StopReason.TIME_LIMIT: "Another iteration would have exceeded time_limit.",
     StopReason.INTERRUPTED: "Ctrl-C was pressed; the running iteration was finished.",

@@ -1,0 +1,111 @@
+"""The commands that measure, as a shell sees them."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastann.cli import main
+from fastann.records import load_records
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    np.save(path / "x.npy", np.random.default_rng(0).standard_normal((3000, 16)).astype("f"))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_a_sweep_is_resumed_and_reported(folder):
+    command = [
+        "sweep",
+        folder / "x.npy",
+        "-k",
+        40,
+        "--index",
+        "ivf:nlist=4,nprobe=1|4",
+        "--seeds",
+        1,
+        "--what",
+        "assign",
+    ]
+    first = run(*command, "--out", folder / "sweep")
+    assert first.exit_code == 0, first.output
+    records = load_records(folder / "sweep")
+    assert {r.method for r in records} == {"flat", "ivf:nlist=4,nprobe=1", "ivf:nlist=4,nprobe=4"}
+    stamps = {p.name: p.stat().st_mtime_ns for p in (folder / "sweep" / "runs").glob("*.json")}
+    again = run(*command, "--out", folder / "sweep")
+    assert again.exit_code == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (folder / "sweep" / "runs").glob("*.json")} == stamps
+    (folder / "sweep" / "report.html").unlink()
+    assert run("report", folder / "sweep").exit_code == 0
+    assert "recall@1" in (folder / "sweep" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_is_printed_saved_and_reported(folder):
+    assert run("fit", folder / "x.npy", "-k", 5, "--out", folder / "run", "--quiet").exit_code == 0
+    truth = np.random.default_rng(1).integers(5, size=3000)
+    np.save(folder / "truth.npy", truth)
+    done = run("evaluate", folder / "run", folder / "x.npy", "--truth", folder / "truth.npy", "--out", folder / "ev")
+    assert done.exit_code == 0, done.output
+    assert "silhouette" in done.output
+    assert "adjusted Rand index" in done.output
+    assert json.loads((folder / "ev" / "evaluation.json").read_text())["k"] == 5
+    assert (folder / "ev" / "report.html").is_file()
+    assert run("report", folder / "run").exit_code == 0
+
+
+def test_tune_prints_the_call_to_use(folder):
+    done = run("tune", folder / "x.npy", "-k", 64, "--recall", 0.9, "--index", "ivf", "--budget", "2s")
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().splitlines()[-1].startswith('KMeans(n_clusters=64, index="ivf')
+
+
+def test_estimate_prints_a_table():
+    done = run("estimate", "--rows", "1e6", "--dims", 8, "-k", 100, "--index", "flat")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[1].startswith("flat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "{x}", "-k", 9, "--index", "tree", "--out", "{d}/s1"], "unknown index 'tree'"),
+        (["sweep", "{x}", "-k", 9, "--index", "ivf:cells=3", "--out", "{d}/s2"], "no option 'cells'"),
+        (["sweep", "{d}/none.npy", "-k", 9, "--index", "flat", "--out", "{d}/s3"], "none.npy"),
+        (["sweep", "{x}", "-k", 9, "--index", "flat", "--what", "guess", "--out", "{d}/s4"], "what"),
+        (["sweep", "{x}", "-k", 9000, "--index", "flat", "--out", "{d}/s5"], "n_clusters=9000"),
+        (["sweep", "{x}", "-k", 9, "--index", "flat", "--out", "{x}"], "x.npy"),
+        (["bench", "{x}", "-k", "ten", "--out", "{d}/b1"], "--n-clusters must be numbers separated by commas"),
+        (["bench", "{x}", "-k", 9, "--methods", "magic", "--out", "{d}/b2"], "magic"),
+        (["tune", "{x}", "-k", 9, "--budget", "soon"], "--budget must be a time such as 60s"),
+        (["tune", "{x}", "-k", 9, "--recall", 1], "recall must be below 1"),
+        (["tune", "{d}/none.npy", "-k", 9], "none.npy"),
+        (["evaluate", "{d}/nothing", "{x}"], "nothing"),
+        (["estimate", "--rows", 10, "--dims", 4, "-k", 11], "n_clusters=11"),
+        (["report", "{d}"], "study.json"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(folder, arguments, message):
+    given = [str(a).format(x=folder / "x.npy", d=folder) for a in arguments]
+    done = run(*given)
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    error = done.output[done.output.index("Error: ") :].strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_an_unwritable_folder_is_an_error(folder):
+    locked = folder / "locked"
+    locked.mkdir(mode=0o500)
+    done = run("sweep", folder / "x.npy", "-k", 9, "--index", "flat", "--out", locked / "s")
+    assert done.exit_code == 1
+    assert "Permission" in done.output
