@@ -49,7 +49,8 @@ def test_a_sweep_is_resumed_and_reported(folder):
 
 
 def test_an_evaluation_is_printed_saved_and_reported(folder):
-    assert run("fit", folder / "x.npy", "-k", 5, "--out", folder / "run", "--quiet").exit_code == 0
+    assert run("fit", folder / "x.npy", "-k", 5, "--out", folder / "run", "--quiet", "--report").exit_code == 0
+    assert (folder / "run" / "report.html").is_file()
     truth = np.random.default_rng(1).integers(5, size=3000)
     np.save(folder / "truth.npy", truth)
     done = run("evaluate", folder / "run", folder / "x.npy", "--truth", folder / "truth.npy", "--out", folder / "ev")

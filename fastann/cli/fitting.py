@@ -51,14 +51,19 @@ _fit_options = [
 @with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
+@click.option("--report", is_flag=True, help="Write report.html too.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @errors
-def fit(data: str, out: str, force: bool, quiet: bool, **options: Any) -> None:
+def fit(data: str, out: str, force: bool, report: bool, quiet: bool, **options: Any) -> None:
     """Cluster the rows of DATA (.npy) and write a run directory."""
     from fastann import persist
 
     persist.check_target(out, force=force)
     _fit_and_report(data, out, force, quiet, options)
+    if report:
+        from fastann import report as package
+
+        click.echo(f"{'report':<11}{package.build(out)}")
 
 
 @main.command()
