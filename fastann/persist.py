@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -186,12 +187,21 @@ def _verify(folder: Path, name: str, expected: Any) -> None:
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write a .npy file beside its target, then rename it over it."""
+    _write(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write text, as UTF-8, beside its target, then rename it over it."""
+    _write(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def _write(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, array, allow_pickle=False)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())

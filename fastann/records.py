@@ -12,12 +12,13 @@ import math
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from fastann import persist
 
 SCHEMA = 1
 STUDY = "study.json"
@@ -175,26 +176,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write JSON beside its target, then rename it over it."""
-    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write text beside its target, then rename it over it."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    persist.write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def build(folder: str | os.PathLike) -> Path:
         evaluation = evaluations.read(folder / EVALUATION) if EVALUATION in found else None
         page = runs.page(folder, evaluation) if persist.MANIFEST in found else evaluations.page(evaluation or {})
     path = folder / REPORT
-    records.write_text(path, html.render(page))
+    persist.write_text(path, html.render(page))
     return path
 
 
