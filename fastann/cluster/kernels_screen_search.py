@@ -29,15 +29,15 @@ def _slack(xsq, d, largest):
 
 
 def _pack_rows(x, rows, start, n, shift, config, xsq, error):
-    raise NotImplementedError("only for compiled code")
+    raise TypeError("this can only be called from compiled code")
 
 
 def _screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
-    raise NotImplementedError("only for compiled code")
+    raise TypeError("this can only be called from compiled code")
 
 
 def _dense(packed, n, d, operands, config, strips, out):
-    raise NotImplementedError("only for compiled code")
+    raise TypeError("this can only be called from compiled code")
 
 
 def _kernels(config):
