@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "KMeans": "fastann.cluster.kmeans",
+    "PrototypeClassifier": "fastann.classify.classifier",
     "Flat": "fastann.cluster.index",
     "IVF": "fastann.cluster.index",
     "HNSW": "fastann.cluster.index",
@@ -28,6 +29,7 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from fastann.classify.classifier import PrototypeClassifier as PrototypeClassifier
     from fastann.cluster.index import HNSW as HNSW
     from fastann.cluster.index import IVF as IVF
     from fastann.cluster.index import Cells as Cells

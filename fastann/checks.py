@@ -7,6 +7,7 @@ import math
 import numbers
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -55,6 +56,30 @@ def matrix(x: Any, name: str = "X") -> np.ndarray:
     return a
 
 
+def csr(x: Any, name: str = "X") -> Any:
+    """Check a SciPy sparse matrix or array of real numbers; as CSR, without duplicate entries, not written to."""
+    if x.ndim != 2:
+        raise ValueError(f"{name} needs 2 dimensions (rows, features), got shape {x.shape}")
+    if x.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {x.dtype}; pass its real part or modulus")
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {x.dtype}; a float or integer matrix is needed: dtype='numeric'")
+    for count, what, part in zip(x.shape, ("sample(s)", "feature(s)"), ("row", "column"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"{name} has 0 {what} (shape={x.shape}) while a minimum of 1 is required; pass at least one {part}"
+            )
+    rows = x.tocsr()
+    try:
+        rows.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a valid sparse matrix ({error}); build it again") from None
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
+
+
 def features(d: int, expected: int, estimator: str) -> None:
     """Check that data has as many columns as the fitted model."""
     if d != expected:
@@ -89,6 +114,42 @@ def choice(value: Any, name: str, options: Any) -> str:
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
     return value
+
+
+def class_labels(y: Any, n: int) -> np.ndarray:
+    """Check class labels: one per row, of any kind scikit-learn accepts; 1-D."""
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import column_or_1d
+
+    if y is None:
+        raise ValueError("requires y to be passed, but the target y is None; pass one class label per row of X")
+    if hasattr(y, "toarray"):
+        raise ValueError("y is a sparse matrix; pass one class label per row, for example y.argmax(axis=1)")
+    labels = np.asarray(y)
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        raise ValueError(
+            f"y should be a 1d array, got an array of shape {labels.shape} instead: one class label per row is needed; "
+            "for one-hot rows or probabilities pass y.argmax(axis=1)"
+        )
+    labels = column_or_1d(labels, warn=True)
+    if len(labels) != n:
+        raise ValueError(f"y has {len(labels)} labels for {n} rows of X; one per row is needed")
+    if labels.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: y has dtype {labels.dtype}")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        row = int(np.flatnonzero(~np.isfinite(labels))[0])
+        raise ValueError(f"Input y contains NaN or infinity, first in row {row}; every row needs a class label")
+    if labels.dtype.kind == "O" and any(v is None or v != v for v in labels):
+        row = next(i for i, v in enumerate(labels) if v is None or v != v)
+        raise ValueError(f"Input y contains None or NaN, first in row {row}; every row needs a class label")
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        row = int(np.flatnonzero(labels != np.floor(labels))[0])
+        raise ValueError(
+            f"Unknown label type: continuous. y[{row}] is {labels[row]}; class labels are integers or strings, so "
+            "a regressor is needed for such targets, or bins for classes"
+        )
+    check_classification_targets(labels)
+    return labels
 
 
 def n_clusters(value: Any, n: int) -> int:
@@ -180,6 +241,22 @@ def jobs(value: Any) -> int:
         raise ValueError("n_jobs == 0 has no meaning; pass None for all cores, or a number of threads")
     count = int(value)
     return min(count, cores) if count > 0 else max(1, cores + 1 + count)  # FAISS crashes on absurd numbers
+
+
+def npz_file(path: Any) -> Any:
+    """Read a sparse matrix that ``scipy.sparse.save_npz`` wrote, never unpickling."""
+    from scipy.sparse import load_npz
+
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}; check the path")
+    try:
+        return load_npz(file)
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
+        raise ValueError(
+            f"{file} cannot be read as a sparse matrix ({error or type(error).__name__}); write it with "
+            "scipy.sparse.save_npz"
+        ) from None
 
 
 def npy_file(path: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastann.cluster import kernels_search
 from fastann.cluster.index import Flat
-from fastann.cluster.native import Index
+from fastann.cluster.native import Index, Searcher
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
@@ -15,7 +15,7 @@ AUDIT_ROWS = 4096  # sample of rows for a measured recall: about +-0.3% at recal
 
 
 def search(
-    index: Index, x: np.ndarray, m: int, centroids: np.ndarray, hint: np.ndarray | None = None
+    index: Searcher, x: np.ndarray, m: int, centroids: np.ndarray, hint: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Search an index and repair, by exact search, the rows where it found too few.
 
@@ -80,7 +80,7 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
 def blocks(source: Source, rows: Rows, chunk: int | None = None) -> Iterator[tuple[np.ndarray, Rows]]:
     """Chunks of a source beside the state of their rows."""
     for start, block in source.chunks(chunk):
-        yield block, rows[start : start + len(block)]
+        yield block, rows[start : start + block.shape[0]]
 
 
 def keep_nearer(x: np.ndarray, centroids: np.ndarray, labels: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> None:

@@ -91,7 +91,7 @@ def cluster(
                         adapt=adapt,
                         note=plan.reason,
                     )
-                    part, centroids, reason = _iterate(
+                    part, centroids, reason = iterate(
                         states, rules, partial(plan.enough, level), ctrl_c, [bar, *watchers]
                     )
                     history += part
@@ -105,14 +105,16 @@ def cluster(
     return best
 
 
-def _iterate(
+def iterate(
     states: Iterator[State],
     rules: Rules,
     enough: Callable[[list[float]], bool],
     ctrl_c: CtrlC,
     watchers: Sequence[Callable[[State], Any]],
+    *,
+    ignore_empty: bool = False,
 ) -> tuple[list[Iteration], np.ndarray, StopReason]:
-    """Iterate until a stopping rule holds."""
+    """Iterate until a stopping rule holds; converged with empty clusters only if these are to be ignored."""
     history: list[Iteration] = []
     began = time.perf_counter()
     for state in states:
@@ -122,7 +124,7 @@ def _iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        if done and record.empty == 0 and not state.rose:
+        if done and (record.empty == 0 or ignore_empty) and not state.rose:
             return history, state.centroids, StopReason.CONVERGED
         if ctrl_c.pressed:
             return history, state.centroids, StopReason.INTERRUPTED

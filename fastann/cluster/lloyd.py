@@ -1,17 +1,18 @@
 """The only Lloyd loop: a generator of states. Whoever iterates it decides when to stop."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastann.cluster.adapt import Adaptive
 from fastann.cluster.assign import assign
-from fastann.cluster.index import Spec
-from fastann.cluster.native import CellsIndex, FlatIndex, Index
+from fastann.cluster.native import Builder, CellsIndex, FlatIndex
 from fastann.cluster.plan import Plan
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Partial, Rows, recenter, refill
@@ -77,6 +78,43 @@ class State:
     rose: bool = False
 
 
+class Pass(Protocol):
+    """What an iteration does with the rows: assigns those of each batch, and tells the centroids that follow.
+
+    Attributes
+    ----------
+    source : Source
+    rows : Rows
+    batches : int
+        Parts in which an iteration visits the rows.
+    size_aware : bool
+        Whether `assign` may be asked to go by Hartigan's criterion.
+    changed : bool [k]
+        Centroids that the last `recenter` moved.
+    """
+
+    source: Source
+    rows: Rows
+    changed: np.ndarray
+
+    @property
+    def batches(self) -> int: ...
+    @property
+    def size_aware(self) -> bool: ...
+
+    def assign(self, centroids: Any, batch: int, index: Any, *, size_aware: bool) -> Partial:
+        """Assign the rows of a batch, updating `rows`."""
+        ...
+
+    def recenter(self, centroids: Any) -> Any:
+        """Centroids of the rows as assigned."""
+        ...
+
+    def refilled(self) -> None:
+        """Centroids of empty clusters were moved."""
+        ...
+
+
 class Search:
     """The plain pass: every row searched in the index, in every iteration. `Sweep` is the one that remembers."""
 
@@ -88,7 +126,7 @@ class Search:
         self.changed = np.ones(k, bool)
         self.partial: Partial | None = None
 
-    def assign(self, centroids: np.ndarray, batch: int, index: Index, *, size_aware: bool) -> Partial:
+    def assign(self, centroids: np.ndarray, batch: int, index: Any, *, size_aware: bool) -> Partial:
         """Assign every row."""
         self.partial = assign(self.source, self.rows, index, centroids)
         return self.partial
@@ -119,9 +157,9 @@ def passes(source: Source, rows: Rows, k: int, plan: Plan, metric: str) -> Searc
 
 
 def lloyd(
-    work: Search | Sweep,
+    work: Pass,
     centroids: np.ndarray,
-    spec: Spec,
+    spec: Builder | None,
     *,
     metric: str,
     empty: str,
@@ -140,7 +178,7 @@ def lloyd(
     """
     source, rows = work.source, work.rows
     last, rises, rose = np.inf, 0, False
-    index: Index | None = None
+    index: Any = None
     for iteration in count(1):
         clock = dict.fromkeys(("build", "assign", "update"), 0.0)
         tally = Partial.zero(0, 0, weighted=False)
@@ -148,7 +186,9 @@ def lloyd(
         for batch in range(work.batches):
             ticks = [time.perf_counter()]
             fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # other cells find what these miss
-            if fresh or not isinstance(index, FlatIndex | CellsIndex):
+            if spec is None:  # a pass that needs no index
+                pass
+            elif fresh or not isinstance(index, FlatIndex | CellsIndex):
                 index = spec.started().build(centroids, seed=int(rng.integers(2**31)), device=device)
                 index = index if adapt is None else adapt(index, centroids)
             else:
@@ -178,7 +218,7 @@ def lloyd(
             rows=source.n,
             looked=tally.looked,
             searched=tally.searched,
-            index=str(spec if adapt is None else adapt.spec),
+            index=str(spec or "none") if adapt is None else str(adapt.spec),
             plan=what,
             seconds=clock,
         )

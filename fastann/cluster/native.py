@@ -1,14 +1,14 @@
 """What every index over centroids does, and the two of this package's own: flat and cells."""
 
 from copy import copy
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search
 
 
-class Index(Protocol):
+class Searcher(Protocol):
     """Something that finds centroids near rows.
 
     Attributes
@@ -38,6 +38,10 @@ class Index(Protocol):
         """
         ...
 
+
+class Index(Searcher, Protocol):
+    """A searcher that also makes lists of candidates."""
+
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +65,18 @@ class Index(Protocol):
         dist : float32 [r, 8]
             L2 distances, not squared; infinite where the id is -1.
         """
+        ...
+
+
+class Builder(Protocol):
+    """Something that builds an index over centroids, such as a spec."""
+
+    def started(self) -> "Builder":
+        """The same with a number for every option that is left open."""
+        ...
+
+    def build(self, centroids: Any, *, seed: int = 0, device: Any = "cpu") -> Any:
+        """Index `centroids`."""
         ...
 
 

@@ -19,15 +19,12 @@ from fastann.cluster.stop import StopReason
 
 def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
     """Write a fitted `KMeans` to a run directory."""
-    parameters = model.get_params()
-    if isinstance(parameters["index"], Spec):
-        parameters["index"] = str(parameters["index"])
-    not_saved = [name for name, value in parameters.items() if not _is_plain(value)]
-    for name in not_saved:
-        parameters[name] = "auto" if name == "init" else None
+    parameters, not_saved = plain_parameters(model)
+    if "init" in not_saved:
+        parameters["init"] = "auto"
     manifest = {
         "estimator": type(model).__name__,
-        "parameters": {name: _plain(value) for name, value in parameters.items()},
+        "parameters": parameters,
         "not_saved": not_saved,
         "index": str(model.index_),
         "n_rows": len(model.labels_),
@@ -37,13 +34,22 @@ def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
         "stop_reason": str(model.stop_reason_),
         "history": [record.as_dict() for record in model.history_],
         "feature_names": list(getattr(model, "feature_names_in_", [])),
-        "versions": _versions(),
+        "versions": versions(),
     }
     tensors = {"centroids": model.cluster_centers_}
     if model._space.mean is not None:
         tensors["mean"] = model._space.mean
     arrays = {"labels": model.labels_, "distances": model.distances_}
     persist.write_run(path, manifest, tensors, arrays, force=force)
+
+
+def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
+    """Parameters of an estimator that JSON can hold, and the names of those it cannot, which become None."""
+    parameters = model.get_params()
+    if isinstance(parameters["index"], Spec):
+        parameters["index"] = str(parameters["index"])
+    not_saved = [name for name, value in parameters.items() if not _is_plain(value)]
+    return {n: None if n in not_saved else _plain(v) for n, v in parameters.items()}, not_saved
 
 
 def load(kind: type, path: str | os.PathLike) -> Any:
@@ -112,7 +118,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a model was fitted with."""
     import sklearn
 
     from fastann import __version__

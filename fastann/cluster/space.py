@@ -1,12 +1,13 @@
 """The space rows are clustered in: which view of them the engine sees, and the way back for centroids."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastann import checks
 from fastann.cluster import kernels
-from fastann.data.source import Centred, Source, UnitNorm
+from fastann.data.source import Centred, Source, UnitNorm, sqnorms
 
 METRICS = ("euclidean", "cosine")
 
@@ -23,8 +24,10 @@ class Space:
     metric: str
     mean: np.ndarray | None = None
 
-    def view(self, source: Source) -> Source:
+    def view(self, source: Source, *, zero_rows: bool = False) -> Source:
         """See `source` in this space, after checking every row of it.
+
+        With `zero_rows` these pass under the cosine metric too, as rows at the same distance from every direction.
 
         Raises
         ------
@@ -32,10 +35,12 @@ class Space:
             If a row has NaN or infinity, is too large for float32, or is zero under the cosine metric;
             the message names the first such row.
         """
-        return self._view(source, survey(source))
+        return self._view(source, survey(source), zero_rows)
 
-    def _view(self, source: Source, seen: "Survey") -> Source:
+    def _view(self, source: Source, seen: "Survey", zero_rows: bool = False) -> Source:
         if self.metric == "cosine":
+            if seen.least == 0 and zero_rows:
+                return UnitNorm(source)
             if seen.least == 0:
                 raise ValueError(
                     f"row {seen.least_row} is zero and has no direction, which metric='cosine' needs; "
@@ -93,7 +98,10 @@ def survey(source: Source) -> Survey:
     total = np.zeros(source.d)
     squares, least, least_row, most = 0.0, np.inf, 0, 0.0
     for start, block in source.chunks():
-        sqnorm, sums = kernels.survey(block)
+        if source.sparse:
+            sqnorm, sums = sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+        else:
+            sqnorm, sums = kernels.survey(block)
         bad = np.flatnonzero(~(sqnorm <= _LARGEST))
         if len(bad):
             _refuse(source, start + int(bad[0]))
@@ -112,7 +120,8 @@ def fit_space(source: Source, metric: str) -> tuple[Space, Source]:
     seen = survey(source)
     mean = None
     if metric == "euclidean":
-        far = float(seen.mean @ seen.mean) > _FAR * seen.variance
+        # Sparse rows stay sparse: their distances are summed in float64, whose digits suffice without centring.
+        far = not source.sparse and float(seen.mean @ seen.mean) > _FAR * seen.variance
         if 0 < seen.variance < _SMALLEST and not far:
             raise ValueError(
                 f"the rows differ so little (variance {seen.variance:.1e}) that their squares vanish in float32; "
@@ -124,7 +133,8 @@ def fit_space(source: Source, metric: str) -> tuple[Space, Source]:
 
 
 def _refuse(source: Source, row: int) -> None:
-    values = source.native(np.array([row]))[0]
+    values: Any = source.native(np.array([row]))
+    values = np.asarray(values.toarray() if source.sparse else values)[0]
     for what, bad in (("NaN", np.isnan(values)), ("infinity", np.isinf(values))):
         if bad.any():
             raise ValueError(

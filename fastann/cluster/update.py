@@ -207,7 +207,7 @@ def refill(
     empty = np.flatnonzero(partial.counts == 0)
     if len(empty):
         EMPTY[policy](empty, centroids, partial, rows, source, rng)
-        if metric == "cosine":
+        if metric == "cosine" and policy != "keep":
             norm = np.linalg.norm(centroids, axis=1, keepdims=True)
             centroids /= np.where(norm > 0, norm, 1)
     return len(empty)

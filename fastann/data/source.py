@@ -28,12 +28,15 @@ class Source(ABC):
         As stored.
     direct : bool
         Whether chunks are views of memory, so that a chunk of any size costs nothing.
+    sparse : bool
+        Whether blocks are CSR matrices: everything said here of float32 arrays then holds of float32 CSR matrices.
     """
 
     n: int
     d: int
     dtype: np.dtype
     direct: bool = False
+    sparse: bool = False
 
     @abstractmethod
     def native(self, rows: Any) -> np.ndarray:
@@ -57,9 +60,13 @@ class Source(ABC):
         """
         first, last = (0, self.n) if part is None else (part.start, part.stop)
         if rows is None:
-            rows = self.n if self.direct else max(1, CHUNK_BYTES // (4 * self.d))
+            rows = self.n if self.direct else self.rows_per_chunk()
         for start in range(first, last, rows):
             yield start, self.convert(self.native(slice(start, min(start + rows, last))))
+
+    def rows_per_chunk(self) -> int:
+        """Rows of a chunk of about `CHUNK_BYTES`."""
+        return max(1, CHUNK_BYTES // (4 * self.d))
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows at `indices` (any order, repeats allowed), float32 [len(indices), d]."""
@@ -67,6 +74,8 @@ class Source(ABC):
         if (np.diff(indices) >= 0).all():
             return self.convert(self.native(indices))
         order = np.argsort(indices, kind="stable")  # ascending reads are kind to files
+        if self.sparse:
+            return self.convert(self.native(indices[order]))[np.argsort(order)]
         out = np.empty((len(indices), self.d), np.float32)
         out[order] = self.convert(self.native(indices[order]))
         return out
@@ -85,26 +94,32 @@ class ArraySource(Source):
         return np.asarray(self.array[rows])
 
 
-class _View(Source):
+class View(Source):
     """A source that changes rows of another one on the way out."""
 
     def __init__(self, base: Source):
         self.base = base
-        self.n, self.d, self.dtype = base.n, base.d, base.dtype
+        self.n, self.d, self.dtype, self.sparse = base.n, base.d, base.dtype, base.sparse
 
     def native(self, rows: Any) -> np.ndarray:
         return self.base.native(rows)
 
+    def rows_per_chunk(self) -> int:
+        return self.base.rows_per_chunk()
 
-class UnitNorm(_View):
-    """Rows scaled to unit L2 norm, for the cosine metric. The rows must not be zero."""
+
+class UnitNorm(View):
+    """Rows scaled to unit L2 norm, for the cosine metric; zero rows, which have no direction, stay zero."""
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         x = self.base.convert(block)
-        return x / np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+        if self.sparse:
+            return unit_rows(x)
+        norm = np.sqrt(np.einsum("ij,ij->i", x, x))
+        return x / np.where(norm > 0, norm, np.float32(1))[:, None]
 
 
-class Subset(_View):
+class Subset(View):
     """Some rows of a source, by ascending index; they are gathered chunk by chunk."""
 
     def __init__(self, base: Source, picks: np.ndarray):
@@ -118,7 +133,7 @@ class Subset(_View):
         return self.base.convert(block)
 
 
-class Centred(_View):
+class Centred(View):
     """Rows minus a mean, subtracted before float64 and integers lose digits to float32.
 
     ``|x|^2 - 2 x.c + |c|^2`` cancels when rows are far from the origin compared with their spread; the
@@ -132,6 +147,20 @@ class Centred(_View):
     def convert(self, block: np.ndarray) -> np.ndarray:
         wide = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
         return np.ascontiguousarray(block - self.mean.astype(wide), dtype=np.float32)
+
+
+def unit_rows(x: Any) -> Any:
+    """Rows of a CSR matrix scaled to unit L2 norm; empty ones stay empty."""
+    norm = np.sqrt(sqnorms(x))
+    scale = np.repeat(1 / np.where(norm > 0, norm, 1), np.diff(x.indptr))
+    return type(x)(((x.data * scale).astype(np.float32), x.indices, x.indptr), x.shape)
+
+
+def sqnorms(x: Any) -> np.ndarray:
+    """Squared L2 norms of the rows of a CSR matrix, float64 [n]."""
+    squares = np.square(x.data, dtype=np.float64)
+    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    return np.bincount(rows, weights=squares, minlength=x.shape[0])
 
 
 def as_source(x: Any, name: str = "X") -> Source:

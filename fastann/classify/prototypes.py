@@ -1,0 +1,258 @@
+"""Prototypes of classes, and what thins them out: merging, pruning, truncation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from fastann.cluster.groups import first_of
+from fastann.cluster.space import Space
+from fastann.data.source import sqnorms, unit_rows
+
+PULL = 3.0  # see `shrink`
+PAIRS = 2**16  # pairs of prototypes compared at once, and sampled for a mean distance
+
+
+@dataclass
+class Prototypes:
+    """Prototypes in the space of the engine, sorted by class.
+
+    Attributes
+    ----------
+    vectors : float32 [K, d], or a float32 CSR matrix
+        Of unit norm for the cosine metric.
+    owner : int32 [K]
+        Class of each.
+    weights : float64 [K]
+        Total weight of the rows each stands for.
+    spread : float64 [K]
+        Mean squared L2 distance of these rows to their mean.
+    """
+
+    vectors: Any
+    owner: np.ndarray
+    weights: np.ndarray
+    spread: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def first(self, classes: int) -> np.ndarray:
+        """Bounds of the prototypes of each class: int64 [classes + 1]."""
+        return first_of(np.bincount(self.owner, minlength=classes))
+
+    def __getitem__(self, some: np.ndarray) -> Prototypes:
+        return Prototypes(self.vectors[some], self.owner[some], self.weights[some], self.spread[some])
+
+    def means(self, metric: str) -> Any:
+        """Mean of the rows of each: the vector, or for the cosine metric as much shorter as its rows are spread."""
+        return (
+            sparse.diags(np.sqrt(np.maximum(0, 1 - self.spread))) @ self.vectors if metric == "cosine" else self.vectors
+        )
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """Thresholds of what is merged, pruned and truncated; None and 0 do nothing.
+
+    Attributes
+    ----------
+    merge : float or None
+        Distance below which prototypes of one class merge.
+    relative : float or None
+        The same as a fraction of the mean distance between prototypes.
+    quantile : float or None
+        Merge, and truncate, only what is also below this quantile of distances, or of magnitudes.
+    min_weight : float
+        Prototypes of less weight go, except the heaviest of their class.
+    truncate : float
+        Coordinates smaller than this become zero.
+    """
+
+    merge: float | None = None
+    relative: float | None = None
+    quantile: float | None = None
+    min_weight: float = 0.0
+    truncate: float = 0.0
+
+    def __call__(
+        self, p: Prototypes, space: Space, rng: np.random.Generator, patience: float = 0.0
+    ) -> tuple[Prototypes, int]:
+        """Merge, prune and truncate; returns the prototypes left and how many were merged away."""
+        before = len(p)
+        p = self._merge(p, space, rng)
+        merged = before - len(p)
+        p = prune(p, self.min_weight, patience)
+        return self._truncate(p, space), merged
+
+    def _merge(self, p: Prototypes, space: Space, rng: np.random.Generator) -> Prototypes:
+        if self.merge is None and self.relative is None:
+            return p
+        i, j = pairs_within(p)
+        if not len(i):
+            return p
+        distances = pair_distances(p.vectors, i, j, space)
+        if self.relative is not None:
+            limit = self.relative * _mean_distance(p.vectors, space, rng)
+        else:
+            assert self.merge is not None
+            limit = self.merge
+        if self.quantile is not None:
+            limit = min(limit, float(np.quantile(distances, self.quantile)))
+        while len(i):
+            near = np.flatnonzero(distances <= limit)
+            if not len(near):
+                break
+            near = near[np.lexsort((distances[near], p.owner[i[near]]))]
+            _, closest = np.unique(p.owner[i[near]], return_index=True)  # one pair a class, its closest
+            p = _merged(p, i[near[closest]], j[near[closest]], space)
+            i, j = pairs_within(p)
+            distances = pair_distances(p.vectors, i, j, space)
+        return p
+
+    def _truncate(self, p: Prototypes, space: Space) -> Prototypes:
+        if not self.truncate:
+            return p
+        dense = not sparse.issparse(p.vectors)
+        values = p.vectors if dense else p.vectors.data
+        size = np.abs(values)
+        small = size < self.truncate
+        if self.quantile is not None and size.any():
+            small &= size <= np.quantile(size[size > 0], self.quantile)
+        kept = np.where(small, np.float32(0), values)
+        vectors: Any = kept
+        if not dense:
+            vectors = sparse.csr_matrix((kept, p.vectors.indices, p.vectors.indptr), p.vectors.shape)
+            vectors.eliminate_zeros()
+        gone = np.flatnonzero(sqnorms_of(vectors) == 0)  # a prototype that would vanish stays whole
+        vectors = with_rows(vectors, gone, p.vectors[gone]) if len(gone) else vectors
+        return replace(p, vectors=normed(vectors, space))
+
+
+def prune(p: Prototypes, min_weight: float, patience: float = 0.0) -> Prototypes:
+    """Drop prototypes without weight or of less than `min_weight`; every class keeps its heaviest.
+
+    Classes that have seen less than `patience` times that weight per prototype are left alone: a stream is young.
+    """
+    seen = np.bincount(p.owner, p.weights)[p.owner]
+    young = seen < patience * min_weight * np.bincount(p.owner)[p.owner]
+    keep = young | ((p.weights > 0) & (p.weights >= min_weight))
+    if keep.all():
+        return p
+    order = np.lexsort((-p.weights, p.owner))
+    _, heaviest = np.unique(p.owner[order], return_index=True)
+    keep[order[heaviest]] = True
+    return p[np.flatnonzero(keep)]
+
+
+def pairs_within(p: Prototypes) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs (i < j) of prototypes of one class."""
+    sizes = np.bincount(p.owner)
+    first = first_of(sizes)
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for size in np.unique(sizes[sizes > 1]):
+        a, b = np.triu_indices(size, 1)
+        base = first[np.flatnonzero(sizes == size)][:, None]
+        left.append((base + a).ravel())
+        right.append((base + b).ravel())
+    return np.concatenate(left), np.concatenate(right)
+
+
+def pair_distances(vectors: Any, i: np.ndarray, j: np.ndarray, space: Space) -> np.ndarray:
+    """Distance between prototypes i and j, pair by pair, in the metric's unit: float64."""
+    out = np.empty(len(i))
+    for start in range(0, len(i), PAIRS):
+        part = slice(start, start + PAIRS)
+        difference = vectors[i[part]] - vectors[j[part]]
+        out[part] = sqnorms_of(difference)
+    return space.distance(out)
+
+
+def sqnorms_of(x: Any) -> np.ndarray:
+    """Squared norms of rows, float64."""
+    return sqnorms(x) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x, dtype=np.float64)
+
+
+def normed(vectors: Any, space: Space) -> Any:
+    """Vectors of unit norm, if the metric is the cosine."""
+    if space.metric != "cosine":
+        return vectors.astype(np.float32, copy=False)
+    if sparse.issparse(vectors):
+        return unit_rows(vectors)
+    norm = np.sqrt(sqnorms_of(vectors))[:, None]
+    return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32)
+
+
+def with_rows(vectors: Any, i: np.ndarray, new: Any) -> Any:
+    """`vectors` with rows `i` replaced: in place where they are dense, else a new matrix."""
+    if not sparse.issparse(vectors):
+        vectors[i] = new
+        return vectors
+    place = np.arange(vectors.shape[0])
+    place[i] = len(place) + np.arange(len(i))
+    return sparse.vstack([vectors, new.astype(np.float32)], format="csr")[place]
+
+
+def _mean_distance(vectors: Any, space: Space, rng: np.random.Generator) -> float:
+    k = vectors.shape[0]
+    i, j = np.triu_indices(k, 1) if k * k <= 2 * PAIRS else rng.integers(0, k, (2, PAIRS))
+    return float(pair_distances(vectors, i[i != j], j[i != j], space).mean())
+
+
+def _merged(p: Prototypes, i: np.ndarray, j: np.ndarray, space: Space) -> Prototypes:
+    """Merge prototypes j into prototypes i: the mean of the rows of both."""
+    means, weights, spread = p.means(space.metric), p.weights.copy(), p.spread.copy()
+    weights[i] += weights[j]
+    share = p.weights[j] / np.maximum(weights[i], np.finfo(float).tiny)
+    apart = sqnorms_of(means[i] - means[j])
+    spread[i] = (1 - share) * p.spread[i] + share * p.spread[j] + share * (1 - share) * apart
+    mean = sparse.diags(1 - share) @ means[i] + sparse.diags(share) @ means[j]
+    vectors = with_rows(p.vectors if sparse.issparse(p.vectors) else p.vectors.copy(), i, normed(mean, space))
+    keep = np.ones(len(p), bool)
+    keep[j] = False
+    return Prototypes(vectors, p.owner, weights, spread)[np.flatnonzero(keep)]
+
+
+def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
+    """Pull prototypes towards the mean of their class, as by `strength` more rows that lie there.
+
+    The mean of a few rows errs by their spread over their number, and k-means makes the most of such errors.
+    None takes, class by class, `PULL` times the spread within prototypes over the spread between them: `PULL` 1 is
+    the empirical Bayes estimate (Efron and Morris, 1973) if prototypes were given, not fitted.
+    """
+    sizes = np.bincount(p.owner)
+    classes = len(sizes)
+    if strength == 0 or not (sizes > 1).any():
+        return p
+    means = p.means(space.metric)
+    gather = sparse.csr_matrix((p.weights, (p.owner, np.arange(len(p)))), (classes, len(p)))
+    total = np.bincount(p.owner, p.weights, minlength=classes)
+    centre = (sparse.diags(1 / np.where(total > 0, total, 1)) @ (gather @ means))[p.owner]
+    pull = np.full(classes, strength, dtype=float) if strength is not None else np.zeros(classes)
+    if strength is None:
+        within = (gather @ p.spread) / np.maximum(total - sizes, 1e-12)
+        between = (gather @ sqnorms_of(means - centre)) / np.where(total > 0, total, 1)
+        pull = PULL * np.divide(within, between, out=np.zeros(classes), where=(between > 0) & (total > sizes))
+    share = pull[p.owner] / np.maximum(pull[p.owner] + p.weights, np.finfo(float).tiny)
+    mean = sparse.diags(1 - share) @ means + sparse.diags(share) @ centre
+    spread = 1 - sqnorms_of(mean) if space.metric == "cosine" else p.spread
+    single = (sizes == 1)[p.owner]
+    vectors = normed(mean, space)
+    if single.any():
+        vectors = with_rows(vectors, np.flatnonzero(single), p.vectors[np.flatnonzero(single)])
+    return Prototypes(vectors, p.owner, p.weights, np.where(single, p.spread, spread))
+
+
+def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 values rounded to float16 or bfloat16, to nearest, ties to even; still float32."""
+    if dtype == "float32":
+        return values
+    if dtype == "float16":
+        return values.astype(np.float16).astype(np.float32)
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
+        np.float32
+    )

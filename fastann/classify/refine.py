@@ -1,0 +1,160 @@
+"""Refinement: stochastic gradient descent that also moves prototypes away from rows of other classes.
+
+The loss is the cross-entropy of the softmax over the prototypes nearest to a row, a class being as likely as its
+prototypes together, with labels smoothed over the prototypes looked at (Szegedy et al., 2016). It is the soft form of
+learning vector quantisation (Seo and Obermayer, 2003). Adam (Kingma and Ba, 2015), its rate falling to 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize_scalar
+
+from fastann.classify.prototypes import Prototypes, sqnorms_of
+from fastann.cluster import kernels_refine
+from fastann.cluster.groups import Either, neighbours
+from fastann.cluster.kernels_rows import table
+from fastann.data.source import Source
+
+SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
+RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
+SHARPNESS = 14.0  # scale to start from, times the mean squared distance of rows to their prototypes
+STEPS = 64  # batches an epoch that small data is cut into, if they hold LEAST rows
+LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
+LEAST, MOST = 32, 256  # rows of a batch; large data has 4 * STEPS batches an epoch
+
+
+class Descent:
+    """Gradient descent on a copy of the prototypes' vectors, with the scale of the softmax."""
+
+    def __init__(
+        self,
+        prototypes: Prototypes,
+        classes: int,
+        *,
+        metric: str,
+        candidates: int,
+        spec: Either,
+        device: Any,
+        rng: np.random.Generator,
+    ):
+        self.vectors = prototypes.vectors.copy()
+        self.owner, self.first = prototypes.owner, prototypes.first(classes)
+        self.euclidean, self.candidates = metric == "euclidean", candidates
+        self.spec, self.device, self.rng = spec, device, rng
+        self.scale = 0.0
+        self.mean, self.square = self._zeros(), self._zeros()
+        self.taken = np.zeros(len(prototypes), np.int64)
+        self.slopes = np.zeros(2)
+        self.spread = self._spread()
+
+    def epochs(
+        self,
+        source: Source,
+        labels: np.ndarray,
+        weights: np.ndarray | None,
+        count: int,
+        watch: Callable[[float], None] = lambda loss: None,
+    ) -> None:
+        """Go `count` times over the rows of a source; `watch` is told the mean loss of each epoch."""
+        n = source.n
+        size = max(int(np.clip(n // STEPS, LEAST, MOST)), n // (4 * STEPS))
+        steps, step = count * -(-n // size), 0
+        for _ in range(count):
+            index = self.spec.build(self.vectors, seed=int(self.rng.integers(2**31)), device=self.device)
+            order = self.rng.permutation(n)
+            total = mass = 0.0
+            for start in range(0, n, size):
+                rows = np.sort(order[start : start + size])
+                w = np.ones(len(rows)) if weights is None else weights[rows]
+                if not w.any():
+                    continue
+                x = source.take(rows)
+                ids, sqdist = neighbours(index, x, labels[rows], self.vectors, self.first, self.candidates)
+                if not self.scale:
+                    self.scale = self._first_scale(sqdist)
+                loss = self._step(x, labels[rows], w / w.sum(), ids, RATE * (1 - step / steps))
+                total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
+            watch(total / max(mass, np.finfo(float).tiny))
+
+    def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
+        d = x.shape[1]
+        rows, prototypes = table(x), table(self.vectors, write=True)
+        first, places = kernels_refine.pairs_by_prototype(ids, len(self.owner))
+        score, slope = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
+        loss = np.empty((len(labels), 2))
+        kernels_refine.scores(rows, prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1))
+        kernels_refine.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
+        kernels_refine.step(
+            rows,
+            prototypes,
+            first,
+            places,
+            ids.shape[1],
+            d,
+            slope.reshape(-1),
+            self.euclidean,
+            np.float32(self.scale),
+            np.float32(rate * self.spread),
+            np.float32(LEAST_GRADIENT * self.scale * self.spread),
+            self.mean,
+            self.square,
+            self.taken,
+        )
+        self._sharpen(float(loss[:, 1].sum()), rate)
+        return float(loss[:, 0].sum())
+
+    def _sharpen(self, slope: float, rate: float) -> None:
+        """Adam's step on the logarithm of the scale."""
+        self.slopes = np.array([0.9, 0.99]) * self.slopes + np.array([0.1, 0.01]) * [slope, slope * slope]
+        t = int(self.taken.max())
+        one, two = self.slopes / (1 - np.array([0.9, 0.99]) ** max(1, t))
+        self.scale *= float(np.exp(-0.4 * rate * one / (np.sqrt(two) + 1e-8)))
+
+    def _zeros(self) -> Any:
+        v = self.vectors
+        if not sparse.issparse(v):
+            return np.zeros_like(v)
+        return table(sparse.csr_matrix((np.zeros_like(v.data), v.indices, v.indptr), v.shape), write=True)
+
+    def _spread(self) -> float:
+        """Root mean square of the prototypes' coordinates that are not zero, about their mean for distances."""
+        v = self.vectors
+        squares, entries = float(sqnorms_of(v).sum()), max(1, v.nnz if sparse.issparse(v) else np.count_nonzero(v))
+        if self.euclidean:
+            mean = np.asarray(v.mean(axis=0, dtype=np.float64)).ravel()
+            squares -= v.shape[0] * float(mean @ mean)
+        return max(squares / entries, 1e-24) ** 0.5
+
+    def _first_scale(self, sqdist: np.ndarray) -> float:
+        own = float(sqdist[:, 0].mean())
+        near = float(sqdist[np.isfinite(sqdist)].mean())
+        return SHARPNESS / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
+
+
+def calibrate(score: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
+    """Scale of a softmax over scores that makes labels likeliest (temperature scaling; Guo et al., 2017).
+
+    Parameters
+    ----------
+    score : float64 [n, m]
+        -inf where there is none.
+    right : bool [n, m]
+        Which belong to the true class.
+    weights : float64 [n]
+    """
+    best = score.max(axis=1, keepdims=True)
+    behind = (best - score)[np.isfinite(score)]  # how far behind the best the others are: the scale of the scores
+    middle = -np.log(max(float(behind.mean()) if len(behind) else 1.0, 1e-12))
+
+    def loss(log_scale: float) -> float:
+        e = np.exp(np.exp(log_scale) * (score - best))
+        true = np.maximum((e * right).sum(axis=1), 1e-12)
+        return float(weights @ (np.log(e.sum(axis=1)) - np.log(true)))
+
+    found = minimize_scalar(loss, bounds=(middle - np.log(100), middle + np.log(100)), method="bounded")
+    return float(np.exp(found.x))

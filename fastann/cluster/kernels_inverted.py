@@ -1,0 +1,63 @@
+"""Compiled search of sparse rows among sparse centroids, through the lists of centroids that have each column."""
+
+import numpy as np
+from numba import njit, prange
+from scipy import sparse
+
+from fastann.cluster.kernels import FAST, insert, readonly
+from fastann.cluster.kernels_rows import CSR, table
+
+PIECES = 256  # tasks that rows are cut into
+
+
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
+def _search(rows, lists, csq, m, ids, sqdist):
+    n, k = ids.shape[0], csq.shape[0]
+    for piece in prange(PIECES):
+        product = np.zeros(k)
+        best, near = np.empty(m), np.empty(m, np.int32)
+        for i in range(piece * n // PIECES, (piece + 1) * n // PIECES):
+            square = np.float64(0)
+            for q in range(rows.indptr[i], rows.indptr[i + 1]):
+                v = np.float64(rows.data[q])
+                square += v * v
+                t = rows.indices[q]
+                for p in range(lists.indptr[t], lists.indptr[t + 1]):
+                    product[lists.indices[p]] += v * np.float64(lists.data[p])
+            best[:] = np.inf
+            near[:] = -1
+            for j in range(k):
+                s = csq[j] - 2 * product[j]
+                product[j] = 0
+                if s < best[m - 1]:
+                    insert(best, near, s, j)
+            for t in range(m):
+                ids[i, t] = near[t]
+                sqdist[i, t] = max(best[t] + square, 0)
+
+
+def search(x: sparse.csr_matrix, lists: CSR, csq: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `m` nearest centroids of each row, nearest first, exactly; equal distances in the order of their ids.
+
+    The cost is that of the stored values that rows and centroids have in the same columns, and one look at every
+    centroid a row.
+
+    Parameters
+    ----------
+    x : float32 CSR matrix [n, d]
+    lists : CSR
+        The centroids by column: the transpose of their matrix.
+    csq : float64 [k]
+        Squared L2 norms of the centroids.
+    m : int
+        At most k.
+
+    Returns
+    -------
+    ids : int32 [n, m]
+    sqdist : float32 [n, m]
+        Squared L2 distances.
+    """
+    ids, sqdist = np.empty((x.shape[0], m), np.int32), np.empty((x.shape[0], m), np.float32)
+    _search(table(x), lists, readonly(csq), m, ids, sqdist)
+    return ids, sqdist
