@@ -3,8 +3,11 @@
 Functions here are called once, at the public boundary; everything below them assumes validated input.
 """
 
+import csv
+import io
 import math
 import numbers
+import re
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -259,8 +262,8 @@ def npz_file(path: Any) -> Any:
         ) from None
 
 
-def npy_file(path: Path) -> np.ndarray:
-    """Open a ``.npy`` file as a read-only memmap, never unpickling."""
+def npy_file(path: Path, needed: str = "a numeric array") -> np.ndarray:
+    """Open a ``.npy`` file as a read-only memmap, never unpickling; `needed` is what an error asks for."""
     if not path.exists():
         raise FileNotFoundError(f"no file {path}; check the path")
     if path.is_dir() or path.suffix != ".npy":
@@ -276,8 +279,99 @@ def npy_file(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         if "object" in str(error).lower():
-            raise ValueError(f"{path} holds Python objects, which are never unpickled; save a numeric array") from None
+            raise ValueError(f"{path} holds Python objects, which are never unpickled; save {needed}") from None
         raise ValueError(
             f"{path} cannot be read as .npy ({error}); it may be truncated ({path.stat().st_size} bytes): "
             "write it again with numpy.save"
         ) from None
+
+
+def labels_file(path: Any, column: str | None = None, *, as_text: bool = False) -> np.ndarray:
+    """Read class labels: ``.npy``, ``.txt`` with one a line, or a column of a ``.csv`` with a header line.
+
+    Without `column` it is the only one, or the one named "label". See `text_labels` for `as_text`.
+    """
+    file = Path(path)
+    if column is not None and file.suffix != ".csv":
+        raise ValueError(f"a label column ({column!r}) was named, but {file} has no columns; only a .csv file has")
+    if file.suffix not in (".npy", ".txt", ".csv") or file.is_dir():
+        what = "a folder" if file.is_dir() else f"a {file.suffix or 'suffix-less'} file"
+        raise ValueError(f"{file} is {what}; labels are read from .npy, .txt (one a line) or .csv (with a header line)")
+    if file.suffix == ".npy":
+        labels = npy_file(file, "integers, or strings as y.astype(str) gives them")
+        return np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+    if not file.exists():
+        raise FileNotFoundError(f"no file {file}; check the path")
+    data = file.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{file} is not UTF-8 (byte {data[error.start]:#04x} in line {line}); save it as UTF-8"
+        ) from None
+    if not text.strip():
+        raise ValueError(f"{file} is empty ({len(data)} bytes); one label per row of the data is needed")
+    values = _column(file, text, column) if file.suffix == ".csv" else _lines(file, text)
+    return text_labels(values, as_text=as_text)
+
+
+def _lines(file: Path, text: str) -> list[str]:
+    lines = [line.strip() for line in io.StringIO(text, newline=None).read().removesuffix("\n").split("\n")]
+    if "" in lines:
+        raise ValueError(f"line {lines.index('') + 1} of {file} is blank; every line is one row's label")
+    return lines
+
+
+def _column(file: Path, text: str, column: str | None) -> list[str]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        head = [name.strip() for name in next(reader)]
+        wanted = column if column is not None else head[0] if len(head) == 1 else "label"
+        if head.count(wanted) != 1:
+            listed = ", ".join(map(repr, head[:20])) + (f" and {len(head) - 20} more" if len(head) > 20 else "")
+            if wanted in head:
+                raise ValueError(f"{file} has {head.count(wanted)} columns {wanted!r} ({listed}); rename all but one")
+            raise ValueError(
+                f"{file} has no column {wanted!r}, it has {listed}; name the one of the labels with --label-column"
+            )
+        place, values = head.index(wanted), []
+        for row in reader:
+            value = row[place].strip() if len(row) == len(head) else ""
+            if not value:
+                what = f"no {wanted!r}" if len(row) == len(head) else f"{len(row)} fields, not {len(head)}"
+                what = f"has {what}" if row else "is blank"
+                raise ValueError(f"line {reader.line_num} of {file} {what}; every line is one row of the data")
+            values.append(value)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} of {file} cannot be read as CSV ({error}); write it again") from None
+    if not values:
+        raise ValueError(f"{file} has a header line but no labels; one per row of the data is needed")
+    return values
+
+
+def text_labels(values: list[str], *, as_text: bool = False) -> np.ndarray:
+    """Labels that were read as text: int64 if every one is an integer that fits, unless `as_text`; else strings."""
+    if not as_text and all(re.fullmatch("-?[0-9]{1,19}", value) for value in values):
+        try:
+            return np.array([int(value) for value in values], np.int64)
+        except OverflowError:
+            pass
+    return np.array(values)
+
+
+def labels_like(labels: np.ndarray, classes: np.ndarray, name: Any) -> None:
+    """Check that labels can be compared with the classes of a model: both numbers, or both strings."""
+    kinds = ["strings" if a.dtype.kind in "US" else "numbers" for a in (labels, classes)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"the labels in {name} are {kinds[0]} ({labels[0]!s}), but the classes of the model are {kinds[1]} "
+            f"({classes[0]!s}); give labels of the kind that it was fitted with"
+        )
+
+
+def label_lines(labels: list[str], path: Any) -> None:
+    """Check that a text file can hold labels: none is blank, padded with blanks, or longer than a line."""
+    for label in labels:
+        if not label or label != label.strip() or "\n" in label or "\r" in label:
+            raise ValueError(f"{path} cannot hold the label {label!r} as a line of text; give a name that ends in .npy")

@@ -28,7 +28,7 @@ from fastann.cluster.groups import Either, Sharing, similarity
 from fastann.cluster.index import Flat, Spec, faiss, faiss_threads
 from fastann.cluster.native import Searcher
 from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data.source import Source
+from fastann.data.source import Source, sqnorms
 from fastann.data.sparse import Densified, Sparsified, as_table
 
 REFINE = ("auto", "none", "softmax")
@@ -39,7 +39,7 @@ GROWTH = 1.25  # a stream's search option is found anew when there are so many t
 ENOUGH = 1000  # rows it takes to find it
 SCORES_AT_ONCE = 2**24  # similarities computed at a time
 
-# Searcheres built for predict, beside the estimators: FAISS objects cannot be pickled or copied.
+# Searchers built for predict, beside the estimators: FAISS objects cannot be pickled or copied.
 _built: WeakKeyDictionary[Any, tuple[Any, Searcher, Any]] = WeakKeyDictionary()
 
 
@@ -130,6 +130,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     history_ : list of Epoch
         A record per epoch, or per batch of a stream (the last 1,000): phase, rows, objective, shift, merged, active,
         seconds.
+    n_iter_ : int
+        Epochs of k-means, of which `fit` also counts those that follow a merge.
     index_ : spec
         The index that finds the nearest prototype, with what was found for its search option.
     n_features_in_ : int
@@ -232,8 +234,12 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             labels = checks.class_labels(y, source.n)
             weights = checks.sample_weight(sample_weight, source.n)
             classes, codes = np.unique(labels, return_inverse=True)
-            if len(classes) < 2:
-                raise ValueError(f"a classifier needs at least 2 classes, y has one class: {classes[0]!r}")
+            held = classes if weights is None else np.unique(labels[weights > 0])
+            if len(held) < 2:
+                rows = "y has" if len(classes) < 2 else "the rows of positive weight have"
+                raise ValueError(
+                    f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
+                )
             seed = _seed(self.random_state)
             space, view = fit_space(source, self.metric)
             recipe, rng = self._recipe(space), np.random.default_rng(seed)
@@ -281,7 +287,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
                 self.history_, self.scale_, self.refinement_ = [], 1 / self.temperature, None
                 self.classes_ = np.empty(0, labels.dtype)
             else:
-                view = self._in_kind(self._space.view(source))
+                view = self._space.view(self._in_kind(source))
             known, self.classes_ = self.classes_, self._with_new(labels, classes)
             codes = np.searchsorted(self.classes_, labels).astype(np.int32)
             sizes = self._sizes(self.classes_)
@@ -296,10 +302,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     def _with_new(self, labels: np.ndarray, classes: Any) -> np.ndarray:
         """Classes known so far, those a caller expects, and those of new labels, sorted."""
         known = self.classes_
-        given = labels if classes is None else np.concatenate([np.unique(np.asarray(classes)), labels])
-        new = np.setdiff1d(given, known)
-        if len(new) and len(known) and (new.dtype.kind in "US") != (known.dtype.kind in "US"):
-            raise ValueError(f"labels of {new.dtype} do not go with classes of {known.dtype}; use one kind of label")
+        expected = known if classes is None else np.unique(np.asarray(classes))
+        for others in (known, expected):
+            if len(others) and _is_text(others) != _is_text(labels):
+                raise ValueError(
+                    f"labels of {labels.dtype} do not go with classes of {others.dtype}; use one kind of label"
+                )
+        new = np.setdiff1d(labels if classes is None else np.concatenate([expected, labels]), known)
         return np.union1d(known, new) if len(new) else known
 
     # ----------------------------------------------------------------- using a fitted model
@@ -307,8 +316,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Class of the nearest prototype of each row, found through the index.
 
-        A zero row, which has no direction, is as near to all prototypes under the cosine metric: it gets the
-        first class, or the label of rejected rows.
+        A zero row has no direction, and under the cosine metric a similarity of 0 to all prototypes: it gets the
+        class of the first, or the label of rejected rows.
         """
         sqdist, ids = self._search(X, 1)
         codes = self._prototypes.owner[ids[:, 0]]
@@ -347,12 +356,17 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         float64 ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            The cosine, or 1 / (1 + squared distance); for two classes, the second's less the first's. A
-            class without prototypes has -1.
+            The cosine, or 1 / (1 + squared distance). For two classes the cosine to the second less that to
+            the first, or the squared distance to the first less that to the second: the log-odds of
+            `predict_proba` divided by `scale_`. A class without prototypes has -1.
         """
-        scores = self._class_sqdist(X)
-        scores = np.where(np.isfinite(scores), similarity(scores, self.metric), -1)
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        sqdist = self._class_sqdist(X)
+        known = np.isfinite(sqdist)
+        if len(self.classes_) == 2:
+            far = sqdist / 2 if self.metric == "cosine" else sqdist
+            far = np.where(known, far, 2 if self.metric == "cosine" else np.inf)
+            return far[:, 0] - far[:, 1]
+        return np.where(known, similarity(sqdist, self.metric), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class: the softmax of `scale_` times the cosine, or minus the squared distance.
@@ -376,6 +390,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             out = np.full((view.n, len(self.classes_)), np.inf)
             for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
                 sqdist = np.maximum(euclidean_distances(block, p.vectors, squared=True), 0, dtype=np.float64)
+                sqdist[self._directionless(block)] = 2
                 out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
         return out
 
@@ -393,6 +408,10 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         values = round_to(p.vectors if dense else p.vectors.data, self.dtype)
         vectors = values if dense else sparse.csr_matrix((values, p.vectors.indices, p.vectors.indptr), p.vectors.shape)
         return replace(p, vectors=vectors)
+
+    @property
+    def n_iter_(self) -> int:
+        return sum(record.phase == "k-means" for record in self.history_)
 
     @property
     def prototypes_(self) -> Any:
@@ -526,15 +545,15 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         checks.features(source.d, self.n_features_in_, type(self).__name__)
         return source
 
-    def _in_kind(self, view: Source) -> Source:
+    def _in_kind(self, source: Source) -> Source:
         """Rows as dense or sparse as the prototypes are."""
         p = self._stream.prototypes
-        if p is None or sparse.issparse(p.vectors) == view.sparse:
-            return view
-        return Densified(view) if view.sparse else Sparsified(view)
+        if p is None or sparse.issparse(p.vectors) == source.sparse:
+            return source
+        return Densified(source) if source.sparse else Sparsified(source)
 
     def _view(self, X: Any) -> Source:
-        return self._in_kind(self._space.view(self._table(X), zero_rows=True))
+        return self._space.view(self._in_kind(self._table(X)), zero_rows=True)
 
     def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
@@ -544,7 +563,15 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             for start, block in view.chunks():
                 part = slice(start, start + block.shape[0])
                 ids[part], sqdist[part], _ = search(index, block, m, vectors)
+                zero = start + self._directionless(block)
+                ids[zero], sqdist[zero] = np.arange(m), 2
         return sqdist, ids
+
+    def _directionless(self, block: Any) -> np.ndarray:
+        """Rows of a block that are zero, whose cosine to every prototype is taken for 0."""
+        if self._space.metric != "cosine":
+            return np.empty(0, np.int64)
+        return np.flatnonzero(sqnorms(block) == 0 if sparse.issparse(block) else ~block.any(axis=1))
 
     def _choose_search(self, view: Source, rng: np.random.Generator) -> None:
         """Settle `index_`: find the search option it leaves open, on rows that were trained on."""
@@ -612,6 +639,10 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "US" or (labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels))
 
 
 def _seed(random_state: Any) -> int:

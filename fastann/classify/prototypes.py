@@ -238,7 +238,7 @@ def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
         pull = PULL * np.divide(within, between, out=np.zeros(classes), where=(between > 0) & (total > sizes))
     share = pull[p.owner] / np.maximum(pull[p.owner] + p.weights, np.finfo(float).tiny)
     mean = sparse.diags(1 - share) @ means + sparse.diags(share) @ centre
-    spread = 1 - sqnorms_of(mean) if space.metric == "cosine" else p.spread
+    spread = np.maximum(0, 1 - sqnorms_of(mean)) if space.metric == "cosine" else p.spread
     single = (sizes == 1)[p.owner]
     vectors = normed(mean, space)
     if single.any():

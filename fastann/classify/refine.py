@@ -23,9 +23,10 @@ from fastann.data.source import Source
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
 RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
 SHARPNESS = 14.0  # scale to start from, times the mean squared distance of rows to their prototypes
+LISTS_LAST = 2  # epochs for which the prototypes near a row are looked up
 STEPS = 64  # batches an epoch that small data is cut into, if they hold LEAST rows
 LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
-LEAST, MOST = 32, 256  # rows of a batch; large data has 4 * STEPS batches an epoch
+LEAST, MOST = 32, 256  # rows of a batch; large data has 4 * STEPS batches, many prototypes larger ones
 
 
 class Descent:
@@ -62,10 +63,12 @@ class Descent:
     ) -> None:
         """Go `count` times over the rows of a source; `watch` is told the mean loss of each epoch."""
         n = source.n
-        size = max(int(np.clip(n // STEPS, LEAST, MOST)), n // (4 * STEPS))
+        size = max(int(np.clip(n // STEPS, LEAST, MOST)), n // (4 * STEPS), min(n // STEPS, len(self.owner) // 8))
         steps, step = count * -(-n // size), 0
-        for _ in range(count):
-            index = self.spec.build(self.vectors, seed=int(self.rng.integers(2**31)), device=self.device)
+        lists = np.empty((n, 0), np.int32)  # of the prototypes near each row, which move little in an epoch
+        for epoch in range(count):
+            if epoch % LISTS_LAST == 0:
+                lists = self._lists(source, labels)
             order = self.rng.permutation(n)
             total = mass = 0.0
             for start in range(0, n, size):
@@ -74,12 +77,24 @@ class Descent:
                 if not w.any():
                     continue
                 x = source.take(rows)
-                ids, sqdist = neighbours(index, x, labels[rows], self.vectors, self.first, self.candidates)
-                if not self.scale:
-                    self.scale = self._first_scale(sqdist)
-                loss = self._step(x, labels[rows], w / w.sum(), ids, RATE * (1 - step / steps))
+                loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
                 total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
             watch(total / max(mass, np.finfo(float).tiny))
+
+    def _lists(self, source: Source, labels: np.ndarray) -> np.ndarray:
+        """Prototypes that each row looks at: the nearest of its class and the nearest of all, int32 [n, m]."""
+        index = self.spec.build(self.vectors, seed=int(self.rng.integers(2**31)), device=self.device)
+        lists = np.empty((source.n, 1 + min(self.candidates, len(self.owner))), np.int32)
+        own = near = 0.0
+        for start, block in source.chunks():
+            part = slice(start, start + block.shape[0])
+            lists[part], sqdist = neighbours(index, block, labels[part], self.vectors, self.first, self.candidates)
+            found = np.isfinite(sqdist)
+            own += float(sqdist[found[:, 0], 0].sum(dtype=np.float64))
+            near += float(sqdist[found].sum(dtype=np.float64)) / max(1, found.sum()) * len(sqdist)
+        if not self.scale:
+            self.scale = SHARPNESS * source.n / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
+        return lists
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         d = x.shape[1]
@@ -129,11 +144,6 @@ class Descent:
             mean = np.asarray(v.mean(axis=0, dtype=np.float64)).ravel()
             squares -= v.shape[0] * float(mean @ mean)
         return max(squares / entries, 1e-24) ** 0.5
-
-    def _first_scale(self, sqdist: np.ndarray) -> float:
-        own = float(sqdist[:, 0].mean())
-        near = float(sqdist[np.isfinite(sqdist)].mean())
-        return SHARPNESS / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
 
 
 def calibrate(score: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:

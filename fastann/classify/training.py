@@ -202,8 +202,8 @@ def choose_sizes(recipe: Recipe, data: Table, rng: np.random.Generator) -> np.nd
         Within(rest.source, rows, rest.labels, p.first(data.classes), recipe.space.metric).assign(
             p.vectors, 0, None, size_aware=False
         )
-        far = np.where(np.isfinite(rows.sqdist), rows.sqdist, 0)
-        spread = np.bincount(rest.labels, far if rows.weights is None else far * rows.weights, minlength=data.classes)
+        far = rows.sqdist if rows.weights is None else rows.sqdist * rows.weights
+        spread = np.bincount(rest.labels, far, minlength=data.classes)
         if before is not None:
             going &= (spread < (1 - GAIN) * before) & (counts >= 2 * size)
             chosen[going] = size

@@ -155,7 +155,7 @@ class Within:
         assert self.partial is not None
         ids, sqdist = kernels_groups.nearest(block, groups, centroids, self.first)
         self.partial.moved += int(np.count_nonzero(ids != part.labels))
-        part.labels[:], part.sqdist[:] = ids, sqdist
+        part.labels[:], part.sqdist[:] = ids, np.where(ids >= 0, sqdist, 0)  # nothing to be far from
         add(self.partial, block, part.weights, ids)
         self.partial.inertia += part.inertia()
 
@@ -230,7 +230,8 @@ class Shared(Within):
         most = ids[np.arange(len(ids)), share.argmax(axis=1)]
         self.partial.moved += int(np.count_nonzero(most != part.labels))
         part.labels[:] = most
-        part.sqdist[:] = (share * np.where(share > 0, sqdist, 0)).sum(axis=1) / np.maximum(part.weights, 1e-300)
+        far = np.where((share > 0) & (ids >= 0), sqdist, 0)
+        part.sqdist[:] = (share * far).sum(axis=1) / np.maximum(part.weights, 1e-300)
         for column in range(ids.shape[1]):
             add(self.partial, block, share[:, column], np.where(share[:, column] > 0, ids[:, column], -1))
         self.partial.inertia += part.inertia()

@@ -7,16 +7,16 @@ from scipy import sparse
 from fastann.cluster.kernels import FAST, insert, readonly
 from fastann.cluster.kernels_rows import CSR, table
 
-PIECES = 256  # tasks that rows are cut into
+ROWS = 64  # rows of a task, which has a product with every centroid in memory
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _search(rows, lists, csq, m, ids, sqdist):
     n, k = ids.shape[0], csq.shape[0]
-    for piece in prange(PIECES):
+    for piece in prange((n + ROWS - 1) // ROWS):
         product = np.zeros(k)
         best, near = np.empty(m), np.empty(m, np.int32)
-        for i in range(piece * n // PIECES, (piece + 1) * n // PIECES):
+        for i in range(piece * ROWS, min(n, (piece + 1) * ROWS)):
             square = np.float64(0)
             for q in range(rows.indptr[i], rows.indptr[i + 1]):
                 v = np.float64(rows.data[q])

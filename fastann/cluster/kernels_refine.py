@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from fastann.cluster.kernels import FAST
-from fastann.cluster.kernels_rows import add, clear, column, dot32, entries, load, sqnorm, unload
+from fastann.cluster.kernels_rows import add, clear, dot32, entries, gather, load, sqnorm, unload
 
 PIECES = 64  # tasks the prototypes are cut into, whatever the number of threads
 
@@ -99,7 +99,7 @@ def step(rows, prototypes, first, places, m, d, slope, euclidean, scale, rate, l
     """
     k = first.shape[0] - 1
     for piece in prange(PIECES):
-        gradient = np.zeros(d, np.float32)
+        sums, work = np.zeros(d, np.float32), np.empty(d, np.float32)
         for j in range(piece * k // PIECES, (piece + 1) * k // PIECES):
             if first[j] == first[j + 1]:
                 continue
@@ -107,18 +107,18 @@ def step(rows, prototypes, first, places, m, d, slope, euclidean, scale, rate, l
             for q in range(first[j], first[j + 1]):
                 g = slope[places[q]]
                 own += g
-                add(rows, places[q] // m, g, gradient)
+                add(rows, places[q] // m, g, sums)
             p, one, two = entries(prototypes, j), entries(mean, j), entries(square, j)
+            gradient = gather(prototypes, j, sums, work)
             along = np.float32(0)
             for t in range(p.shape[0]):
-                along += gradient[column(prototypes, j, t)] * p[t]
+                along += gradient[t] * p[t]
             taken[j] += 1
             fix_one = np.float32(1 / (1 - 0.9 ** taken[j]))
             fix_two = np.float32(1 / (1 - 0.99 ** taken[j]))
             for t in range(p.shape[0]):
-                c = column(prototypes, j, t)
                 v = p[t]
-                g = 2 * scale * (gradient[c] - own * v) if euclidean else scale * (gradient[c] - along * v)
+                g = 2 * scale * (gradient[t] - own * v) if euclidean else scale * (gradient[t] - along * v)
                 one[t] = np.float32(0.9) * one[t] + np.float32(0.1) * g
                 two[t] = np.float32(0.99) * two[t] + np.float32(0.01) * g * g
                 move = rate * (one[t] * fix_one) / (np.sqrt(two[t] * fix_two) + least)
@@ -131,4 +131,4 @@ def step(rows, prototypes, first, places, m, d, slope, euclidean, scale, rate, l
                 for t in range(p.shape[0]):
                     p[t] *= norm
             for q in range(first[j], first[j + 1]):
-                clear(rows, places[q] // m, gradient)
+                clear(rows, places[q] // m, sums)

@@ -236,13 +236,20 @@ def _entries(rows, i):
     return lambda rows, i: rows[i]
 
 
-def column(rows, i, t):
-    """Column of the t-th stored value of row `i`."""
-    return _stub(rows, i, t)
+def gather(rows, i, v, work):
+    """Values of a dense vector where row `i` has entries: the vector itself, or its values gathered in `work`."""
+    return _stub(rows, i, v, work)
 
 
-@overload(column)
-def _column(rows, i, t):
+@overload(gather)
+def _gather(rows, i, v, work):
     if _sparse(rows):
-        return lambda rows, i, t: rows.indices[rows.indptr[i] + t]
-    return lambda rows, i, t: t
+
+        def values(rows, i, v, work):
+            first = rows.indptr[i]
+            for q in range(first, rows.indptr[i + 1]):
+                work[q - first] = v[rows.indices[q]]
+            return work
+
+        return values
+    return lambda rows, i, v, work: v

@@ -45,9 +45,9 @@ class Densified(View):
         super().__init__(base)
         self.sparse = False
 
-    def convert(self, block: Any) -> np.ndarray:
-        rows: Any = self.base.convert(block)
-        return rows.toarray()
+    def native(self, rows: Any) -> np.ndarray:
+        block: Any = self.base.native(rows)
+        return block.toarray()
 
     def rows_per_chunk(self) -> int:
         return Source.rows_per_chunk(self)
@@ -60,8 +60,11 @@ class Sparsified(View):
         super().__init__(base)
         self.sparse = True
 
-    def convert(self, block: np.ndarray) -> Any:
-        return sparse.csr_matrix(self.base.convert(block))
+    def native(self, rows: Any) -> Any:
+        return sparse.csr_matrix(self.base.convert(self.base.native(rows)))  # SciPy has no sparse float16
+
+    def convert(self, block: Any) -> Any:
+        return block
 
 
 def as_table(x: Any, name: str = "X") -> Source:

@@ -1,0 +1,298 @@
+"""The commands that classify: classify fit, classify predict, classify evaluate."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from fastann.cli.common import errors, main, with_options
+
+if TYPE_CHECKING:
+    from fastann.classify.classifier import PrototypeClassifier
+
+SHOWN = 5  # worst classes, and confusions, that evaluate lists
+
+_label_column = click.option(
+    "--label-column", default=None, help='Column of a .csv; the only one, or "label", when not given.'
+)
+_fit_options = [
+    click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
+    click.option("--metric", default="cosine", show_default=True, help="cosine or euclidean."),
+    click.option("--init", default="k-means++", show_default=True, help="k-means++ or random."),
+    click.option("--assignment", default="hard", show_default=True, help="hard: to the nearest of the class; or soft."),
+    click.option("--scores", default="linear", show_default=True, help="Of soft assignment: linear or softmax."),
+    click.option("--temperature", default=0.1, show_default=True, help="Of that softmax."),
+    click.option("--wrong-class-penalty", default=1.0, show_default=True, help="Of soft assignment."),
+    click.option("--shrinkage", default="auto", show_default=True, help="Pull to the class mean, as rows; or auto."),
+    click.option("--merge-threshold", type=float, default=None, help="Merge prototypes of a class nearer than this."),
+    click.option("--relative-merge", type=float, default=None, help="The same as a share of their mean distance."),
+    click.option("--percentile-threshold", type=float, default=None, help="Merge, truncate only below this quantile."),
+    click.option("--min-weight", default=0.0, show_default=True, help="Drop prototypes of fewer rows."),
+    click.option("--truncation-threshold", default=0.0, show_default=True, help="Smaller coordinates become zero."),
+    click.option("--refine", default="auto", show_default=True, help="auto (where it helps), none or softmax."),
+    click.option("--max-iter", default=10, show_default=True, help="Epochs of k-means at most."),
+    click.option("--tol", default=1e-4, show_default=True, help="Stop when an epoch gains less than this share."),
+    click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
+    click.option("--recall", default=0.99, show_default=True, help="What an index with an open search option reaches."),
+    click.option("--dtype", default="float32", show_default=True, help="As stored: float32, float16 or bfloat16."),
+    click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
+    click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
+]
+
+
+@main.group()
+def classify() -> None:
+    """Classify rows by the nearest of several prototypes per class.
+
+    Rows are .npy, or .npz as scipy.sparse.save_npz writes it. Labels are .npy, .txt with one label a line, or .csv
+    with a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    """
+
+
+@classify.command()
+@click.argument("data", type=click.Path())
+@click.argument("labels", type=click.Path())
+@_label_column
+@with_options(_fit_options)
+@click.option("--out", required=True, type=click.Path(), help="Folder of the model to write.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@errors
+def fit(data: str, labels: str, label_column: str | None, out: str, force: bool, quiet: bool, **options: Any) -> None:
+    """Learn prototypes of the classes of the rows of DATA and write a model.
+
+    DATA is .npy, or .npz as scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, or .csv with
+    a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    """
+    from fastann import PrototypeClassifier, checks, persist
+    from fastann.data.sparse import as_table
+
+    persist.check_target(out, force=force)
+    options["random_state"] = options.pop("seed")
+    options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
+    options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
+    model = PrototypeClassifier(verbose=not quiet, **options)
+    y = checks.labels_file(labels, label_column)
+    source = as_table(data)
+    clock = time.perf_counter()
+    model.fit(source, y)
+    seconds = time.perf_counter() - clock
+    model.save(out, force=force)
+    click.echo(summary(model, source.n, seconds, out))
+
+
+@classify.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="File to write: .npy, .txt or .csv.")
+@click.option("--reject-below", type=float, default=None, help="Reject rows of a smaller similarity.")
+@click.option("--reject-label", default=None, help="What they get; -1 where labels are numbers, or rejected.")
+@click.option("--proba", is_flag=True, help="Write probabilities: .npy, float32, a column per class, sorted.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@errors
+def predict(
+    model: str, data: str, out: str, reject_below: float | None, reject_label: str | None, proba: bool, force: bool
+) -> None:
+    """Classify the rows of DATA with MODEL.
+
+    A .txt gets one label a line, a .csv the columns row, label and similarity: the cosine, or 1 / (1 + squared
+    distance), to the nearest prototype.
+    """
+    from fastann import PrototypeClassifier, checks, persist
+    from fastann.data.sparse import as_table
+
+    if proba and (reject_below is not None or reject_label is not None):
+        raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
+    _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
+    fitted, source = PrototypeClassifier.load(model), as_table(data)
+    if proba:
+        shares = fitted.predict_proba(source).astype(np.float32)
+        persist.write_array(out, shares)
+        click.echo(f"probabilities of {len(shares):,} rows and {shares.shape[1]:,} classes written to {out}")
+        return
+    if reject_below is not None:
+        fitted.set_params(reject_below=checks.real(reject_below, "--reject-below", -1.0))
+    if reject_label is not None:
+        if fitted.reject_below is None:
+            raise click.UsageError(f"--reject-label {reject_label} rejects nothing alone; give --reject-below too")
+        as_text = fitted.classes_.dtype.kind == "U"
+        fitted.set_params(reject_label=checks.text_labels([reject_label], as_text=as_text)[0].item())
+    labels = fitted.predict(source)
+    if out.endswith(".npy"):
+        persist.write_array(out, labels)
+    else:
+        persist.write_text(out, _text(fitted, source, labels, out))
+    click.echo(f"{len(labels):,} labels written to {out}")
+
+
+@classify.command()
+@click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.argument("labels", type=click.Path())
+@_label_column
+@click.option("--json", "out", default=None, type=click.Path(), help="File for the same numbers (.json).")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@errors
+def evaluate(model: str, data: str, labels: str, label_column: str | None, out: str | None, force: bool) -> None:
+    """Measure how well MODEL classifies the rows of DATA, given their true LABELS.
+
+    LABELS is .npy, .txt with one label a line, or .csv with a header line; text is read as numbers where the classes of
+    the model are numbers. No row is rejected.
+    """
+    from fastann import PrototypeClassifier, checks, records
+    from fastann.data.sparse import as_table
+
+    if out is not None:
+        _check_out("--json", out, [".json"], force)
+    fitted, source = PrototypeClassifier.load(model), as_table(data)
+    y = checks.labels_file(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
+    y = checks.class_labels(y, source.n)
+    checks.labels_like(y, fitted.classes_, labels)
+    found = measure(y, fitted.set_params(reject_below=None).predict(source), fitted.classes_)
+    click.echo(measured(found))
+    if out is not None:
+        records.write_json(out, {"schema": records.SCHEMA, **found})
+
+
+def _number_or_auto(option: str, value: str, kind: type, what: str) -> Any:
+    if value == "auto":
+        return value
+    try:
+        if "_" in value:  # int() and float() would take 1_0
+            raise ValueError
+        return kind(value)
+    except ValueError:
+        raise click.UsageError(f"{option} must be {what} or auto, got {value!r}") from None
+
+
+def _check_out(option: str, out: str, suffixes: list[str], force: bool) -> None:
+    """Refuse a file name of another kind, and a file that exists, before any work."""
+    if Path(out).suffix not in suffixes:
+        raise click.UsageError(f"{option} {out}: give a name that ends in {' or '.join(suffixes)}")
+    if Path(out).exists() and not force:
+        raise click.UsageError(f"{out} exists already; choose another path or pass --force to replace it")
+
+
+def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str) -> str:
+    """Labels as lines of text, or as CSV beside their similarity to the nearest prototype."""
+    from fastann import checks
+
+    names, codes = np.unique(labels, return_inverse=True)
+    words = [str(name) for name in names]
+    checks.label_lines(words, out)
+    if out.endswith(".txt"):
+        return "".join(f"{words[code]}\n" for code in codes)
+    distance, _ = model.kneighbors(source, 1)
+    near = 1 - distance[:, 0] if model.metric == "cosine" else 1 / (1 + distance[:, 0].astype(np.float64) ** 2)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["row", "label", "similarity"])
+    writer.writerows((row, words[codes[row]], f"{near[row]:.6g}") for row in range(len(codes)))
+    return file.getvalue()
+
+
+def summary(model: PrototypeClassifier, n: int, seconds: float, out: str) -> str:
+    """Lines that say what was learned, whether refinement helped, and where the model lies."""
+    _, counts = np.unique(model.prototype_labels_, return_counts=True)
+    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    steps = [sum(record.phase == phase for record in model.history_) for phase in ("k-means", "refine")]
+    lines = {
+        "rows": f"{n:,} x {model.n_features_in_}",
+        "classes": f"{len(model.classes_):,}",
+        "prototypes": f"{counts.sum():,} ({each} a class)",
+        "refinement": _refinement(model),
+        "epochs": f"{steps[0]} of k-means, {steps[1]} of refinement" if steps[1] else f"{steps[0]} of k-means",
+        "seconds": f"{seconds:.1f}",
+        "model": out,
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
+
+
+def _refinement(model: PrototypeClassifier) -> str:
+    verdict = model.refinement_
+    if verdict is None:
+        return f"{model.refine}, as asked"
+    if not verdict.rows:
+        return "none: too few rows to hold some out"
+    kept = "kept" if verdict.kept else "not kept"
+    return f"{kept}: accuracy {verdict.before:.4f} -> {verdict.after:.4f} on {verdict.rows:,} rows held out"
+
+
+def measure(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict[str, Any]:
+    """Accuracy with its interval, macro F1, and where the errors are.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n,)
+    known : ndarray
+        Classes of the model.
+    """
+    from sklearn.metrics import f1_score
+
+    from fastann.cluster.assign import wilson
+
+    n, right = len(truth), truth == predicted
+    hits = int(right.sum())
+    classes, codes, rows = np.unique(truth, return_inverse=True, return_counts=True)
+    recall = np.bincount(codes, right) / rows
+    worst = np.lexsort((-rows, recall))[:SHOWN]
+    names, pairs = np.unique(np.concatenate([truth[~right], predicted[~right]]), return_inverse=True)
+    a, b = pairs[: n - hits], pairs[n - hits :]
+    found, times = np.unique(a * len(names) + b, return_counts=True)
+    often = np.argsort(-times, kind="stable")[:SHOWN]
+    return {
+        "rows": n,
+        "right": hits,
+        "accuracy": hits / n,
+        "accuracy_interval": list(wilson(hits, n)),
+        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "classes": len(classes),
+        "rows_of_unknown_classes": int(rows[~np.isin(classes, known)].sum()),
+        "worst_classes": [
+            {"class": classes[i].item(), "rows": int(rows[i]), "recall": float(recall[i])} for i in worst
+        ],
+        "confusions": [
+            {
+                "true": names[found[i] // len(names)].item(),
+                "predicted": names[found[i] % len(names)].item(),
+                "rows": int(times[i]),
+            }
+            for i in often
+        ],
+    }
+
+
+def measured(found: dict[str, Any]) -> str:
+    """What `measure` found, as a table for a terminal."""
+    low, high = found["accuracy_interval"]
+    lines = [
+        f"{'rows':<11}{found['rows']:,} of {found['classes']:,} classes",
+        f"{'accuracy':<11}{found['accuracy']:.4f} (95%: {low:.4f} to {high:.4f})",
+        f"{'macro F1':<11}{found['macro_f1']:.4f}",
+    ]
+    if found["rows_of_unknown_classes"]:
+        lines.append(
+            f"{'unknown':<11}{found['rows_of_unknown_classes']:,} rows of classes that the model does not know"
+        )
+    worst = [(str(c["class"]), f"{c['rows']:,}", f"{c['recall']:.4f}") for c in found["worst_classes"]]
+    lines += ["", *_aligned(("lowest recall", "rows", "recall"), worst, 1)]
+    often = [(str(c["true"]), str(c["predicted"]), f"{c['rows']:,}") for c in found["confusions"]]
+    if often:
+        lines += ["", *_aligned(("class", "taken for", "rows"), often, 2)]
+    return "\n".join(lines)
+
+
+def _aligned(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], words: int) -> list[str]:
+    """Lines of a table whose first columns are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{'<' if i < words else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
+        for row in [head, *rows]
+    ]
