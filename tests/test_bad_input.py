@@ -184,13 +184,6 @@ def test_objects_that_are_no_numbers_are_refused(km, use):
     has(refusal(TypeError, USES[use], km, np.full((9, 4), object())), "X has dtype object", "pass a numeric array")
 
 
-@pytest.mark.parametrize("use", ["fit", "predict"])
-def test_sparse_data_is_refused(x, km, use):
-    from scipy.sparse import csr_matrix
-
-    has(refusal(TypeError, USES[use], km, csr_matrix(x)), "Sparse data", ".toarray()", "TruncatedSVD")
-
-
 @pytest.mark.parametrize("use", AFTER_FIT)
 def test_another_number_of_columns_is_refused(x, km, use):
     has(refusal(ValueError, USES[use], km, x[:, :3]), "X has 3 features", "expecting 4 features", "pass rows of 4")

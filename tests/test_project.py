@@ -22,6 +22,7 @@ LAYERS = [
     ["fastann.study"],
     ["fastann.quality"],
     ["fastann.records"],
+    ["fastann.dedup"],
     ["fastann.classify"],
     ["fastann.cluster"],
     ["fastann.data"],
@@ -51,13 +52,15 @@ CLUSTER = [
     "kernels_groups",
     "kernels_refine",
     "kernels_inverted",
-    "kernels_rows",
+    "kernels_dedup",
+    "kernels_sparse",
     "kernels_screen_search",
     "kernels_amx",
     "kernels_vnni",
     "kernels_screen",
     "kernels_search",
     "kernels",
+    "kernels_rows",
 ]
 
 

@@ -323,6 +323,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         codes = self._prototypes.owner[ids[:, 0]]
         if self.reject_below is None:
             return self.classes_[codes]
+        checks.real(self.reject_below, "reject_below", -1.0)
         label = self._reject_label()
         out = self.classes_[codes].astype(np.result_type(self.classes_.dtype, np.asarray(label).dtype))
         out[similarity(sqdist[:, 0], self.metric) < self.reject_below] = label

@@ -8,6 +8,7 @@ learning vector quantisation (Seo and Obermayer, 2003). Adam (Kingma and Ba, 201
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import sparse
 from scipy.optimize import minimize_scalar
 
 from fastann.classify.prototypes import Prototypes, sqnorms_of
-from fastann.cluster import kernels_refine
+from fastann.cluster import kernels, kernels_refine
 from fastann.cluster.groups import Either, neighbours
 from fastann.cluster.kernels_rows import table
 from fastann.data.source import Source
@@ -24,6 +25,7 @@ SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks 
 RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
 SHARPNESS = 14.0  # scale to start from, times the mean squared distance of rows to their prototypes
 LISTS_LAST = 2  # epochs for which the prototypes near a row are looked up
+SERIAL = 2**20  # products of a batch below which one thread does it
 STEPS = 64  # batches an epoch that small data is cut into, if they hold LEAST rows
 LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
 LEAST, MOST = 32, 256  # rows of a batch; large data has 4 * STEPS batches, many prototypes larger ones
@@ -77,7 +79,8 @@ class Descent:
                 if not w.any():
                     continue
                 x = source.take(rows)
-                loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
+                with self._threads(x, lists):
+                    loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
                 total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
             watch(total / max(mass, np.finfo(float).tiny))
 
@@ -95,6 +98,11 @@ class Descent:
         if not self.scale:
             self.scale = SHARPNESS * source.n / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
         return lists
+
+    def _threads(self, x: Any, lists: np.ndarray) -> AbstractContextManager:
+        """One thread for small batches: waiting for others would take longer than the work itself."""
+        small = (x.nnz if sparse.issparse(x) else x.size) * lists.shape[1] < SERIAL
+        return kernels.numba_threads(1) if small else nullcontext()
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         d = x.shape[1]

@@ -68,6 +68,8 @@ def load(kind: type, path: str | os.PathLike) -> Any:
             parameters["n_prototypes"] = dict(map(tuple, manifest["n_prototypes_by_class"]))
         model = kind(**parameters)
         classes, d = np.array(arrays["classes"]), checks.integer(manifest["n_features"], "n_features", 1)
+        if classes.ndim != 1 or not (classes[1:] > classes[:-1]).all():
+            raise ValueError(f"classes are {classes.dtype} {classes.shape}, not distinct and sorted")
         model.classes_, model.n_features_in_ = classes, d
         p = Prototypes(_unpacked("prototypes", tensors, d), tensors["owner"], tensors["weights"], tensors["spread"])
         _check(p, len(classes))

@@ -158,8 +158,8 @@ def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator,
     )
     course.begin(p.vectors)
     rules = Rules(recipe.max_iter, recipe.tol, Deadline(None))
-    with CtrlC() as ctrl_c:
-        _, vectors, _ = iterate(states, rules, lambda inertias: False, ctrl_c, [course], ignore_empty=True)
+    # Not entered: Ctrl-C ends the whole fit, of which this is a part, and leaves the estimator as it was.
+    _, vectors, _ = iterate(states, rules, lambda inertias: False, CtrlC(), [course], ignore_empty=True)
     assert work.partial is not None
     return prune(weighed(vectors, p.owner, work.partial, rows, metric), 0.0)
 

@@ -1,18 +1,21 @@
 """Starting centroids: random rows, greedy k-means++, k-means||."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from fastann.cluster import kernels
 from fastann.cluster.index import Flat
-from fastann.data.source import ArraySource, Source, Subset
+from fastann.data.source import ArraySource, Source, Subset, dense
 
 PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
 
 
 def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
     """`k` different rows, drawn with probability proportional to their weights: float32 [k, d]."""
-    return source.take(np.sort(draw(source.n, weights, k, rng)))
+    return dense(source.take(np.sort(draw(source.n, weights, k, rng))))
 
 
 def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -40,32 +43,33 @@ def plus_plus(source: Source, weights: np.ndarray | None, k: int, rng: np.random
             weights = None
         x = source.take(picks)
     else:
-        x = np.concatenate([block for _, block in source.chunks()])
+        x = source.take(np.arange(source.n))
     return _greedy(x, weights, k, rng)
 
 
-def _greedy(x: np.ndarray, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
-    n = len(x)
+def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    n = x.shape[0]
     w = np.ones(n) if weights is None else weights
     trials = 2 * (2 + int(np.log(k)))
-    xsq = np.einsum("ij,ij->i", x, x)
+    xsq = kernels.sqnorms(x).astype(np.float32) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x)
+    across = x.T.tocsr() if sparse.issparse(x) else x.T
     chosen = np.empty(k, np.int64)
     chosen[0] = _weighted_draw(np.cumsum(w), 1, rng)[0]
-    closest = _sqdist_to(x, xsq, chosen[:1])[0]
+    closest = _sqdist_to(x, across, xsq, chosen[:1])[0]
     for j in range(1, k):
         cumulative = np.cumsum(closest * w)
         if cumulative[-1] <= 0:  # fewer distinct rows than k: any rows do
             chosen[j:] = rng.choice(n, k - j, replace=k - j > n)
             break
         tries = _weighted_draw(cumulative, trials, rng)
-        left = np.minimum(_sqdist_to(x, xsq, tries), closest)
+        left = np.minimum(_sqdist_to(x, across, xsq, tries), closest)
         best = int(np.argmin(left @ w))
         chosen[j], closest = tries[best], left[best]
-    return x[chosen]
+    return dense(x[chosen])
 
 
-def _sqdist_to(x: np.ndarray, xsq: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    out = x[picks] @ x.T
+def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    out = dense(x[picks] @ across)
     out *= -2
     out += xsq
     out += xsq[picks, None]
@@ -84,7 +88,7 @@ def parallel(source: Source, weights: np.ndarray | None, k: int, rng: np.random.
     """
     n = source.n
     w = np.ones(n) if weights is None else weights
-    centres = source.take(_weighted_draw(np.cumsum(w), 1, rng))
+    centres = dense(source.take(_weighted_draw(np.cumsum(w), 1, rng)))
     closest = np.full(n, np.inf, np.float32)
     owner = np.zeros(n, np.int32)
     new = centres
@@ -95,7 +99,7 @@ def parallel(source: Source, weights: np.ndarray | None, k: int, rng: np.random.
         if total <= 0:
             new = centres[:0]
             break
-        new = source.take(np.flatnonzero(rng.random(n) < np.minimum(1, 2 * k * cost / total)))
+        new = dense(source.take(np.flatnonzero(rng.random(n) < np.minimum(1, 2 * k * cost / total))))
         if len(new):
             centres = np.concatenate([centres, new])
     _nearer(source, new, len(centres) - len(new), closest, owner)
@@ -110,7 +114,7 @@ def _nearer(source: Source, new: np.ndarray, first: int, closest: np.ndarray, ow
     index = Flat().build(new)
     for start, block in source.chunks():
         ids, sqdist = index.search(block, 1)
-        part = slice(start, start + len(block))
+        part = slice(start, start + block.shape[0])
         nearer = sqdist[:, 0] < closest[part]
         closest[part] = np.where(nearer, sqdist[:, 0], closest[part])
         owner[part] = np.where(nearer, ids[:, 0] + first, owner[part])
@@ -135,6 +139,6 @@ def subsample(source: Source, weights: np.ndarray | None, size: int, rng: np.ran
     """
     picks = np.sort(rng.choice(source.n, size, replace=False))
     weights = None if weights is None else weights[picks]
-    if 4 * source.d * size <= 16 * source.n:
+    if not source.sparse and 4 * source.d * size <= 16 * source.n:
         return ArraySource(source.take(picks)), weights
     return Subset(source, picks), weights

@@ -12,18 +12,19 @@ up to the rounding of BLAS.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array
+from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
-# Reassociation lets sums vectorise. "ninf" is left out because the kernels use huge sentinels, and NaN
-# cannot reach a kernel compiled with "nnan": rows are surveyed first, by a kernel compiled without it.
-FAST = {"reassoc", "nsz", "contract", "arcp", "nnan"}
+from fastann.cluster.kernels_rows import FAST, add, readonly, sqdist, table
+
 HUGE = np.float32(3e38)
 _SEGMENTS = 64  # pieces a reduction over rows is cut into, whatever the number of threads
 
@@ -125,13 +126,6 @@ def numba_threads(count: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def readonly(a: np.ndarray) -> np.ndarray:
-    """View that may not be written to: kernels are compiled for these alone."""
-    view = a.view()
-    view.flags.writeable = False
-    return view
-
-
 @njit(fastmath=FAST, inline="always")
 def sqdist32(a, b):
     """Squared L2 distance of two float32 vectors, in float32."""
@@ -152,6 +146,33 @@ def sqdist64(a, b):
     return total
 
 
+def pair(rows, i, c, j, csq):
+    """Squared L2 distance, float32, of row `i` to the dense centroid `j`; `csq` holds their squared norms (float64).
+
+    Dense rows do not read `csq`.
+    """
+    raise NotImplementedError("compiled code only")
+
+
+@overload(pair, jit_options={"fastmath": FAST})
+def _pair(rows, i, c, j, csq):
+    if isinstance(rows, types.BaseTuple):
+        return lambda rows, i, c, j, csq: np.float32(sqdist(rows, i, c[j], csq[j]))
+    return lambda rows, i, c, j, csq: sqdist32(rows[i], c[j])
+
+
+def pair64(rows, i, c, j, csq):
+    """The same in float64."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(pair64, jit_options={"fastmath": FAST})
+def _pair64(rows, i, c, j, csq):
+    if isinstance(rows, types.BaseTuple):
+        return lambda rows, i, c, j, csq: sqdist(rows, i, c[j], csq[j])
+    return lambda rows, i, c, j, csq: sqdist64(rows[i], c[j])
+
+
 # --------------------------------------------------------------------------- looking at rows
 
 
@@ -168,6 +189,19 @@ def _survey(x, sqnorm, sums):
                 row += v * v
                 total[j] += v
             sqnorm[i] = row
+
+
+def sqnorms(x: Any) -> np.ndarray:
+    """Squared L2 norms of the rows of a dense or CSR matrix, float64 [n]."""
+    if not sparse.issparse(x):
+        return survey(x)[0]
+    squares, rows = np.square(x.data, dtype=np.float64), np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    return np.bincount(rows, weights=squares, minlength=x.shape[0])
+
+
+def norms_for(x: Any, c: np.ndarray) -> np.ndarray:
+    """Squared norms of centroids, float64 [k], as `pair` wants them for the rows `x`: none where these are dense."""
+    return sqnorms(c) if sparse.issparse(x) else np.empty(0)
 
 
 def survey(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +284,6 @@ def group(labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _add_rows(x, weights, sign, offsets, order, sums, mass, edge, edge_mass, edge_id):
     """Each piece owns a run of `order`; the clusters at its two ends, which it may share, go to `edge`."""
-    d = x.shape[1]
     n = order.shape[0]
     weighted = weights.shape[0] > 0
     pieces = edge.shape[0]
@@ -270,14 +303,9 @@ def _add_rows(x, weights, sign, offsets, order, sums, mass, edge, edge_mass, edg
             w_total = np.float64(0)
             for q in range(p, stop):
                 i = order[q]
-                if weighted:
-                    w = sign * weights[i]
-                    w_total += w
-                    for t in range(d):
-                        total[t] += w * np.float64(x[i, t])
-                else:
-                    for t in range(d):
-                        total[t] += sign * np.float64(x[i, t])
+                w = sign * weights[i] if weighted else sign
+                w_total += w
+                add(x, i, w, total)
             if weighted:
                 if whole:
                     mass[j] += w_total
@@ -300,7 +328,7 @@ def add_rows(
 
     Parameters
     ----------
-    x : float32 [n, d]
+    x : float32 [n, d], or a float32 CSR matrix
     weights : float64 [n] or None
     labels : int32 [n], or [r] with `rows`
     sums : float64 [k, d]
@@ -316,7 +344,7 @@ def add_rows(
     edge_id = np.full((_SEGMENTS, 2), -1)
     w = np.empty(0) if weights is None else weights
     mass = np.empty(0) if weights is None else counts
-    _add_rows(readonly(x), readonly(w), float(sign), offsets, order, sums, mass, edge, edge_mass, edge_id)
+    _add_rows(table(x), readonly(w), float(sign), offsets, order, sums, mass, edge, edge_mass, edge_id)
     for s, side in np.argwhere(edge_id >= 0):
         sums[edge_id[s, side]] += edge[s, side]
         if weights is not None:

@@ -11,7 +11,16 @@ from numba import types
 from numba.extending import overload
 from scipy import sparse
 
-from fastann.cluster.kernels import FAST, readonly
+# Reassociation lets sums vectorise. "ninf" is left out because the kernels use huge sentinels, and NaN
+# cannot reach a kernel compiled with "nnan": rows are surveyed first, by a kernel compiled without it.
+FAST = {"reassoc", "nsz", "contract", "arcp", "nnan"}
+
+
+def readonly(a: np.ndarray) -> np.ndarray:
+    """View that may not be written to: kernels are compiled for these alone."""
+    view = a.view()
+    view.flags.writeable = False
+    return view
 
 
 class CSR(NamedTuple):
@@ -156,7 +165,7 @@ def _add(rows, i, weight, v):
 
         def plus(rows, i, weight, v):
             for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                v[rows.indices[q]] += weight * rows.data[q]
+                v[rows.indices[q]] += weight * rows.data[q]  # in the precision of `weight`
 
         return plus
 

@@ -4,7 +4,20 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from fastann.cluster.kernels import FAST, HUGE, bucket, fmin, insert, one_blas_thread, readonly, sqdist32, sqdist64
+from fastann.cluster.kernels import (
+    FAST,
+    HUGE,
+    bucket,
+    fmin,
+    insert,
+    norms_for,
+    one_blas_thread,
+    pair,
+    pair64,
+    readonly,
+    sqdist64,
+)
+from fastann.cluster.kernels_rows import table
 
 ROWS = 512  # rows a task multiplies at once: with COLUMNS, a 2 MiB tile of scores that stays in L2
 COLUMNS = 1024
@@ -185,12 +198,12 @@ def nearest_m(x: np.ndarray, c: np.ndarray, csq: np.ndarray, m: int) -> tuple[np
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _rescore(x, c, ids, sqdist):
+def _rescore(x, c, csq, ids, sqdist):
     n, m = ids.shape
     for i in prange(n):
         for t in range(m):
             j = ids[i, t]
-            value = np.float32(np.inf) if j < 0 else sqdist32(x[i], c[j])
+            value = np.float32(np.inf) if j < 0 else pair(x, i, c, j, csq)
             s = t
             while s > 0 and (sqdist[i, s - 1] > value or (sqdist[i, s - 1] == value and ids[i, s - 1] > j >= 0)):
                 sqdist[i, s] = sqdist[i, s - 1]
@@ -216,20 +229,20 @@ def rescore(x: np.ndarray, c: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, 
     sqdist : float32 [n, m]
     """
     sqdist = np.empty(ids.shape, np.float32)
-    _rescore(readonly(x), readonly(c), ids, sqdist)
+    _rescore(table(x), readonly(c), norms_for(x, c), ids, sqdist)
     return ids, sqdist
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _own_sqdist(x, c, labels, sqdist):
-    for i in prange(x.shape[0]):
-        sqdist[i] = sqdist64(x[i], c[labels[i]])
+def _own_sqdist(x, c, csq, labels, sqdist):
+    for i in prange(labels.shape[0]):
+        sqdist[i] = pair64(x, i, c, labels[i], csq)
 
 
 def own_sqdist(x: np.ndarray, c: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Squared L2 distance of each row to the centroid `labels` (int32 [n]) names: float64 [n]."""
-    sqdist = np.empty(len(x))
-    _own_sqdist(readonly(x), readonly(c), readonly(labels), sqdist)
+    sqdist = np.empty(x.shape[0])
+    _own_sqdist(table(x), readonly(c), norms_for(x, c), readonly(labels), sqdist)
     return sqdist
 
 

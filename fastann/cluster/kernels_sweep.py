@@ -8,14 +8,34 @@ row's own candidates, so that it holds for nearly all rows, not for certain: the
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 
-from fastann.cluster.kernels import FAST, prefetch, readonly, sqdist32
+from fastann.cluster.kernels import FAST, norms_for, pair, prefetch, readonly
+from fastann.cluster.kernels_rows import table
 
 LISTED = 8  # candidates per row
 LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
 SKIP, LOOKED, WANTING = 0, 1, 2
 _PIECE = 1024
+
+
+def fetch(x, i):
+    """Ask for the cache lines of a row."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(fetch)
+def _fetch(x, i):
+    if isinstance(x, types.BaseTuple):
+        return lambda x, i: None
+
+    def lines(x, i):
+        d = np.int64(x.shape[1])
+        for t in range(0, d, 16):
+            prefetch(x, i * d + t)
+
+    return lines
 
 
 @njit(inline="always")
@@ -66,9 +86,8 @@ def _cost(rule, sqdist, mass, w, own):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
+def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
     n = order.shape[0]
-    d = x.shape[1]
     weighted = weights.shape[0] > 0
     for piece in prange((n + _PIECE - 1) // _PIECE):
         dist = np.empty(LISTED, np.float32)
@@ -96,9 +115,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                 some[count] = q
                 count += 1
         for s in range(count):
-            ahead = order[some[min(s + 2, count - 1)]] * np.int64(d)
-            for t in range(0, d, 16):
-                prefetch(x, ahead + t)
+            fetch(x, order[some[min(s + 2, count - 1)]])
             q = some[s]
             i = order[q]
             own = labels[i]
@@ -110,7 +127,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                     least = min(least, mass[j])
             join = _join(rule, least, w)
             bound = max(np.float32(0), min(second[i], beyond[i]))
-            own_sq = sqdist32(x[i], c[own])  # exact, which often suffices
+            own_sq = pair(x, i, c, own, csq)  # exact, which often suffices
             if own_sq * _stay(rule, mass[own], w) <= join * bound * bound:
                 sqdist[i] = own_sq
                 status[q] = LOOKED
@@ -122,7 +139,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
                 j = ids[i, t]
                 dist[t] = np.inf
                 if j >= 0:
-                    dist[t] = own_sq if j == own else sqdist32(x[i], c[j])
+                    dist[t] = own_sq if j == own else pair(x, i, c, j, csq)
                     far = max(far, dist[t])
             best_sq = own_sq
             cost = _cost(rule, own_sq, mass[own], w, True)
@@ -149,7 +166,7 @@ def _look(x, order, c, weights, rule, mass, drift, reach, labels, sqdist, ids, s
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
+def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
     """Merge what a search found into the candidates of its rows, at most `most`, and assign them."""
     weighted = weights.shape[0] > 0
     n = rows.shape[0]
@@ -173,7 +190,7 @@ def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqd
                     known = known or list_ids[s] == j
                 if known:
                     continue
-                v = np.sqrt(sqdist32(x[i], c[j]))
+                v = np.sqrt(pair(x, i, c, j, csq))
                 if size == most and v >= list_dist[size - 1]:
                     continue
                 s = min(size, most - 1)
@@ -189,7 +206,7 @@ def _merge(x, rows, c, weights, rule, mass, most, found, found_dist, labels, sqd
             cost = np.inf
             if own >= 0:
                 best = own
-                own_sq = sqdist32(x[i], c[own])
+                own_sq = pair(x, i, c, own, csq)
                 best_dist = np.sqrt(own_sq)
                 cost = _cost(rule, own_sq, mass[own], w, True)
             for s in range(size):
@@ -218,7 +235,7 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
 
     Parameters
     ----------
-    x : float32 [n, d]
+    x : float32 [n, d], or a float32 CSR matrix
     order : int32 [r]
         Which rows to visit; rows of one cluster together keep its candidates in cache.
     c : float32 [k, d]
@@ -236,7 +253,7 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
     """
     w = np.empty(0) if weights is None else weights
     _look(
-        readonly(x), readonly(order), readonly(c), readonly(w), rule, mass, drift, np.float32(reach),
+        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, drift, np.float32(reach),
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond, status,
     )  # fmt: skip
 
@@ -248,6 +265,6 @@ def merge(x, order, c, weights, rule, mass, most, found, found_dist, rows, candi
     """
     w = np.empty(0) if weights is None else weights
     _merge(
-        readonly(x), readonly(order), readonly(c), readonly(w), rule, mass, most, found, found_dist,
+        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, most, found, found_dist,
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
     )  # fmt: skip

@@ -28,6 +28,7 @@ from fastann.cluster.stop import Deadline
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import EMPTY, Rows
 from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
+from fastann.data.sparse import Densified, as_table, entries_per_row
 
 # Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
 _built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
@@ -193,7 +194,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), torch tensor, or path of a .npy file
+        X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path of a file
             Any float or integer dtype; read in chunks, never cast whole. A float32 C-ordered array or
             memmap is never copied.
         y : ignored
@@ -217,6 +218,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         deadline = Deadline(self._check_parameters())
         source = self._source(X, reset=True)
+        if source.sparse and self.index != "auto" and plan.choose_index(self.index, 1) != Flat():
+            raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(self.index)!r}")
         k = checks.n_clusters(self.n_clusters, source.n)
         weights = checks.sample_weight(sample_weight, source.n)
         size = checks.sample(self.sample, source.n, k)
@@ -237,8 +240,9 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     plan.choose(
                         self.index,
                         train.n,
-                        train.d,
+                        entries_per_row(train),
                         k,
+                        sparse=train.sparse,
                         candidates=self.candidates,
                         size_aware=self.size_aware,
                         effort=self.effort,
@@ -256,7 +260,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 )
             self.cluster_centers_ = space.outward(done.centroids)
             self._space, self._n_features_out = space, k
-            self.index_ = plan.choose_index(self.index, k) if done.adapt is None else done.adapt.spec
+            index = Flat() if source.sparse else plan.choose_index(self.index, k)
+            self.index_ = index if done.adapt is None else done.adapt.spec
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
             self._close(view, weights, done.work, seed)
 
@@ -335,19 +340,19 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
         check_is_fitted(self)
         with self._threads():
-            view = self._space.view(self._source(X))
+            view = self._view(X)
             centroids = self._centroids()
             out = np.empty((view.n, len(centroids)), np.float32)
             for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
                 sqdist = euclidean_distances(block, centroids, squared=True)
-                out[start : start + len(block)] = self._space.distance(sqdist)
+                out[start : start + block.shape[0]] = self._space.distance(sqdist)
         return out
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the inertia of `X` under the fitted centres (greater is better)."""
         check_is_fitted(self)
         with self._threads():
-            view = self._space.view(self._source(X))
+            view = self._view(X)
             rows = Rows.new(view.n, checks.sample_weight(sample_weight, view.n))
             return -label(view, rows, self._index(), self._centroids())
 
@@ -416,7 +421,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return None if self.time_limit is None else checks.real(self.time_limit, "time_limit", 0.0, above=True)
 
     def _source(self, X: Any, *, reset: bool = False) -> Source:
-        source = as_source(X)
+        source = as_table(X)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
@@ -425,6 +430,11 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
         checks.features(source.d, self.n_features_in_, type(self).__name__)
         return source
+
+    def _view(self, X: Any) -> Source:
+        """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
+        view = self._space.view(self._source(X))
+        return Densified(view) if view.sparse and self.index_ != Flat() else view
 
     def _given_centers(self, X: Any, k: int, d: int, space: Space, seed: int) -> np.ndarray | None:
         if isinstance(self.init, str):
@@ -452,6 +462,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _searcher(self, k: int) -> Spec:
         """What searches for the closing labels: as during the fit."""
+        if self.index_ == Flat():
+            return self.index_
         return plan.searcher(self.index, k) if plan.choose_index(self.index, k).open is None else self.index_
 
     def _index(self) -> Index:
@@ -472,17 +484,18 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
         with self._threads():
-            view = self._space.view(self._source(X))
+            view = self._view(X)
             index, centroids = self._index(), self._centroids()
             ids = np.empty((view.n, m), np.int32)
             sqdist = np.empty((view.n, m), np.float32)
             for start, block in view.chunks():
-                part = slice(start, start + len(block))
+                part = slice(start, start + block.shape[0])
                 ids[part], sqdist[part], _ = search(index, block, m, centroids)
         return sqdist, ids
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 

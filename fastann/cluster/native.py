@@ -4,8 +4,9 @@ from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
+from scipy import sparse
 
-from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search
+from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search, kernels_sparse
 
 
 class Searcher(Protocol):
@@ -91,6 +92,7 @@ class FlatIndex:
 
     def __init__(self, centroids: np.ndarray):
         self.centroids = centroids
+        self.by_column: np.ndarray | None = None  # the centroids, transposed, once sparse rows are searched
         sqnorm, mean, suits = _look_at(centroids)
         self.sqnorm: np.ndarray | None = sqnorm.astype(np.float32)
         self.packed = None
@@ -103,11 +105,13 @@ class FlatIndex:
         if self.packed is None:
             return FlatIndex(centroids)
         other = copy(self)
-        other.centroids, other.sqnorm = centroids, None
+        other.centroids, other.sqnorm, other.by_column = centroids, None, None
         self.packed.update(centroids, changed)
         return other
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        if sparse.issparse(x):
+            return self._search_sparse(x, m)
         if m > 1:
             return kernels_search.nearest_m(x, self.centroids, self._norms(), m)
         if self.packed is None:
@@ -119,10 +123,15 @@ class FlatIndex:
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.packed is None:
+        if self.packed is None or sparse.issparse(x):
             return listed_by_search(self, x, rows, min(m, len(self.centroids)))
         ids, dist = kernels_screen_search.eight_nearest(x, rows, self.centroids, self.packed, within, None, 0, rough)
         return _first(ids, dist, m)
+
+    def _search_sparse(self, x: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.by_column is None:
+            self.by_column = np.ascontiguousarray(self.centroids.T)
+        return kernels_sparse.search(x, self.by_column, kernels.sqnorms(self.centroids), m)
 
     def _norms(self) -> np.ndarray:
         if self.sqnorm is None:

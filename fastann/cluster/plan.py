@@ -89,15 +89,16 @@ def choose(
     size_aware: bool | str,
     effort: float,
     recall: float | None,
+    sparse: bool = False,
 ) -> Plan:
     """Plan a fit of `n` rows, `d` columns and `k` clusters.
 
     With a given index the plan is fixed: that index, on all rows, in every iteration, with candidates only if
     asked for. ``"auto"`` is exact on small problems; else it keeps candidates, and starts on samples where
-    there are many rows a cluster.
+    there are many rows a cluster. Sparse rows are searched exactly.
     """
     automatic = isinstance(index, str) and index == "auto"
-    spec = choose_index(index, k)
+    spec = Flat() if sparse else choose_index(index, k)
     aware = size_aware is True
     if not automatic:
         kept = candidates or (8 if aware else 0)
@@ -116,11 +117,11 @@ def choose(
         return Plan(Flat(), few, aware, levels=(n,), reason="small enough for exact passes")
     if k < FEW:
         return Plan(Flat(), few, aware, levels=tuple(levels), gain=GAIN / effort, reason=f"few clusters: exact{grown}")
-    probes = "every centroid" if k < CELLS_FROM else "cells of centroids"
+    probes = "every centroid" if k < CELLS_FROM or sparse else "cells of centroids"
     careful = k < CELLS_FROM or n >= LARGE * k
     caution, gain = (CAREFUL_CAUTION, CAREFUL_GAIN) if careful else (CAUTION, GAIN)
     return Plan(
-        searcher(index, k),
+        Flat() if sparse else searcher(index, k),
         candidates or 8,
         size_aware is not False,
         batches=4,

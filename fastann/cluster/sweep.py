@@ -106,7 +106,7 @@ class Sweep:
         out = self.partial
         out.moved = out.repaired = out.looked = out.searched = 0
         for start, block in self.source.chunks(part=part):
-            self._visit(block, slice(start, start + len(block)), centroids, index, rule, mass, drift)
+            self._visit(block, slice(start, start + block.shape[0]), centroids, index, rule, mass, drift)
         if first:
             self.seen = [centroids] * len(self.parts)
             self.unseen[:] = False
@@ -130,13 +130,13 @@ class Sweep:
         before = rows.labels.copy()
         first = bool(before[0] < 0)
         if first:
-            sqnorm, _ = kernels.survey(block)
+            sqnorm = kernels.sqnorms(block)
             self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
             del sqnorm
-            wanting = np.arange(len(block), dtype=np.int32)
+            wanting = np.arange(block.shape[0], dtype=np.int32)
         else:
             _, order = kernels.group(before, k)  # rows of one cluster together: its candidates stay in cache
-            status = np.empty(len(block), np.uint8)
+            status = np.empty(block.shape[0], np.uint8)
             kernels_sweep.look(
                 block, order, centroids, rows.weights, rule, mass, drift, self.caution, rows, candidates, status
             )
@@ -157,7 +157,7 @@ class Sweep:
         if first:
             kernels.add_rows(block, rows.weights, rows.labels, out.sums, out.counts)
             self.members += np.bincount(rows.labels, minlength=k)
-            out.moved += len(block)
+            out.moved += block.shape[0]
             return
         moved = np.flatnonzero(rows.labels != before).astype(np.int32)
         self.touched[rows.labels[moved]] = self.touched[before[moved]] = True

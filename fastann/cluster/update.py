@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from fastann.cluster import kernels
-from fastann.data.source import Source
+from fastann.data.source import Source, dense
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Partial:
         self.inertia += rows.inertia()
         self.moved += moved
         self.repaired += repaired
-        self.searched += len(block)
+        self.searched += block.shape[0]
 
     def tally(self, other: Partial) -> None:
         """Take over the counts of a batch, without its sums; the inertia is the last batch's."""
@@ -162,7 +162,7 @@ def split(
     chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
     offsets, order = kernels.group(rows.labels, len(centroids))
     picks = order[offsets[chosen] + (rng.random(count) * (offsets[chosen + 1] - offsets[chosen])).astype(int)]
-    half = (source.take(picks) - centroids[chosen]) / 2
+    half = (dense(source.take(picks)) - centroids[chosen]) / 2
     centroids[empty[:count]] = centroids[chosen] + half
     centroids[chosen] -= half
 
@@ -180,7 +180,7 @@ def farthest(
     sums: dict[int, np.ndarray] = {}  # of donors, less the rows taken; the partial's own stay as they are
     counts: dict[int, float] = {}
     far = np.argpartition(rows.sqdist, -count)[: -count - 1 : -1]
-    for j, i, x in zip(empty[:count], far, source.take(far), strict=True):
+    for j, i, x in zip(empty[:count], far, dense(source.take(far)), strict=True):
         w = 1 if rows.weights is None else rows.weights[i]
         old = int(rows.labels[i])
         left = counts.get(old, partial.counts[old]) - w

@@ -5,15 +5,17 @@ is asked for, so half, double and integer data is never cast whole, and float32 
 out as views, without any copy. `Centred` and `UnitNorm` are sources over another source.
 """
 
-import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fastann import checks
+from fastann.data.ahead import read_ahead
 
 CHUNK_BYTES = 32 * 2**20  # float32 bytes of a converted chunk: big enough for BLAS, small beside the data
 
@@ -28,6 +30,8 @@ class Source(ABC):
         As stored.
     direct : bool
         Whether chunks are views of memory, so that a chunk of any size costs nothing.
+    ahead : bool
+        Whether rows are read from a disk or the like, so that `chunks` reads one chunk ahead in a thread.
     sparse : bool
         Whether blocks are CSR matrices: everything said here of float32 arrays then holds of float32 CSR matrices.
     """
@@ -36,11 +40,28 @@ class Source(ABC):
     d: int
     dtype: np.dtype
     direct: bool = False
+    ahead: bool = False
     sparse: bool = False
 
     @abstractmethod
     def native(self, rows: Any) -> np.ndarray:
         """Rows in the stored dtype: a slice, or sorted int indices."""
+
+    @property
+    def stored(self) -> str:
+        """Name of the dtype in storage, also where NumPy has none (bfloat16 comes as float32)."""
+        return str(self.dtype)
+
+    def ids(self) -> np.ndarray | None:
+        """Names of rows: integers or strings, each once. None: their numbers."""
+        return None
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What tells that files changed since: their paths, sizes and times, and the whole's n, d, dtype.
+
+        None for memory.
+        """
+        return None
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         """Turn a block of the stored dtype into float32, C-ordered."""
@@ -61,8 +82,15 @@ class Source(ABC):
         first, last = (0, self.n) if part is None else (part.start, part.stop)
         if rows is None:
             rows = self.n if self.direct else self.rows_per_chunk()
-        for start in range(first, last, rows):
-            yield start, self.convert(self.native(slice(start, min(start + rows, last))))
+        starts = range(first, last, rows)
+        parts = (slice(start, min(start + rows, last)) for start in starts)
+        if not self.ahead or len(starts) < 2:
+            for part in parts:
+                yield part.start, self.convert(self.native(part))
+            return
+        with closing(read_ahead(self.native, parts)) as blocks:
+            for start in starts:  # no name for the block: it would live as long as the next one
+                yield start, self.convert(next(blocks))
 
     def rows_per_chunk(self) -> int:
         """Rows of a chunk of about `CHUNK_BYTES`."""
@@ -99,7 +127,17 @@ class View(Source):
 
     def __init__(self, base: Source):
         self.base = base
-        self.n, self.d, self.dtype, self.sparse = base.n, base.d, base.dtype, base.sparse
+        self.n, self.d, self.dtype, self.sparse, self.ahead = base.n, base.d, base.dtype, base.sparse, base.ahead
+
+    @property
+    def stored(self) -> str:
+        return self.base.stored
+
+    def ids(self) -> np.ndarray | None:
+        return self.base.ids()
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        return self.base.fingerprint()
 
     def native(self, rows: Any) -> np.ndarray:
         return self.base.native(rows)
@@ -125,6 +163,15 @@ class Subset(View):
     def __init__(self, base: Source, picks: np.ndarray):
         super().__init__(base)
         self.picks, self.n = picks, len(picks)
+
+    def ids(self) -> np.ndarray | None:
+        ids = self.base.ids()
+        return None if ids is None else ids[self.picks]
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        known = self.base.fingerprint()
+        picks = zlib.crc32(np.ascontiguousarray(self.picks, np.int64).data)
+        return None if known is None else known | {"n": self.n, "picks": picks}
 
     def native(self, rows: Any) -> np.ndarray:
         return self.base.native(self.picks[rows])
@@ -156,6 +203,11 @@ def unit_rows(x: Any) -> Any:
     return type(x)(((x.data * scale).astype(np.float32), x.indices, x.indptr), x.shape)
 
 
+def dense(x: Any) -> np.ndarray:
+    """A block as a dense array: itself, unless it is a CSR matrix."""
+    return x.toarray() if hasattr(x, "toarray") else x
+
+
 def sqnorms(x: Any) -> np.ndarray:
     """Squared L2 norms of the rows of a CSR matrix, float64 [n]."""
     squares = np.square(x.data, dtype=np.float64)
@@ -168,25 +220,34 @@ def as_source(x: Any, name: str = "X") -> Source:
 
     Parameters
     ----------
-    x : array-like, memmap, torch tensor, path of a .npy file, or Source
+    x : array-like, memmap, torch tensor, Source, or what `fastann.open_source` takes
+        That is a path, a glob, a folder, a list of these, a Hugging Face dataset, or a function that gives blocks.
 
     Raises
     ------
-    TypeError, ValueError, FileNotFoundError, PermissionError
+    TypeError, ValueError, FileNotFoundError, PermissionError, ImportError
         If it is not a readable table of real numbers with at least one row and column.
     """
+    from fastann.data import files  # which is made of sources
+
     if isinstance(x, Source):
         return x
-    if isinstance(x, (str, os.PathLike)):
-        path = Path(x)
-        return ArraySource(checks.matrix(checks.npy_file(path), str(path)))
-    return ArraySource(checks.matrix(x, name))
+    return files.open_source(x) if files.is_elsewhere(x) else ArraySource(checks.matrix(x, name))
 
 
 def has_distinct_rows(source: Source, k: int) -> bool:
     """Whether at least `k` rows differ from each other; reads no further than it takes to know."""
     seen: set[bytes] = set()
-    for _, block in source.chunks(2**14):
+    for _, part in source.chunks(2**14):
+        block: Any = part
+        if source.sparse:
+            block = block.copy()
+            block.eliminate_zeros()
+            cuts = pairwise(block.indptr.tolist())
+            seen.update(block.indices[a:b].tobytes() + b"|" + block.data[a:b].tobytes() for a, b in cuts)
+            if len(seen) >= k:
+                return True
+            continue
         whole = np.dtype((np.void, block.dtype.itemsize * source.d))
         seen.update(row.tobytes() for row in np.unique((block + 0.0).view(whole)))  # -0.0 + 0.0 is 0.0
         if len(seen) >= k:

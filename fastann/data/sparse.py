@@ -67,6 +67,13 @@ class Sparsified(View):
         return block
 
 
+def entries_per_row(source: Source) -> int:
+    """Values that a product with a row takes: columns, or for sparse rows the mean number stored, rounded up."""
+    while isinstance(source, View):
+        source = source.base
+    return max(1, -(-source.matrix.nnz // source.n)) if isinstance(source, CSRSource) else source.d
+
+
 def as_table(x: Any, name: str = "X") -> Source:
     """Turn a user's data into a `Source`: a sparse one for a SciPy sparse matrix, or the path of one (.npz).
 
