@@ -8,6 +8,9 @@ import io
 import math
 import numbers
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,8 +20,8 @@ import numpy as np
 LARGEST = 1e17  # values whose squares, summed over a few columns, still fit float32
 
 
-def matrix(x: Any, name: str = "X") -> np.ndarray:
-    """Check that `x` is a 2-D numeric array with at least one row and column; no copy, no cast."""
+def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
+    """Check that `x` is a 2-D numeric array with at least one row (unless `empty`) and column; no copy, no cast."""
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise TypeError(
             f"Sparse data was passed as {name}, but dense data is required; call .toarray() if it fits in "
@@ -39,24 +42,29 @@ def matrix(x: Any, name: str = "X") -> np.ndarray:
             raise type(error)(
                 f"{name} has dtype object and is not all numbers ({error}); pass a numeric array"
             ) from None
-    if a.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {a.dtype}; pass its real part or modulus")
-    if a.dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {a.dtype}; a float or integer array is needed: dtype='numeric'")
-    if a.ndim != 2:
+    table(a.shape, a.dtype, name, empty=empty)
+    return a
+
+
+def table(shape: tuple[int, ...], dtype: np.dtype, name: str, *, empty: bool = False) -> None:
+    """Check shape and dtype of a table of numbers, without reading it; `empty`: whether 0 rows are fine."""
+    if dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {dtype}; pass its real part or modulus")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {dtype}; a float or integer array is needed: dtype='numeric'")
+    if len(shape) != 2:
         raise ValueError(
-            f"{name} needs 2 dimensions (rows, features), got shape {a.shape}. Reshape your data either using "
+            f"{name} needs 2 dimensions (rows, features), got shape {shape}. Reshape your data either using "
             f"X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it contains a single sample."
         )
-    if a.shape[0] == 0:
+    if shape[0] == 0 and not empty:
         raise ValueError(
-            f"{name} has 0 sample(s) (shape={a.shape}) while a minimum of 1 is required; pass at least one row"
+            f"{name} has 0 sample(s) (shape={shape}) while a minimum of 1 is required; pass at least one row"
         )
-    if a.shape[1] == 0:
+    if shape[1] == 0 and shape[0] > 0:
         raise ValueError(
-            f"{name} has 0 feature(s) (shape={a.shape}) while a minimum of 1 is required; pass at least one column"
+            f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required; pass at least one column"
         )
-    return a
 
 
 def csr(x: Any, name: str = "X") -> Any:
@@ -153,6 +161,32 @@ def class_labels(y: Any, n: int) -> np.ndarray:
         )
     check_classification_targets(labels)
     return labels
+
+
+def cosine(value: Any, name: str) -> float:
+    """Check a cosine that pairs of rows are to reach: above -1, at most 1."""
+    number = real(value, name, -1.0, above=True)
+    if number > 1:
+        raise ValueError(f"{name} must be a cosine, > -1 and at most 1, got {value}; near-duplicates are about 0.95")
+    return number
+
+
+def fitted_rows(n: int, fitted: int) -> None:
+    """Check that a table has as many rows as a model was fitted to."""
+    if n != fitted:
+        raise ValueError(f"X has {n} rows, but the model was fitted to {fitted}; pass the rows it was fitted to")
+
+
+def given_ids(value: Any, n: int) -> np.ndarray:
+    """Check names of rows: `n` integers or strings."""
+    ids = np.asarray(value)
+    if ids.dtype.kind == "O" and all(isinstance(name, str) for name in ids.ravel()):
+        ids = ids.astype(str)
+    if ids.dtype.kind not in "iuUT":
+        raise TypeError(f"ids must be integers or strings, one per row, got dtype {ids.dtype}")
+    if ids.shape != (n,):
+        raise ValueError(f"ids has shape {ids.shape}, but there are {n} rows: shape {(n,)} is needed")
+    return ids.astype(str) if ids.dtype.kind == "T" else ids
 
 
 def n_clusters(value: Any, n: int) -> int:
@@ -254,7 +288,8 @@ def npz_file(path: Any) -> Any:
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}; check the path")
     try:
-        return load_npz(file)
+        with file.open("rb") as opened:  # SciPy leaves a damaged archive open
+            return load_npz(opened)
     except (ValueError, KeyError, OSError, BadZipFile) as error:
         raise ValueError(
             f"{file} cannot be read as a sparse matrix ({error or type(error).__name__}); write it with "
@@ -375,3 +410,160 @@ def label_lines(labels: list[str], path: Any) -> None:
     for label in labels:
         if not label or label != label.strip() or "\n" in label or "\r" in label:
             raise ValueError(f"{path} cannot hold the label {label!r} as a line of text; give a name that ends in .npy")
+
+
+# --------------------------------------------------------------------------- files of rows
+
+OPEN = "fastann.open_source"
+
+
+def library(name: str, path: Any) -> Any:
+    """Import a library that only some formats need; the error names the command that installs it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise ImportError(f"{path} needs {package}, which is not installed: pip install 'fastann[files]'") from None
+
+
+def data_file(path: Path) -> int:
+    """Check that a file of rows exists, is no folder, is not empty and may be read; returns its bytes."""
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}; check the path")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder where a file is needed; name the files in it, for example by a glob")
+    size = path.stat().st_size
+    if size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); write it again, or leave it out")
+    with path.open("rb"):  # an unreadable file says so here, as PermissionError
+        return size
+
+
+@contextmanager
+def readable(path: Any, kind: str) -> Iterator[None]:
+    """Turn what a library raises over a damaged file into a sentence that names the file."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (ValueError, OSError, LookupError, EOFError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be read as {kind} ({error or type(error).__name__}); it may be truncated, or of another "
+            "kind than its suffix says: write it again"
+        ) from error
+
+
+def file_size(path: Any, size: int, needed: int, why: str) -> None:
+    """Check that a file has as many bytes as what it says of itself takes."""
+    if size != needed:
+        what = "truncated" if size < needed else "longer than it says"
+        raise ValueError(f"{path} has {size} bytes, but {why} takes {needed}: it is {what}; write it again")
+
+
+def whole_rows(path: Any, size: int, row: int, why: str) -> None:
+    """Check that a file consists of whole rows."""
+    if size % row:
+        raise ValueError(
+            f"{path} has {size} bytes, which is no multiple of a row's {row} ({why}); it is truncated, or its rows are "
+            "of another dtype or dimension"
+        )
+
+
+def storage_dtype(value: Any) -> np.dtype | str:
+    """Check a dtype of numbers in a raw file: NumPy's, or "bfloat16"."""
+    if "bfloat16" in str(value):
+        return "bfloat16"
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype={value!r} is no dtype; pass NumPy's name of one, or 'bfloat16'") from None
+    if dtype.kind not in "fiub":
+        raise ValueError(f"dtype={value!r} is not one of numbers; pass a float or integer dtype, or 'bfloat16'")
+    return dtype
+
+
+def only_options(path: Any, given: list[str], taken: tuple[str, ...], kind: str) -> None:
+    """Check that a format has a use for the options that were given."""
+    for name in given:
+        if name not in taken:
+            uses = "takes " + " and ".join(taken) if taken else "takes no options"
+            raise ValueError(f"{name} was given for {path}, but {kind} {uses}; leave it out")
+
+
+def column(wanted: str | None, names: list[str], path: Any, what: str) -> str:
+    """Check which part of a file is meant: the one that is named, else the only one; `what` they are, in plural."""
+    listed = ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    if not names:
+        raise ValueError(f"{path} has no {what}; one is needed, with a vector for every row")
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"{path} has no {wanted!r} among its {what} ({listed}); check the name")
+    if wanted is None and len(names) > 1:
+        raise ValueError(f"{path} has several {what} ({listed}); name one: {OPEN}(path, column={names[0]!r})")
+    return names[0] if wanted is None else wanted
+
+
+def same_shape(names: list[str], widths: list[int], dtypes: list[str], sizes: list[int]) -> None:
+    """Check that shards make one table: equal dimensions, equal dtypes; shards without rows may leave both open."""
+    full = [i for i, n in enumerate(sizes) if n > 0]
+    known = [i for i, d in enumerate(widths) if d > 0]
+    for i in known[1:]:
+        if widths[i] != widths[known[0]]:
+            raise ValueError(
+                f"shard {i + 1} of {len(names)}, {names[i]}, has {widths[i]} columns, but {names[known[0]]} has "
+                f"{widths[known[0]]}; shards of one table need the same number: leave it out or write it again"
+            )
+    for i in full[1:]:
+        if dtypes[i] != dtypes[full[0]]:
+            raise ValueError(
+                f"shard {i + 1} of {len(names)}, {names[i]}, holds {dtypes[i]}, but {names[full[0]]} holds "
+                f"{dtypes[full[0]]}; shards of one table need one dtype: write them again in one"
+            )
+
+
+def same_block(x: np.ndarray, d: int, dtype: np.dtype, what: str) -> None:
+    """Check that a block goes with those before it."""
+    if x.shape[1] != d or x.dtype != dtype:
+        raise ValueError(
+            f"{what} has {x.shape[1]} columns of {x.dtype}, but those before it have {d} of {dtype}; all blocks need "
+            "the same number of columns and dtype"
+        )
+
+
+def unchanged(path: Any, shape: tuple[int, ...], before: tuple[int, ...]) -> None:
+    """Check that a file that is opened again has the rows that it had."""
+    if shape != before:
+        raise ValueError(
+            f"{path} has shape {shape}, but had {before} when it was opened; read files that do not change"
+        )
+
+
+def row_ids(parts: list[np.ndarray], names: list[str]) -> np.ndarray:
+    """Check ids of rows, shard by shard: integers or strings, each once; as one array."""
+    kinds = {"strings" if ids.dtype.kind == "U" else "integers": name for ids, name in zip(parts, names, strict=True)}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"ids are integers in {kinds['integers']} but strings in {kinds['strings']}; all shards need one kind"
+        )
+    ids = np.concatenate(parts)
+    order = np.argsort(ids, kind="stable")
+    again = order[1:][ids[order[1:]] == ids[order[:-1]]]
+    if len(again):
+        row = int(again.min())
+        first = int(np.flatnonzero(ids == ids[row])[0])
+        raise ValueError(f"id {ids[row].item()!r} stands in rows {first} and {row}; every row needs an id of its own")
+    return ids
+
+
+def lists(valid: np.ndarray, lengths: np.ndarray, d: int, rows: Any, path: Any, name: str) -> None:
+    """Check lists of a column: none is null, all have `d` numbers. `rows` are the numbers of their rows."""
+    if not valid.all():
+        row = rows[int(np.argmin(valid))]
+        raise ValueError(f"row {row} of {path} is null in column {name!r}; every row needs a vector: remove such rows")
+    if (lengths != d).any():
+        place = int(np.argmax(lengths != d))
+        raise ValueError(
+            f"row {rows[place]} of {path} has {lengths[place]} numbers in column {name!r}, but {d} are needed, as in "
+            "the first row; remove such rows"
+        )

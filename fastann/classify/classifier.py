@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -213,7 +214,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, Source or path
-            Any float or integer dtype; read in chunks. Sparse rows are never made dense.
+            Any float or integer dtype; read in chunks. Sparse rows are never made dense. Zero rows, which
+            have no direction, are left out under the cosine metric, with a warning.
         y : array-like of shape (n_samples,)
             Class labels: integers, strings, or whatever scikit-learn takes for classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -241,7 +243,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
                     f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
                 )
             seed = _seed(self.random_state)
-            space, view = fit_space(source, self.metric)
+            space, view = fit_space(source, self.metric, zero_rows=True)
+            weights = without_zero_rows(view, weights)
             recipe, rng = self._recipe(space), np.random.default_rng(seed)
             data = Table(view, codes.astype(np.int32), weights, len(classes))
             sizes = self._sizes(classes)
@@ -282,12 +285,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             labels = checks.class_labels(y, source.n)
             weights = checks.sample_weight(sample_weight, source.n)
             if first:
-                self._space, view = fit_space(source, self.metric)
+                self._space, view = fit_space(source, self.metric, zero_rows=True)
                 self._stream, self._seed_drawn = Stream(), _seed(self.random_state)
                 self.history_, self.scale_, self.refinement_ = [], 1 / self.temperature, None
                 self.classes_ = np.empty(0, labels.dtype)
             else:
-                view = self._space.view(self._in_kind(source))
+                view = self._space.view(self._in_kind(source), zero_rows=True)
+            weights = without_zero_rows(view, weights)
             known, self.classes_ = self.classes_, self._with_new(labels, classes)
             codes = np.searchsorted(self.classes_, labels).astype(np.int32)
             sizes = self._sizes(self.classes_)
@@ -644,6 +648,22 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
 
 def _is_text(labels: np.ndarray) -> bool:
     return labels.dtype.kind in "US" or (labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels))
+
+
+def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | None:
+    """Weights that leave out rows without a direction, with a warning; such rows are empty documents, mostly."""
+    zeros = getattr(view, "zeros", ())
+    if not len(zeros):
+        return weights
+    warnings.warn(
+        f"{len(zeros)} of {view.n} rows are zero, row {zeros[0]} first: they have no direction, which "
+        "metric='cosine' needs, and are left out",
+        UserWarning,
+        stacklevel=4,
+    )
+    weights = np.ones(view.n) if weights is None else weights.copy()
+    weights[zeros] = 0
+    return weights
 
 
 def _seed(random_state: Any) -> int:

@@ -8,7 +8,6 @@ learning vector quantisation (Seo and Obermayer, 2003). Adam (Kingma and Ba, 201
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from fastann.classify.prototypes import Prototypes, sqnorms_of
 from fastann.cluster import kernels, kernels_refine
 from fastann.cluster.groups import Either, neighbours
-from fastann.cluster.kernels_rows import table
+from fastann.cluster.kernels_rows import pieces, table
 from fastann.data.source import Source
 
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
@@ -79,7 +78,7 @@ class Descent:
                 if not w.any():
                     continue
                 x = source.take(rows)
-                with self._threads(x, lists):
+                with kernels.threads_for(x, SERIAL // lists.shape[1]):
                     loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
                 total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
             watch(total / max(mass, np.finfo(float).tiny))
@@ -99,21 +98,19 @@ class Descent:
             self.scale = SHARPNESS * source.n / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
         return lists
 
-    def _threads(self, x: Any, lists: np.ndarray) -> AbstractContextManager:
-        """One thread for small batches: waiting for others would take longer than the work itself."""
-        small = (x.nnz if sparse.issparse(x) else x.size) * lists.shape[1] < SERIAL
-        return kernels.numba_threads(1) if small else nullcontext()
-
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         d = x.shape[1]
         rows, prototypes = table(x), table(self.vectors, write=True)
         first, places = kernels_refine.pairs_by_prototype(ids, len(self.owner))
         score, slope = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
         loss = np.empty((len(labels), 2))
-        kernels_refine.scores(rows, prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1))
+        kernels_refine.scores(
+            rows, pieces(x), prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1)
+        )
         kernels_refine.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
         kernels_refine.step(
             rows,
+            pieces(x),
             prototypes,
             first,
             places,

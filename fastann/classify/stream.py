@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from scipy import sparse
 
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
 from fastann.classify.training import Course, Epoch, Recipe, Table, choose_sizes, mean_shift, train
-from fastann.cluster import kernels_groups
+from fastann.cluster import kernels, kernels_groups
 from fastann.cluster.groups import add, neighbours, nothing, similarity, stack
 from fastann.data.source import ArraySource, Source
 from fastann.data.sparse import CSRSource
@@ -20,6 +22,7 @@ BLOCK = 1024  # rows that meet the same prototypes: what a larger batch is cut i
 PER_SEED = 8  # rows a class waits for, per prototype, before it has prototypes for good
 AUTO_ROWS = 64  # the same where the number of prototypes is still to be chosen
 PATIENCE = 4.0  # see `prune`
+SERIAL = 2**18  # values of a block below which one thread does it
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Stream:
 
     prototypes: Prototypes | None = None
     waiting: dict[int, list[tuple[Any, np.ndarray]]] = field(default_factory=dict)
+    _undo: list[tuple[Prototypes, np.ndarray, Prototypes]] = field(default_factory=list, repr=False)
 
     def renumbered(self, places: np.ndarray) -> Stream:
         """The same with the number ``places[c]`` for class c."""
@@ -60,32 +64,63 @@ class Stream:
     ) -> Epoch:
         """Take in a batch: view of its rows, class numbers, weights; prototypes wanted a class (None: chosen)."""
         began, merged, objective, shifts = time.perf_counter(), 0, 0.0, [0.0]
-        for start, x in source.chunks(BLOCK):
-            part = slice(start, start + x.shape[0])
-            w = np.ones(x.shape[0]) if weights is None else weights[part]
-            used = np.flatnonzero(w > 0)
-            x, w, y = x[used], w[used], labels[part][used]
-            if not len(y):
-                continue
-            settled = np.zeros(classes, bool)
-            if self.prototypes is not None:
-                settled[self.prototypes.owner] = True
-            settled[list(self.waiting)] = False
-            old = np.flatnonzero(settled[y])
-            if len(old):
-                shift, cost = self._run(recipe, x[old], y[old], w[old], classes)
-                shifts.append(shift)
+        with self._all_or_nothing():
+            for start, x in source.chunks(BLOCK):
+                part = slice(start, start + x.shape[0])
+                w = np.ones(x.shape[0]) if weights is None else weights[part]
+                used = np.flatnonzero(w > 0)
+                with kernels.threads_for(x, SERIAL):
+                    shift, cost, gone = self._block(recipe, x[used], labels[part][used], w[used], sizes, classes, seed)
+                shifts += shift
                 objective += cost
-            new = np.flatnonzero(~settled[y])
-            if len(new):
-                self._wait(recipe, x[new], y[new], w[new], sizes, classes, seed)
-            if self.prototypes is not None:
-                rng = np.random.default_rng([seed, 3])
-                self.prototypes, gone = recipe.thinning(self.prototypes, recipe.space, rng, PATIENCE)
                 merged += gone
         active = 0 if self.prototypes is None else len(self.prototypes)
         seconds = time.perf_counter() - began
         return Epoch("stream", source.n, objective, float(np.mean(shifts)), merged, active, seconds)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Undo everything if a batch fails or is interrupted half-way."""
+        prototypes, waiting = self.prototypes, {c: list(rows) for c, rows in self.waiting.items()}
+        try:
+            yield
+        except BaseException:
+            for p, touched, before in reversed(self._undo):
+                p.vectors = with_rows(p.vectors, touched, before.vectors)
+                p.weights[touched], p.spread[touched] = before.weights, before.spread
+            self.prototypes, self.waiting = prototypes, waiting
+            raise
+        finally:
+            self._undo.clear()
+
+    def _block(
+        self,
+        recipe: Recipe,
+        x: Any,
+        y: np.ndarray,
+        w: np.ndarray,
+        sizes: np.ndarray | None,
+        classes: int,
+        seed: int,
+    ) -> tuple[list[float], float, int]:
+        """Take in rows that meet the same prototypes: returns shifts, sum of squared distances, prototypes merged."""
+        if not len(y):
+            return [], 0.0, 0
+        shifts, cost, gone = [], 0.0, 0
+        settled = np.zeros(classes, bool)
+        if self.prototypes is not None:
+            settled[self.prototypes.owner] = True
+        settled[list(self.waiting)] = False
+        old, new = np.flatnonzero(settled[y]), np.flatnonzero(~settled[y])
+        if len(old):
+            shift, cost = self._run(recipe, x[old], y[old], w[old], classes)
+            shifts.append(shift)
+        if len(new):
+            self._wait(recipe, x[new], y[new], w[new], sizes, classes, seed)
+        if self.prototypes is not None:
+            rng = np.random.default_rng([seed, 3])
+            self.prototypes, gone = recipe.thinning(self.prototypes, recipe.space, rng, PATIENCE)
+        return shifts, cost, gone
 
     def _run(self, recipe: Recipe, x: Any, y: np.ndarray, w: np.ndarray, classes: int) -> tuple[float, float]:
         """Running means: returns how far prototypes moved, on average, and the sum of squared distances."""
@@ -109,6 +144,7 @@ class Stream:
         partial = nothing(before, weighted=True)
         for column in range(ids.shape[1]):
             add(partial, x, np.ascontiguousarray(shares[:, column]), np.ascontiguousarray(place[:, column]))
+        self._undo.append((p, touched, p[touched]))
         weights, total = p.weights[touched], p.weights[touched] + partial.counts
         mean = sparse.diags(1 / total) @ (sparse.diags(weights) @ p[touched].means(metric) + partial.sums)
         if metric == "cosine":

@@ -133,9 +133,10 @@ def train(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generat
     p = Prototypes(vectors, owner, np.ones(len(owner)), np.zeros(len(owner)))
     for _ in range(2):
         p = settle(recipe, data, p, rng, course)
+        before = len(p)
         p, merged = recipe.thinning(p, recipe.space, rng)
         course.thinned(merged, len(p))
-        if not merged:
+        if len(p) == before:
             break
     return shrink(p, recipe.shrinkage, recipe.space)
 

@@ -10,7 +10,7 @@ up to the rounding of BLAS.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -124,6 +124,11 @@ def numba_threads(count: int) -> Iterator[None]:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+def threads_for(x: Any, small: int) -> AbstractContextManager[None]:
+    """One thread for rows of fewer values than `small`: waiting for others would take longer than the work itself."""
+    return numba_threads(1) if (x.nnz if sparse.issparse(x) else x.size) < small else nullcontext()
 
 
 @njit(fastmath=FAST, inline="always")

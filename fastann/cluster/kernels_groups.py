@@ -5,16 +5,14 @@ from numba import njit, prange
 from scipy import sparse
 
 from fastann.cluster.kernels import FAST, group
-from fastann.cluster.kernels_rows import load, sqdist, sqnorm, table, unload
-
-PIECES = 64  # tasks that rows or groups are cut into, whatever the number of threads
+from fastann.cluster.kernels_rows import load, pieces, sqdist, sqnorm, table, unload
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _nearest(rows, d, offsets, order, centroids, first, ids, least):
+def _nearest(rows, pieces, d, offsets, order, centroids, first, ids, least):
     n = order.shape[0]
-    for piece in prange(PIECES):
-        start, end = piece * n // PIECES, (piece + 1) * n // PIECES
+    for piece in prange(pieces):
+        start, end = piece * n // pieces, (piece + 1) * n // pieces
         work = np.zeros(d, np.float32)
         p = start
         g = np.searchsorted(offsets, p, side="right") - 1
@@ -56,7 +54,7 @@ def nearest(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray, first: np.
     n, d = x.shape
     ids, least = np.full(n, -1, np.int32), np.full(n, np.inf)
     offsets, order = group(labels, len(first) - 1)
-    _nearest(table(x), d if sparse.issparse(x) else 0, offsets, order, table(centroids), first, ids, least)
+    _nearest(table(x), pieces(x), d if sparse.issparse(x) else 0, offsets, order, table(centroids), first, ids, least)
     return ids, least.astype(np.float32)
 
 
@@ -79,11 +77,11 @@ def _draw(mass, start, end, u):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _plus_plus(rows, d, weights, offsets, sizes, first, uniform, picks, closest, mass):
+def _plus_plus(rows, pieces, d, weights, offsets, sizes, first, uniform, picks, closest, mass):
     groups, trials = sizes.shape[0], uniform.shape[1]
-    for piece in prange(PIECES):
+    for piece in prange(pieces):
         work = np.zeros(d, np.float32)
-        for g in range(piece * groups // PIECES, (piece + 1) * groups // PIECES):
+        for g in range(piece * groups // pieces, (piece + 1) * groups // pieces):
             start, end = offsets[g], offsets[g + 1]
             for q in range(start, end):
                 closest[q] = np.inf
@@ -142,5 +140,5 @@ def plus_plus(
     picks = np.full(first[-1], -1, np.int64)
     closest, mass = np.empty(n), np.empty(n)
     width = d if sparse.issparse(x) else 0
-    _plus_plus(table(x), width, weights, offsets, sizes, first, uniform, picks, closest, mass)
+    _plus_plus(table(x), pieces(x), width, weights, offsets, sizes, first, uniform, picks, closest, mass)
     return picks

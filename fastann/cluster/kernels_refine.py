@@ -6,8 +6,6 @@ from numba import njit, prange
 from fastann.cluster.kernels import FAST
 from fastann.cluster.kernels_rows import add, clear, dot32, entries, gather, load, sqnorm, unload
 
-PIECES = 64  # tasks the prototypes are cut into, whatever the number of threads
-
 
 @njit(cache=True)
 def pairs_by_prototype(ids, k):
@@ -35,12 +33,12 @@ def pairs_by_prototype(ids, k):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def scores(rows, prototypes, first, places, m, d, euclidean, out):
+def scores(rows, pieces, prototypes, first, places, m, d, euclidean, out):
     """Fill `out` (float32 [b * m]) with cosines of unit vectors, or minus squared distances."""
     k = first.shape[0] - 1
-    for piece in prange(PIECES):
+    for piece in prange(pieces):
         work = np.zeros(d, np.float32)
-        for j in range(piece * k // PIECES, (piece + 1) * k // PIECES):
+        for j in range(piece * k // pieces, (piece + 1) * k // pieces):
             if first[j] == first[j + 1]:
                 continue
             v = load(prototypes, j, work)
@@ -90,7 +88,7 @@ def coefficients(ids, owner, labels, weights, scale, smooth, score, slope, loss)
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def step(rows, prototypes, first, places, m, d, slope, euclidean, scale, rate, least, mean, square, taken):
+def step(rows, pieces, prototypes, first, places, m, d, slope, euclidean, scale, rate, least, mean, square, taken):
     """One step of Adam (Kingma and Ba, 2015) on every prototype that has pairs; others stay as they are.
 
     A coordinate that is zero stays zero, whether it is stored or not: no row of the prototype has it. `least` keeps
@@ -98,9 +96,9 @@ def step(rows, prototypes, first, places, m, d, slope, euclidean, scale, rate, l
     gradient and `taken` (int64 [k]) the steps so far.
     """
     k = first.shape[0] - 1
-    for piece in prange(PIECES):
+    for piece in prange(pieces):
         sums, work = np.zeros(d, np.float32), np.empty(d, np.float32)
-        for j in range(piece * k // PIECES, (piece + 1) * k // PIECES):
+        for j in range(piece * k // pieces, (piece + 1) * k // pieces):
             if first[j] == first[j + 1]:
                 continue
             own = np.float32(0)

@@ -6,6 +6,7 @@ operations by type. A row of a `CSR` is compared with a dense vector: `load` spr
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
@@ -37,6 +38,11 @@ def table(x: Any, *, write: bool = False) -> Any:
         return x if write else readonly(x)
     indices, indptr = x.indices.astype(np.int32, copy=False), x.indptr.astype(np.int64, copy=False)
     return CSR(x.data if write else readonly(x.data), readonly(indices), readonly(indptr))
+
+
+def pieces(x: Any) -> int:
+    """Tasks for rows that do not depend on each other: sparse ones get few, as each has vectors of all columns."""
+    return numba.get_num_threads() if sparse.issparse(x) else 64
 
 
 def _stub(*args):

@@ -22,6 +22,7 @@ from fastann.cluster.fitting import Rules, cluster
 from fastann.cluster.index import Cells, FaissIndex, Flat, Spec, faiss, faiss_threads
 from fastann.cluster.lloyd import Search, State
 from fastann.cluster.native import CellsIndex, Index
+from fastann.cluster.online import Online
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import Deadline
@@ -82,6 +83,9 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     empty : {"split", "farthest", "keep"}, default="split"
         What happens to a cluster without rows: it takes half of a cluster drawn by inertia, moves to the
         row farthest from its centroid (scikit-learn's way), or stays.
+    decay : float, default=1.0
+        In `partial_fit`, what the rows seen so far keep of their weight at every batch, in (0, 1]: with less than 1
+        centres follow a drift.
     time_limit : float or None, default=None
         Seconds for all iterations; stops before one that would end later. One iteration is always done.
     callback : callable or None, default=None
@@ -111,6 +115,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         sample of rows, 1.0 by construction for an exact index.
     assignment_recall_interval_ : tuple of float
         Its 95% interval (Wilson, 1927).
+    weights_ : float64 ndarray of shape (n_clusters,)
+        Weight of the rows that each centre has seen: of all rows after `fit`; in a stream, as far as `decay` remembers.
+    n_steps_ : int
+        Batches seen.
     n_iter_ : int
     history_ : list of Iteration
         A record per iteration of the best start: inertia, moved rows, empty clusters, repaired rows,
@@ -141,6 +149,11 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     (3,)
     """
 
+    weights_: np.ndarray
+    n_steps_: int
+    _lengths: np.ndarray  # of the means, as shares of the centres': below 1 for cosine
+    _stream_seed: int
+
     def __init__(
         self,
         n_clusters: int = 8,
@@ -158,6 +171,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         effort: float = 1.0,
         sample: int | float | None = None,
         empty: str = "split",
+        decay: float = 1.0,
         time_limit: float | None = None,
         callback: Callable[[State], Any] | None = None,
         verbose: bool = False,
@@ -179,6 +193,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.effort = effort
         self.sample = sample
         self.empty = empty
+        self.decay = decay
         self.time_limit = time_limit
         self.callback = callback
         self.verbose = verbose
@@ -265,6 +280,45 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
             self._close(view, weights, done.work, seed)
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Take in a batch of a stream, so that centres are means of all rows seen (of which `decay` may forget).
+
+        The first batch, of at least n_clusters rows, is clustered as `fit` does; the larger it is, the better the
+        start. Every later one is assigned, moves the centres to the running means, and is assigned once more to the
+        moved centres (mini-batch k-means; Sculley, 2010). Centres with less than a hundredth of the mean weight
+        move to rows of the batch drawn by their squared distances. After `fit` or `load` it goes on from there.
+        `labels_`, `distances_` and `inertia_` are the batch's.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`; later batches may have a single row.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "cluster_centers_"):
+            return self.fit(X, sample_weight=sample_weight)
+        self._check_parameters()
+        with self._threads():
+            view = self._view(X)
+            weights = checks.sample_weight(sample_weight, view.n)
+            device, step = self._device(), self.n_steps_ + 1
+            online, rows = Online.of(self._centroids(), self.weights_, self._lengths).after(
+                view,
+                weights,
+                lambda centroids: self.index_.build(centroids, seed=step, device=device),
+                decay=self.decay,
+                metric=self.metric,
+                rng=np.random.default_rng([self._stream_seed, 2, step]),
+            )
+            self.cluster_centers_ = self._space.outward(online.centroids)
+            self.n_steps_ = step
+            self._label(view, rows, self._index(), step)
+            self.weights_, self._lengths = online.seen.counts, online.lengths
+        return self
+
     def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int) -> None:
         """Label every row with the nearest published centre, and measure how good the labels are."""
         centroids = self._centroids()
@@ -275,14 +329,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             work.close(centroids, self._searcher(len(centroids)).build(centroids, device=self._device()))
         else:
             index = Flat().build(centroids) if self.exact_labels else self._index()
-        self.inertia_ = label(view, rows, index, centroids)
-        self.labels_ = rows.labels
-        self.distances_ = self._space.distance(rows.sqdist)
-        self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
-        if index is None or not index.exact:
-            hits, trials = recall(view, rows.labels, centroids, seed)
-            self.assignment_recall_ = hits / trials
-            self.assignment_recall_interval_ = wilson(hits, trials)
+        self._label(view, rows, index, seed)
+        w = np.ones(view.n) if weights is None else weights
+        self.n_steps_, self._stream_seed, self.weights_ = 1, seed, np.bincount(rows.labels, w, minlength=len(centroids))
+        self._lengths = np.ones(len(centroids))
+        if self.metric == "cosine":  # the mean cosine is the length of the mean
+            along = np.bincount(rows.labels, w * (1 - rows.sqdist / 2.0), minlength=len(centroids))
+            self._lengths = np.divide(along, self.weights_, out=self._lengths, where=self.weights_ > 0)
         if self.recall is not None and self.assignment_recall_interval_[1] < self.recall:
             warnings.warn(
                 f"{self.index_} reaches a recall of {self.assignment_recall_:.4f}, less than the {self.recall:g} asked "
@@ -298,6 +351,18 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 ConvergenceWarning,
                 stacklevel=5,
             )
+
+    def _label(self, view: Source, rows: Rows, index: Index | None, seed: int) -> None:
+        """Publish the labels of some rows, made by an index unless they have them, and how good they are."""
+        centroids = self._centroids()
+        self.inertia_ = label(view, rows, index, centroids)
+        self.labels_ = rows.labels
+        self.distances_ = self._space.distance(rows.sqdist)
+        self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
+        if index is None or not index.exact:
+            hits, trials = recall(view, rows.labels, centroids, seed)
+            self.assignment_recall_ = hits / trials
+            self.assignment_recall_interval_ = wilson(hits, trials)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
@@ -398,6 +463,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checks.integer(self.n_init, "n_init", 1)
         checks.integer(self.max_iter, "max_iter", 1)
         checks.real(self.tol, "tol", 0.0)
+        if checks.real(self.decay, "decay", 0.0, above=True) > 1:
+            raise ValueError(f"decay must be in (0, 1], got {self.decay}; 1 forgets nothing")
         checks.real(self.effort, "effort", 0.0, above=True)
         if self.recall is not None:
             checks.real(self.recall, "recall", 0.0, above=True)

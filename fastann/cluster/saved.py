@@ -28,6 +28,8 @@ def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
         "not_saved": not_saved,
         "index": str(model.index_),
         "n_rows": len(model.labels_),
+        "n_steps": model.n_steps_,
+        "stream_seed": model._stream_seed,
         "inertia": model.inertia_,
         "assignment_recall": model.assignment_recall_,
         "assignment_recall_interval": list(model.assignment_recall_interval_),
@@ -36,7 +38,7 @@ def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
         "feature_names": list(getattr(model, "feature_names_in_", [])),
         "versions": versions(),
     }
-    tensors = {"centroids": model.cluster_centers_}
+    tensors = {"centroids": model.cluster_centers_, "weights": model.weights_, "lengths": model._lengths}
     if model._space.mean is not None:
         tensors["mean"] = model._space.mean
     arrays = {"labels": model.labels_, "distances": model.distances_}
@@ -56,10 +58,16 @@ def load(kind: type, path: str | os.PathLike) -> Any:
     """Read a fitted estimator of class `kind`; everything in the files is checked before it is used."""
     manifest, tensors, arrays = persist.read_run(path)
     try:
+        if manifest["estimator"] != kind.__name__:
+            raise ValueError(f"it is of a {manifest['estimator']}")
         model = kind(**manifest["parameters"])
         centers, mean, n = tensors["centroids"], tensors.get("mean"), manifest["n_rows"]
         labels, distances = arrays["labels"], arrays["distances"]
         _check_arrays(centers, mean, labels, distances, n)
+        for name in ("weights", "lengths"):
+            values = tensors[name]
+            if values.shape != (len(centers),) or values.dtype != np.float64 or not (values >= 0).all():
+                raise ValueError(f"{name} are {values.dtype} {values.shape}, not {len(centers)} float64 of 0 or more")
         model.cluster_centers_ = centers
         model._space = Space(checks.choice(model.metric, "metric", METRICS), mean)
         model.index_ = plan.choose_index(manifest["index"], len(centers))
@@ -71,6 +79,8 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         model.stop_reason_ = StopReason(manifest["stop_reason"])
         model.history_ = [Iteration(**record) for record in manifest["history"]]
         model.n_iter_ = len(model.history_)
+        model.n_steps_, model._stream_seed = manifest["n_steps"], checks.integer(manifest["stream_seed"], "seed", 0)
+        model.weights_, model._lengths = tensors["weights"], tensors["lengths"]
         model.n_features_in_, model._n_features_out = centers.shape[1], len(centers)
         names = manifest["feature_names"]
         if not isinstance(names, list) or len(names) not in (0, centers.shape[1]):

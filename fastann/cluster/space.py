@@ -40,7 +40,7 @@ class Space:
     def _view(self, source: Source, seen: "Survey", zero_rows: bool = False) -> Source:
         if self.metric == "cosine":
             if seen.least == 0 and zero_rows:
-                return UnitNorm(source)
+                return UnitNorm(source, seen.zeros)
             if seen.least == 0:
                 raise ValueError(
                     f"row {seen.least_row} is zero and has no direction, which metric='cosine' needs; "
@@ -84,19 +84,21 @@ class Space:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at every row tells: mean (float64 [d]), total variance, extreme squared norms."""
+    """What one look at every row tells: mean (float64 [d]), total variance, extreme squared norms, zero rows."""
 
     mean: np.ndarray
     variance: float
     least: float
     least_row: int
     most: float
+    zeros: np.ndarray
 
 
 def survey(source: Source) -> Survey:
     """Look at every row once; refuse those that float32 arithmetic cannot hold."""
     total = np.zeros(source.d)
     squares, least, least_row, most = 0.0, np.inf, 0, 0.0
+    zeros = [np.empty(0, np.int64)]
     for start, block in source.chunks():
         if source.sparse:
             sqnorm, sums = sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
@@ -111,12 +113,14 @@ def survey(source: Source) -> Survey:
         if sqnorm[low] < least:
             least, least_row = float(sqnorm[low]), start + low
         most = max(most, float(sqnorm.max()))
+        zeros.append(start + np.flatnonzero(sqnorm == 0))
     mean = total / source.n
-    return Survey(mean, max(0.0, squares / source.n - float(mean @ mean)), least, least_row, most)
+    variance = max(0.0, squares / source.n - float(mean @ mean))
+    return Survey(mean, variance, least, least_row, most, np.concatenate(zeros))
 
 
-def fit_space(source: Source, metric: str) -> tuple[Space, Source]:
-    """Choose the space for data to fit, and see the data in it."""
+def fit_space(source: Source, metric: str, *, zero_rows: bool = False) -> tuple[Space, Source]:
+    """Choose the space for data to fit, and see the data in it; `zero_rows` as in `Space.view`."""
     seen = survey(source)
     mean = None
     if metric == "euclidean":
@@ -129,7 +133,7 @@ def fit_space(source: Source, metric: str) -> tuple[Space, Source]:
             )
         mean = seen.mean if far else None
     space = Space(metric, mean)
-    return space, space._view(source, seen)
+    return space, space._view(source, seen, zero_rows)
 
 
 def _refuse(source: Source, row: int) -> None:

@@ -147,7 +147,17 @@ class View(Source):
 
 
 class UnitNorm(View):
-    """Rows scaled to unit L2 norm, for the cosine metric; zero rows, which have no direction, stay zero."""
+    """Rows scaled to unit L2 norm, for the cosine metric; zero rows, which have no direction, stay zero.
+
+    Attributes
+    ----------
+    zeros : int64 array
+        Which rows these are.
+    """
+
+    def __init__(self, base: Source, zeros: np.ndarray | None = None):
+        super().__init__(base)
+        self.zeros = np.empty(0, np.int64) if zeros is None else zeros
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         x = self.base.convert(block)
