@@ -24,6 +24,9 @@ _HOME = {
     "sweep": "fastann.study.sweep",
     "bench": "fastann.study.sweep",
     "evaluate": "fastann.quality.evaluate",
+    "open_source": "fastann.data.files",
+    "dedup": "fastann.duplicates",
+    "Duplicates": "fastann.duplicates",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from fastann.cluster.index import parse_index as parse_index
     from fastann.cluster.kmeans import KMeans as KMeans
     from fastann.cluster.stop import StopReason as StopReason
+    from fastann.data.files import open_source as open_source
+    from fastann.duplicates import Duplicates as Duplicates
+    from fastann.duplicates import dedup as dedup
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.study.estimate import estimate as estimate
     from fastann.study.sweep import bench as bench

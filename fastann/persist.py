@@ -57,17 +57,37 @@ def write_run(
     """
     from safetensors.numpy import save_file
 
+    def save_tensors(folder: Path) -> None:
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, folder / CENTROIDS)
+
+    return write_folder(path, manifest, arrays, name=MANIFEST, force=force, more=save_tensors)
+
+
+def write_folder(
+    path: str | os.PathLike,
+    record: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    *,
+    name: str,
+    force: bool = False,
+    more: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a folder of .npy files, and of what `more` writes there, atomically.
+
+    `record` goes to the file `name` of it, beside the schema version and the files' checksums. See `write_run`.
+    """
     target = Path(path)
-    check_target(target, force=force)
+    check_target(target, force=force, name=name)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, beside / CENTROIDS)
-        for name, array in arrays.items():
-            np.save(beside / f"{name}.npy", array, allow_pickle=False)
+        if more is not None:
+            more(beside)
+        for array_name, array in arrays.items():
+            np.save(beside / f"{array_name}.npy", array, allow_pickle=False)
         files = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(beside.iterdir())}
-        text = json.dumps({"schema": SCHEMA, **manifest, "files": files}, indent=2, allow_nan=False)
-        (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps({"schema": SCHEMA, **record, "files": files}, indent=2, allow_nan=False)
+        (beside / name).write_text(text + "\n", encoding="utf-8")
         for p in beside.iterdir():
             with p.open("rb") as file:
                 os.fsync(file.fileno())
@@ -95,17 +115,17 @@ def _swap(new: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder has a manifest of ours."""
+def _is_ours(folder: Path, name: str) -> bool:
+    """Whether a folder has a manifest of ours, of that name."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and isinstance(manifest.get("schema"), int)
 
 
-def check_target(path: str | os.PathLike, *, force: bool = False) -> None:
-    """Refuse a path that a run must not replace."""
+def check_target(path: str | os.PathLike, *, force: bool = False, name: str = MANIFEST) -> None:
+    """Refuse a path that a run, or another folder with a manifest of this name, must not replace."""
     target = Path(path)
     for parent in target.absolute().parents:
         if parent.exists():
@@ -118,10 +138,9 @@ def check_target(path: str | os.PathLike, *, force: bool = False) -> None:
         return
     if not force:
         raise FileExistsError(f"{target} exists already; choose another path, or pass force (--force) to replace it")
-    if not _is_run(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(
-            f"{target} is not a run directory (it has no {MANIFEST} of one), so force does not replace it"
-        )
+    if not _is_ours(target, name) and not (target.is_dir() and not any(target.iterdir())):
+        what = "a run directory" if name == MANIFEST else "a folder of this kind"
+        raise FileExistsError(f"{target} is not {what} (it has no {name} of one), so force does not replace it")
 
 
 def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -187,15 +206,16 @@ def _verify(folder: Path, name: str, expected: Any) -> None:
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write a .npy file beside its target, then rename it over it."""
-    _write(path, lambda file: np.save(file, array, allow_pickle=False))
+    write_file(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write text, as UTF-8, beside its target, then rename it over it."""
-    _write(path, lambda file: file.write(text.encode("utf-8")))
+    write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def _write(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
+def write_file(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
+    """Have a file written beside its target, then rename it over it."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)

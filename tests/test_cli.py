@@ -280,7 +280,8 @@ def test_a_missing_file_is_named(here):
 
 
 def test_a_folder_is_refused(here):
-    refused(fastann("fit", ".", "-k", 5, "--out", "run"), USAGE, "is a folder", ".npy")
+    Path("empty").mkdir()
+    refused(fastann("fit", "empty", "-k", 5, "--out", "run"), USAGE, "is a folder", ".npy")
 
 
 def test_another_format_is_refused(here):

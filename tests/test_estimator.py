@@ -356,6 +356,7 @@ def test_parameters_all_do_something(blobs):
         "size_aware",
         "exact_labels",
         "effort",
+        "decay",  # test_online.py
     }  # each has a test of its own
     assert set(changed) | elsewhere == set(base.get_params())
 

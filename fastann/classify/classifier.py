@@ -29,7 +29,8 @@ from fastann.cluster.groups import Either, Sharing, similarity
 from fastann.cluster.index import Flat, Spec, faiss, faiss_threads
 from fastann.cluster.native import Searcher
 from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data.source import Source, sqnorms
+from fastann.data import files
+from fastann.data.source import Source, UnitNorm, sqnorms
 from fastann.data.sparse import Densified, Sparsified, as_table
 
 REFINE = ("auto", "none", "softmax")
@@ -544,7 +545,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
-        if not isinstance(X, (str, os.PathLike, Source)):
+        if not (isinstance(X, Source) or files.is_elsewhere(X)):
             checks.features(source.d, self.n_features_in_, type(self).__name__)
             validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
         checks.features(source.d, self.n_features_in_, type(self).__name__)
@@ -652,7 +653,7 @@ def _is_text(labels: np.ndarray) -> bool:
 
 def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | None:
     """Weights that leave out rows without a direction, with a warning; such rows are empty documents, mostly."""
-    zeros = getattr(view, "zeros", ())
+    zeros = view.zeros if isinstance(view, UnitNorm) else np.empty(0, np.int64)
     if not len(zeros):
         return weights
     warnings.warn(

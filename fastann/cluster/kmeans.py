@@ -28,11 +28,15 @@ from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import Deadline
 from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import EMPTY, Rows
+from fastann.data import files
 from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
 from fastann.data.sparse import Densified, as_table, entries_per_row
 
 # Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
 _built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
+
+
+BATCH_PLUS_PLUS = 1024  # clusters up to which a stream starts with k-means++
 
 
 class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -83,9 +87,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     empty : {"split", "farthest", "keep"}, default="split"
         What happens to a cluster without rows: it takes half of a cluster drawn by inertia, moves to the
         row farthest from its centroid (scikit-learn's way), or stays.
-    decay : float, default=1.0
-        In `partial_fit`, what the rows seen so far keep of their weight at every batch, in (0, 1]: with less than 1
-        centres follow a drift.
+    decay : float or "auto", default="auto"
+        In `partial_fit`, what the rows seen so far keep of their weight at every batch, in (0, 1]: 1 makes centres
+        running means, with less they follow a drift. "auto" gives a row weight in proportion to its place in the
+        stream (polynomial-decay averaging; Shamir and Zhang, 2013), as early rows went to worse centres.
     time_limit : float or None, default=None
         Seconds for all iterations; stops before one that would end later. One iteration is always done.
     callback : callable or None, default=None
@@ -153,6 +158,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     n_steps_: int
     _lengths: np.ndarray  # of the means, as shares of the centres': below 1 for cosine
     _stream_seed: int
+    _seen: float  # weight of all rows seen
 
     def __init__(
         self,
@@ -171,7 +177,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         effort: float = 1.0,
         sample: int | float | None = None,
         empty: str = "split",
-        decay: float = 1.0,
+        decay: float | str = "auto",
         time_limit: float | None = None,
         callback: Callable[[State], Any] | None = None,
         verbose: bool = False,
@@ -219,9 +225,12 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         -------
         self
         """
+        return self._fit_or_restore(X, y, sample_weight)
+
+    def _fit_or_restore(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool = False) -> Self:
         before = dict(self.__dict__)
         try:
-            self._fit(X, y, sample_weight)
+            self._fit(X, y, sample_weight, first_batch=first_batch)
         except BaseException:  # a failed fit leaves the estimator as it was
             # ... save what scikit-learn's callback protocol keeps on it to tear callbacks down
             running = {n: v for n, v in self.__dict__.items() if n.startswith(("_callback_", "_skl_"))}
@@ -230,7 +239,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool) -> None:
         deadline = Deadline(self._check_parameters())
         source = self._source(X, reset=True)
         if source.sparse and self.index != "auto" and plan.choose_index(self.index, 1) != Flat():
@@ -244,6 +253,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         with self._threads():
             space, view = fit_space(source, self.metric)
             given = self._given_centers(X, k, source.d, space, seed)
+            # A batch is small, and what it starts with lasts.
+            start = "k-means++" if first_batch and self.init == "auto" and k <= BATCH_PLUS_PLUS else self.init
             train, train_weights = view, weights
             if size is not None and size < source.n:
                 train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]))
@@ -263,7 +274,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                         effort=self.effort,
                         recall=self.recall,
                     ),
-                    start=self.init if given is None else given,
+                    start=start if given is None else given,
                     n_init=self.n_init,
                     rules=Rules(self.max_iter, self.tol, deadline),
                     empty=self.empty,
@@ -299,24 +310,25 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self
         """
         if not hasattr(self, "cluster_centers_"):
-            return self.fit(X, sample_weight=sample_weight)
+            return self._fit_or_restore(X, None, sample_weight, first_batch=True)
         self._check_parameters()
         with self._threads():
             view = self._view(X)
             weights = checks.sample_weight(sample_weight, view.n)
             device, step = self._device(), self.n_steps_ + 1
+            mass = float(view.n if weights is None else weights.sum())
             online, rows = Online.of(self._centroids(), self.weights_, self._lengths).after(
                 view,
                 weights,
                 lambda centroids: self.index_.build(centroids, seed=step, device=device),
-                decay=self.decay,
+                decay=self._seen / (self._seen + mass) if self.decay == "auto" else float(self.decay),
                 metric=self.metric,
                 rng=np.random.default_rng([self._stream_seed, 2, step]),
             )
             self.cluster_centers_ = self._space.outward(online.centroids)
             self.n_steps_ = step
             self._label(view, rows, self._index(), step)
-            self.weights_, self._lengths = online.seen.counts, online.lengths
+            self.weights_, self._lengths, self._seen = online.seen.counts, online.lengths, self._seen + mass
         return self
 
     def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int) -> None:
@@ -332,7 +344,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self._label(view, rows, index, seed)
         w = np.ones(view.n) if weights is None else weights
         self.n_steps_, self._stream_seed, self.weights_ = 1, seed, np.bincount(rows.labels, w, minlength=len(centroids))
-        self._lengths = np.ones(len(centroids))
+        self._lengths, self._seen = np.ones(len(centroids)), float(w.sum())
         if self.metric == "cosine":  # the mean cosine is the length of the mean
             along = np.bincount(rows.labels, w * (1 - rows.sqdist / 2.0), minlength=len(centroids))
             self._lengths = np.divide(along, self.weights_, out=self._lengths, where=self.weights_ > 0)
@@ -463,7 +475,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         checks.integer(self.n_init, "n_init", 1)
         checks.integer(self.max_iter, "max_iter", 1)
         checks.real(self.tol, "tol", 0.0)
-        if checks.real(self.decay, "decay", 0.0, above=True) > 1:
+        if self.decay != "auto" and checks.real(self.decay, "decay", 0.0, above=True) > 1:
             raise ValueError(f"decay must be in (0, 1], got {self.decay}; 1 forgets nothing")
         checks.real(self.effort, "effort", 0.0, above=True)
         if self.recall is not None:
@@ -492,7 +504,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
-        if not isinstance(X, (str, os.PathLike, Source)):
+        if not (isinstance(X, Source) or files.is_elsewhere(X)):
             checks.features(source.d, self.n_features_in_, type(self).__name__)
             validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
         checks.features(source.d, self.n_features_in_, type(self).__name__)

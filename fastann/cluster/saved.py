@@ -30,6 +30,7 @@ def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
         "n_rows": len(model.labels_),
         "n_steps": model.n_steps_,
         "stream_seed": model._stream_seed,
+        "seen": model._seen,
         "inertia": model.inertia_,
         "assignment_recall": model.assignment_recall_,
         "assignment_recall_interval": list(model.assignment_recall_interval_),
@@ -80,6 +81,7 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         model.history_ = [Iteration(**record) for record in manifest["history"]]
         model.n_iter_ = len(model.history_)
         model.n_steps_, model._stream_seed = manifest["n_steps"], checks.integer(manifest["stream_seed"], "seed", 0)
+        model._seen = checks.real(manifest["seen"], "seen", 0.0)
         model.weights_, model._lengths = tensors["weights"], tensors["lengths"]
         model.n_features_in_, model._n_features_out = centers.shape[1], len(centers)
         names = manifest["feature_names"]

@@ -1,0 +1,56 @@
+"""The command that removes near-duplicates: dedup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fastann.cli.common import errors, main
+
+if TYPE_CHECKING:
+    from fastann.duplicates import Duplicates
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("--threshold", default=0.95, show_default=True, help="Cosine that near-duplicates reach.")
+@click.option("--keep", default="central", show_default=True, help="Which one stays: central, outlying or first.")
+@click.option("--neighbours", default=64, show_default=True, help="Clusters a row is compared with beside its own.")
+@click.option("--out", required=True, type=click.Path(), help="Folder to write, or a .csv or .parquet file.")
+@click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given.")
+@click.option("--force", is_flag=True, help="Replace an existing result.")
+@errors
+def dedup(
+    run: str, data: str, threshold: float, keep: str, neighbours: int, out: str, n_jobs: int | None, force: bool
+) -> None:
+    """Find near-duplicates among the rows of DATA, to which RUN was fitted, and keep one of each.
+
+    Every dropped row reaches the threshold with the kept row that it is reported with. A folder gets kept.npy,
+    dropped.npy, duplicate_of.npy, similarity.npy and dedup.json; a file one line per row.
+    """
+    from fastann import KMeans
+    from fastann import dedup as find
+    from fastann.duplicates import check_target
+
+    check_target(out, force=force)
+    found = find(KMeans.load(run), data, threshold=threshold, keep=keep, neighbours=neighbours, n_jobs=n_jobs)
+    found.save(out, force=force)
+    click.echo(summary(found, out))
+
+
+def summary(found: Duplicates, out: str) -> str:
+    """Lines that say what was found, what was kept, and how sure it is."""
+    m = len(found.dropped)
+    low = f", the least similar at {found.similarity.min():.4f}" if m else ""
+    lines = {
+        "rows": f"{found.rows:,}",
+        "kept": f"{len(found.kept):,} ({found.keep})",
+        "dropped": f"{m:,} ({m / found.rows:.2%}), for {found.groups:,} of these{low}",
+        "threshold": f"{found.threshold:g}",
+        "certainty": found.certainty,
+        "seconds": f"{found.seconds:.1f}",
+        "written": out,
+    }
+    return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
