@@ -24,6 +24,7 @@ _HOME = {
     "sweep": "fastann.study.sweep",
     "bench": "fastann.study.sweep",
     "evaluate": "fastann.quality.evaluate",
+    "export": "fastann.exports",
     "open_source": "fastann.data.files",
     "dedup": "fastann.duplicates",
     "Duplicates": "fastann.duplicates",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fastann.data.files import open_source as open_source
     from fastann.duplicates import Duplicates as Duplicates
     from fastann.duplicates import dedup as dedup
+    from fastann.exports import export as export
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.study.estimate import estimate as estimate
     from fastann.study.sweep import bench as bench

@@ -189,6 +189,16 @@ def given_ids(value: Any, n: int) -> np.ndarray:
     return ids.astype(str) if ids.dtype.kind == "T" else ids
 
 
+def lengths(value: Any, n: int) -> np.ndarray:
+    """Check lengths of consecutive runs of `n` rows: integers of 0 or more that add up to it."""
+    parts = np.asarray(value)
+    if parts.ndim != 1 or parts.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, one per run of rows, got {parts.dtype} of shape {parts.shape}")
+    if len(parts) == 0 or (parts < 0).any() or parts.sum() != n:
+        raise ValueError(f"lengths must be 0 or more and add up to the {n} rows, got a sum of {parts.sum()}")
+    return parts.astype(np.int64)
+
+
 def n_clusters(value: Any, n: int) -> int:
     """Check the number of clusters against the number of rows."""
     k = integer(value, "n_clusters", 1)

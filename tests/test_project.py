@@ -22,7 +22,7 @@ LAYERS = [
     ["fastann.study"],
     ["fastann.quality"],
     ["fastann.records"],
-    ["fastann.duplicates"],
+    ["fastann.exports", "fastann.duplicates"],
     ["fastann.classify"],
     ["fastann.cluster"],
     ["fastann.data"],

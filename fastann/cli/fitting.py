@@ -45,21 +45,50 @@ _fit_options = [
 ]  # fmt: skip
 
 
+_data_options = [
+    click.option("--column", default=None, help="What holds the rows: a column of lists, an array, a tensor."),
+    click.option("--dtype", default=None, help="Of raw numbers in .bin or .raw: float16, bfloat16, ..."),
+    click.option("--dim", "d", type=int, default=None, help="Columns of raw numbers."),
+]
+
+
+def _rows(data: str, column: str | None, dtype: str | None, d: int | None) -> Any:
+    """What an estimator is given: the path itself, or what it opens with options."""
+    from fastann import open_source
+
+    return data if column is dtype is d is None else open_source(data, column=column, dtype=dtype, d=d)
+
+
 @main.command()
 @click.argument("data", type=click.Path())
 @click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
+@with_options(_data_options)
 @with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--report", is_flag=True, help="Write report.html too.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @errors
-def fit(data: str, out: str, force: bool, report: bool, quiet: bool, **options: Any) -> None:
-    """Cluster the rows of DATA (.npy) and write a run directory."""
+def fit(
+    data: str,
+    column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str,
+    force: bool,
+    report: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Cluster the rows of DATA and write a run directory.
+
+    DATA is a file, a folder of files or a quoted pattern ("vectors/*.parquet"): .npy, .npz (sparse), Parquet, Arrow,
+    HDF5, zarr, safetensors, fvecs, fbin or raw numbers.
+    """
     from fastann import persist
 
     persist.check_target(out, force=force)
-    _fit_and_report(data, out, force, quiet, options)
+    _fit_and_report(_rows(data, column, dtype, d), out, force, quiet, options)
     if report:
         from fastann import report as package
 
@@ -71,10 +100,20 @@ def fit(data: str, out: str, force: bool, report: bool, quiet: bool, **options: 
 @click.argument("data", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="File of labels to write (.npy, int32).")
 @click.option("--index", default=None, help="Search with another index than the run's.")
+@with_options(_data_options)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
-def predict(run: str, data: str, out: str, index: str | None, force: bool) -> None:
-    """Label the rows of DATA (.npy) with the nearest centres of RUN."""
+def predict(
+    run: str,
+    data: str,
+    out: str,
+    index: str | None,
+    column: str | None,
+    dtype: str | None,
+    d: int | None,
+    force: bool,
+) -> None:
+    """Label the rows of DATA, which is as in fit, with the nearest centres of RUN."""
     from pathlib import Path
 
     from fastann import KMeans, persist
@@ -87,7 +126,7 @@ def predict(run: str, data: str, out: str, index: str | None, force: bool) -> No
     km = KMeans.load(run)
     if index is not None:
         km.index_ = plan.choose_index(index, len(km.cluster_centers_))
-    labels = km.predict(data)
+    labels = km.predict(_rows(data, column, dtype, d))
     persist.write_array(out, labels)
     click.echo(f"{len(labels):,} labels written to {out}")
 

@@ -342,11 +342,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         else:
             index = Flat().build(centroids) if self.exact_labels else self._index()
         self._label(view, rows, index, seed)
-        w = np.ones(view.n) if weights is None else weights
-        self.n_steps_, self._stream_seed, self.weights_ = 1, seed, np.bincount(rows.labels, w, minlength=len(centroids))
-        self._lengths, self._seen = np.ones(len(centroids)), float(w.sum())
+        counts = np.bincount(rows.labels, minlength=len(centroids))
+        self.weights_ = np.bincount(rows.labels, weights, len(centroids)) if weights is not None else counts * 1.0
+        self.n_steps_, self._stream_seed, self._seen = 1, seed, float(self.weights_.sum())
+        self._lengths = np.ones(len(centroids))
         if self.metric == "cosine":  # the mean cosine is the length of the mean
-            along = np.bincount(rows.labels, w * (1 - rows.sqdist / 2.0), minlength=len(centroids))
+            far = rows.sqdist if weights is None else rows.sqdist * weights
+            along = self.weights_ - np.bincount(rows.labels, far, len(centroids)) / 2
             self._lengths = np.divide(along, self.weights_, out=self._lengths, where=self.weights_ > 0)
         if self.recall is not None and self.assignment_recall_interval_[1] < self.recall:
             warnings.warn(
@@ -355,7 +357,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        used = np.count_nonzero(np.bincount(rows.labels, minlength=len(centroids)))
+        used = np.count_nonzero(counts)
         if used < len(centroids) and not has_distinct_rows(view, len(centroids)):
             warnings.warn(
                 f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}): X has fewer "

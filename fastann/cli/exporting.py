@@ -1,0 +1,28 @@
+"""The command that writes a clustering for other programs: export."""
+
+from __future__ import annotations
+
+import click
+
+from fastann.cli.common import errors, main
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("--format", required=True, help="faiss, faiss-ivf or npy (centres); csv, parquet or km (labels).")
+@click.option("--out", required=True, type=click.Path(), help="File to write.")
+@click.option("--ids", type=click.Path(), default=None, help="Names of the rows, .npy; for csv and parquet.")
+@click.option("--lengths", type=click.Path(), default=None, help="Rows of each utterance, .npy; for km.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@errors
+def export(run: str, format: str, out: str, ids: str | None, lengths: str | None, force: bool) -> None:
+    """Write the clustering in RUN for another program."""
+    from pathlib import Path
+
+    from fastann import KMeans, checks
+    from fastann import export as write
+
+    names = None if ids is None else checks.npy_file(Path(ids))
+    parts = None if lengths is None else checks.npy_file(Path(lengths))
+    write(KMeans.load(run), out, format, ids=names, lengths=parts, force=force)
+    click.echo(f"{Path(out).stat().st_size:,} bytes written to {out}")

@@ -1,0 +1,131 @@
+"""A clustering in the formats of other programs: FAISS indexes, arrays, tables, lines of units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastann import checks, persist
+from fastann.cluster.index import faiss
+
+if TYPE_CHECKING:
+    from fastann.cluster.kmeans import KMeans
+
+FORMATS: dict[str, tuple[str, Callable[[KMeans, Path, dict[str, Any]], None]]] = {}
+
+
+def export(
+    model: KMeans,
+    path: str | os.PathLike,
+    format: str,
+    *,
+    ids: Any = None,
+    lengths: Any = None,
+    force: bool = False,
+) -> None:
+    """Write a fitted `KMeans` for another program, beside its target and then renamed.
+
+    Parameters
+    ----------
+    model : KMeans
+    path : path
+        File to write.
+    format : {"faiss", "faiss-ivf", "npy", "csv", "parquet", "km"}
+        An index over the centres, as FAISS reads it (``faiss.read_index``); a trained, empty IndexIVFFlat whose cells
+        are the clusters; the centres as an array; a table of row, cluster and distance; the clusters alone, as
+        the units of speech that HuBERT's tools read: one utterance a line. With the cosine metric the indexes
+        take inner products: search them with rows of unit norm.
+    ids : array-like of shape (n_samples,), optional
+        Names of rows for the tables; their numbers when not given.
+    lengths : array-like of int, optional
+        For "km", the rows of each utterance; all rows are one when not given.
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    ValueError, TypeError, FileExistsError, ImportError
+        If something does not match, exists already, or needs a library that is missing.
+    """
+    checks.choice(format, "format", FORMATS)
+    target = Path(path)
+    if target.is_dir() or (target.exists() and not force):
+        what = "exists already; pass force (--force) to replace it"
+        raise FileExistsError(f"{target} {'is a folder; give a file name' if target.is_dir() else what}")
+    n = len(model.labels_)
+    if lengths is not None and format != "km":
+        raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
+    extra = {
+        "ids": np.arange(n) if ids is None else checks.given_ids(ids, n),
+        "lengths": [n] if lengths is None else checks.lengths(lengths, n),
+    }
+    FORMATS[format][1](model, target, extra)
+
+
+def _format(name: str, help: str) -> Callable[[Callable], Callable]:
+    def add(write: Callable[[KMeans, Path, dict[str, Any]], None]) -> Callable:
+        FORMATS[name] = (help, write)
+        return write
+
+    return add
+
+
+@_format("faiss", "a flat FAISS index over the centres")
+def _faiss(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    _write_index(_flat(model), path)
+
+
+@_format("faiss-ivf", "a trained, empty IndexIVFFlat whose cells are the clusters")
+def _faiss_ivf(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    lib, quantizer = faiss(), _flat(model)
+    index = lib.IndexIVFFlat(quantizer, quantizer.d, quantizer.ntotal, quantizer.metric_type)
+    index.is_trained = True
+    _write_index(index, path)
+
+
+@_format("npy", "the centres as an array")
+def _npy(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    persist.write_array(path, model.cluster_centers_)
+
+
+@_format("csv", "a table of row, cluster and distance")
+def _csv(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    import csv
+    import io
+
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["row", "cluster", "distance"])
+    columns = extra["ids"].tolist(), model.labels_.tolist(), (f"{v:.9g}" for v in model.distances_.tolist())
+    rows.writerows(zip(*columns, strict=True))
+    persist.write_text(path, text.getvalue())
+
+
+@_format("parquet", "the same as Parquet")
+def _parquet(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    arrow, parquet = checks.library("pyarrow", path), checks.library("pyarrow.parquet", path)
+    table = arrow.table({"row": extra["ids"], "cluster": model.labels_, "distance": model.distances_})
+    persist.write_file(path, lambda file: parquet.write_table(table, file))
+
+
+@_format("km", "clusters as HuBERT's units, one utterance a line")
+def _km(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    parts = np.split(model.labels_, np.cumsum(extra["lengths"])[:-1])
+    persist.write_text(path, "".join(" ".join(map(str, part.tolist())) + "\n" for part in parts))
+
+
+def _flat(model: KMeans) -> Any:
+    centres = np.ascontiguousarray(model.cluster_centers_, np.float32)
+    lib = faiss()
+    index = lib.IndexFlatIP(centres.shape[1]) if model.metric == "cosine" else lib.IndexFlatL2(centres.shape[1])
+    index.add(centres)
+    return index
+
+
+def _write_index(index: Any, path: Path) -> None:
+    data = faiss().serialize_index(index)
+    persist.write_file(path, lambda file: file.write(data.tobytes()))
