@@ -8,6 +8,7 @@ learning vector quantisation (Seo and Obermayer, 2003). Adam (Kingma and Ba, 201
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from fastann.cluster import kernels, kernels_refine
 from fastann.cluster.groups import Either, neighbours
 from fastann.cluster.kernels_rows import pieces, table
 from fastann.data.source import Source
+from fastann.data.sparse import entries_per_row
 
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
 RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
 SHARPNESS = 14.0  # scale to start from, times the mean squared distance of rows to their prototypes
 LISTS_LAST = 2  # epochs for which the prototypes near a row are looked up
+BUDGET = 2**14  # values of sparse prototypes that a row is compared with when prototypes near it are looked up
+DENSER = 64  # a batch has at least this share of the prototypes' stored values, which every step goes over
 SERIAL = 2**20  # products of a batch below which one thread does it
 STEPS = 64  # batches an epoch that small data is cut into, if they hold LEAST rows
 LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
@@ -65,6 +69,8 @@ class Descent:
         """Go `count` times over the rows of a source; `watch` is told the mean loss of each epoch."""
         n = source.n
         size = max(int(np.clip(n // STEPS, LEAST, MOST)), n // (4 * STEPS), min(n // STEPS, len(self.owner) // 8))
+        if sparse.issparse(self.vectors):
+            size = max(size, min(n // 8, self.vectors.nnz // (DENSER * entries_per_row(source))))
         steps, step = count * -(-n // size), 0
         lists = np.empty((n, 0), np.int32)  # of the prototypes near each row, which move little in an epoch
         for epoch in range(count):
@@ -85,7 +91,9 @@ class Descent:
 
     def _lists(self, source: Source, labels: np.ndarray) -> np.ndarray:
         """Prototypes that each row looks at: the nearest of its class and the nearest of all, int32 [n, m]."""
-        index = self.spec.build(self.vectors, seed=int(self.rng.integers(2**31)), device=self.device)
+        index = replace(self.spec, budget=BUDGET).build(
+            self.vectors, seed=int(self.rng.integers(2**31)), device=self.device
+        )
         lists = np.empty((source.n, 1 + min(self.candidates, len(self.owner))), np.int32)
         own = near = 0.0
         for start, block in source.chunks():

@@ -108,10 +108,10 @@ class Adaptive:
         As measured with it.
     """
 
-    def __init__(self, spec: Spec, target: float, source: Source, rng: np.random.Generator):
+    def __init__(self, spec: Spec, target: float, source: Source, rng: np.random.Generator, sample: int = SAMPLE):
         assert spec.open is not None
         self.option, self.target, self.spec = spec.open, target, spec.started()
-        picks = rng.choice(source.n, min(SAMPLE, source.n), replace=False)
+        picks = rng.choice(source.n, min(sample, source.n), replace=False)
         self.x = source.take(np.sort(picks))
         self.recall: Recall | None = None
 

@@ -266,16 +266,15 @@ def neighbours(
 
 
 class InvertedIndex:
-    """Exact search among sparse centroids, by the columns that rows and centroids share."""
+    """Search among sparse centroids, by the columns that rows and centroids share: exact, or on a budget."""
 
-    exact = True
-
-    def __init__(self, centroids: sparse.csr_matrix):
+    def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
+        self.exact, self.budget = budget is None, budget
         self.lists: CSR = table(centroids.T.tocsr())
         self.sqnorm = sqnorms(centroids)
 
     def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        return kernels_inverted.search(x, self.lists, self.sqnorm, m)
+        return kernels_inverted.search(x, self.lists, self.sqnorm, m, self.budget)
 
 
 @dataclass(frozen=True)
@@ -286,9 +285,12 @@ class Either:
     ----------
     index : str or Spec
         For dense centroids; "auto" is exact for few, and cells for many.
+    budget : int or None
+        Of the search among sparse ones, see `kernels_inverted.search`.
     """
 
     index: Spec | str
+    budget: int | None = None
 
     def spec(self, k: int, device: Any = "cpu") -> Spec:
         """The spec for `k` dense centroids; that of "auto" may leave its search option open."""
@@ -296,7 +298,7 @@ class Either:
         if self.index != "auto" or spec == Flat():
             return spec
         # A GPU searches everything faster than cells, which are for CPUs.
-        return Cells(nlist=round(k**0.5), nprobe=AUTO) if device == "cpu" else Flat()
+        return Cells(nlist=round(2 * k**0.5), nprobe=AUTO) if device == "cpu" else Flat()
 
     def started(self) -> Either:
         """Itself: what is left open gets its default when it is built."""
@@ -305,5 +307,5 @@ class Either:
     def build(self, centroids: Any, *, seed: int = 0, device: Any = "cpu") -> Searcher:
         """Index `centroids`: float32 [k, d], or a float32 CSR matrix."""
         if sparse.issparse(centroids):
-            return InvertedIndex(centroids)
+            return InvertedIndex(centroids, self.budget)
         return self.spec(len(centroids), device).started().build(centroids, seed=seed, device=device)
