@@ -207,6 +207,15 @@ def n_clusters(value: Any, n: int) -> int:
     return k
 
 
+def seed(random_state: Any) -> int:
+    """Draw a seed from what scikit-learn takes for `random_state`, or from a NumPy Generator."""
+    from sklearn.utils import check_random_state
+
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
 def sample(value: Any, n: int, k: int) -> int | None:
     """Turn `sample` (None, a number of rows, or a fraction of them) into a number of rows, at least `k`."""
     if value is None:

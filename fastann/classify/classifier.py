@@ -14,7 +14,6 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks
@@ -244,7 +243,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(
                     f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
                 )
-            seed = _seed(self.random_state)
+            seed = checks.seed(self.random_state)
             space, view = fit_space(source, self.metric, zero_rows=True)
             weights = without_zero_rows(view, weights)
             recipe, rng = self._recipe(space), np.random.default_rng(seed)
@@ -288,7 +287,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             weights = checks.sample_weight(sample_weight, source.n)
             if first:
                 self._space, view = fit_space(source, self.metric, zero_rows=True)
-                self._stream, self._seed_drawn = Stream(), _seed(self.random_state)
+                self._stream, self._seed_drawn = Stream(), checks.seed(self.random_state)
                 self.history_, self.scale_, self.refinement_ = [], 1 / self.temperature, None
                 self.classes_ = np.empty(0, labels.dtype)
             else:
@@ -666,9 +665,3 @@ def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | 
     weights = np.ones(view.n) if weights is None else weights.copy()
     weights[zeros] = 0
     return weights
-
-
-def _seed(random_state: Any) -> int:
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**31))
-    return int(check_random_state(random_state).randint(2**31 - 1))

@@ -24,6 +24,7 @@ from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 from fastann.cluster.kernels_rows import FAST, add, readonly, sqdist, table
+from fastann.data import source
 
 HUGE = np.float32(3e38)
 _SEGMENTS = 64  # pieces a reduction over rows is cut into, whatever the number of threads
@@ -198,10 +199,7 @@ def _survey(x, sqnorm, sums):
 
 def sqnorms(x: Any) -> np.ndarray:
     """Squared L2 norms of the rows of a dense or CSR matrix, float64 [n]."""
-    if not sparse.issparse(x):
-        return survey(x)[0]
-    squares, rows = np.square(x.data, dtype=np.float64), np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    return np.bincount(rows, weights=squares, minlength=x.shape[0])
+    return source.sqnorms(x) if sparse.issparse(x) else survey(x)[0]
 
 
 def norms_for(x: Any, c: np.ndarray) -> np.ndarray:

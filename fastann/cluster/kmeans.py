@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks
@@ -249,7 +248,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         size = checks.sample(self.sample, source.n, k)
         device = gpu.parse_device(self.device)
         gpu.require(faiss(), device)
-        seed = _seed(self.random_state)
+        seed = checks.seed(self.random_state)
         with self._threads():
             space, view = fit_space(source, self.metric)
             given = self._given_centers(X, k, source.d, space, seed)
@@ -579,9 +578,3 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _seed(random_state: Any) -> int:
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**31))
-    return int(check_random_state(random_state).randint(2**31 - 1))

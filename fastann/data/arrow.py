@@ -1,6 +1,7 @@
 """Lists of numbers in Parquet, in Arrow files and streams, and in Hugging Face datasets."""
 
 import threading
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,21 @@ class Lists(File):
         checks.table((self.n, self.d), self.dtype, f"column {self.name!r} of {path}", empty=True)
         self.release()
 
-    def _open(self, name: str | None) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _open(self, name: str | None) -> Any: ...
 
-    def _schema(self, handle: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _schema(self, handle: Any) -> Any: ...
 
-    def _sizes(self, handle: Any) -> list[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _sizes(self, handle: Any) -> list[int]: ...
 
-    def _column(self, handle: Any, group: int, rows: int | None) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _column(self, handle: Any, group: int, rows: int | None) -> Any: ...
 
+    @abstractmethod
     def read_ids(self) -> np.ndarray:
         """The column that names rows."""
-        raise NotImplementedError
 
     def native(self, rows: Any) -> np.ndarray:
         if not self.n:

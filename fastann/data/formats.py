@@ -7,6 +7,7 @@ import json
 import math
 import os
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,9 +258,9 @@ class Sliced(File):
         del arrays
         self.release()
 
+    @abstractmethod
     def _arrays(self) -> dict[str, Any]:
         """Open the file; its 2-D arrays by name."""
-        raise NotImplementedError
 
     def _default(self, names: list[str]) -> str | None:
         return self.options.column
