@@ -23,6 +23,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.flat
+	$(BIN)/python -m bench.memory --redo
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
