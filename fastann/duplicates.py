@@ -17,8 +17,6 @@ copies takes time in proportion to its rows.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks, persist
+from fastann import checks, persist, tables
 from fastann.cluster import kernels, kernels_search
 from fastann.cluster.index import Flat
 from fastann.cluster.kernels_dedup import (
@@ -45,11 +43,13 @@ from fastann.cluster.kernels_dedup import (
     unit,
 )
 from fastann.cluster.space import survey
+from fastann.data.files import reopen
 from fastann.data.source import Source
 from fastann.data.sparse import Densified, as_table
 
 KEEP = ("central", "outlying", "first")
 RECORD = "dedup.json"
+_TABLES = {".csv": "csv", ".parquet": "parquet"}
 _TOLERANCE = 1e-12  # cosines this much below the threshold reach it: those of parallel rows are 1 to rounding
 _BLOCK_BYTES = 2**24  # float32 bytes of a block of rows; at most two blocks, and their unit rows, are held
 _BLOCK_ROWS = 4096
@@ -76,6 +76,8 @@ class Duplicates:
         these; equal rows count once. Where it is 0 no two kept rows reach the threshold.
     threshold, keep, neighbours, seconds
         As asked for, and the time it took.
+    ids : array of n integers or strings, or None
+        Names of the rows, where the data or the model has them.
     """
 
     kept: np.ndarray = field(repr=False)
@@ -88,6 +90,7 @@ class Duplicates:
     keep: str
     neighbours: int
     seconds: float
+    ids: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def rows(self) -> int:
@@ -118,16 +121,22 @@ class Duplicates:
         )
 
     def table(self, ids: Any = None) -> dict[str, np.ndarray]:
-        """One entry per row, in row order: row, kept, duplicate_of (itself if kept), similarity, and ids if given."""
+        """One entry per row, in row order: row, kept, duplicate_of (itself if kept), similarity; and ids.
+
+        These are the rows' own (`ids`) when not given.
+        """
         kept, of = np.zeros(self.rows, bool), np.arange(self.rows)
         similarity = np.ones(self.rows, np.float32)
         kept[self.kept] = True
         of[self.dropped], similarity[self.dropped] = self.duplicate_of, self.similarity
         columns = {"row": np.arange(self.rows), "kept": kept, "duplicate_of": of, "similarity": similarity}
-        if ids is not None:
-            names = checks.given_ids(ids, self.rows)
+        names = self._names(ids)
+        if names is not None:
             columns = {"row": columns.pop("row"), "id": names, **columns, "duplicate_of_id": names[of]}
         return columns
+
+    def _names(self, ids: Any) -> np.ndarray | None:
+        return self.ids if ids is None else checks.given_ids(ids, self.rows)
 
     def save(self, path: str | os.PathLike, ids: Any = None, *, force: bool = False) -> Path:
         """Write a folder, or one file if `path` ends in .csv or .parquet (which needs pyarrow).
@@ -139,7 +148,8 @@ class Duplicates:
         ----------
         path : path
         ids : sequence of n integers or strings, optional
-            Names of the rows: written too, to ``kept_ids.npy``, ``dropped_ids.npy`` and ``duplicate_of_ids.npy``.
+            Names of the rows, their own when not given: written too, to ``kept_ids.npy``, ``dropped_ids.npy`` and
+            ``duplicate_of_ids.npy``.
         force : bool
             Replace an existing file, or a folder that this wrote.
 
@@ -152,16 +162,13 @@ class Duplicates:
         """
         target = Path(path)
         check_target(target, force=force)
-        if target.suffix == ".csv":
-            persist.write_file(target, lambda file: _write_csv(file, self.table(ids)))
-        elif target.suffix == ".parquet":
-            arrow, parquet = _parquet()
-            persist.write_file(target, lambda file: parquet.write_table(arrow.table(self.table(ids)), file))
+        if target.suffix in _TABLES:
+            tables.write(target, self.table(ids), _TABLES[target.suffix])
         else:
             parts = {"kept": self.kept, "dropped": self.dropped, "duplicate_of": self.duplicate_of}
             arrays = {**parts, "similarity": self.similarity}
-            if ids is not None:
-                names = checks.given_ids(ids, self.rows)
+            names = self._names(ids)
+            if names is not None:
                 arrays |= {f"{name}_ids": names[rows] for name, rows in parts.items()}
             numbers = ("threshold", "keep", "neighbours", "groups", "unchecked", "seconds")
             record: dict[str, Any] = {"rows": self.rows, "kept": len(self.kept), "dropped": len(self.dropped)}
@@ -174,18 +181,16 @@ class Duplicates:
 def check_target(path: str | os.PathLike, *, force: bool = False) -> None:
     """Refuse a path that `Duplicates.save` must not replace, or could not write."""
     target = Path(path)
-    if target.suffix == ".parquet":
-        _parquet()
-    if target.suffix not in (".csv", ".parquet"):
+    if target.suffix in _TABLES:
+        tables.check_format(target, _TABLES[target.suffix])
+        persist.check_file(target, force=force)
+    else:
         persist.check_target(target, force=force, name=RECORD)
-    elif target.is_dir() or (target.exists() and not force):
-        what = "is a folder" if target.is_dir() else "exists already"
-        raise FileExistsError(f"{target} {what}; choose another path" + (", or pass force (--force)" * (not force)))
 
 
 def dedup(
     model: Any,
-    X: Any,
+    X: Any = None,
     *,
     threshold: float = 0.95,
     keep: str = "central",
@@ -209,7 +214,8 @@ def dedup(
         Fitted. Its centres, scaled to unit norm, decide what is compared with what, so fits of
         ``metric="cosine"`` suit best; rows are assigned anew to the most similar one.
     X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path of a file
-        What the model was fitted on. Sparse rows are made dense a block at a time.
+        What the model was fitted on. When not given, the files that it was fitted on are opened again, if they did not
+        change since. Sparse rows are made dense a block at a time.
     threshold : float, default=0.95
         Cosine of two rows, whatever the metric of the model; above -1, at most 1. Compared in float64.
     keep : {"central", "outlying", "first"}, default="central"
@@ -229,13 +235,17 @@ def dedup(
     Raises
     ------
     ValueError, TypeError
-        For arguments that make no sense; the message says what was given, what was needed and what to do.
+        For arguments that make no sense, and for files that changed; the message says what was given, what was needed
+        and what to do.
+    FileNotFoundError
+        If a file that the model was fitted on is gone.
     """
     _check_model(model)
     threshold = checks.cosine(threshold, "threshold")
     checks.choice(keep, "keep", KEEP)
     checks.integer(neighbours, "neighbours", 0)
-    source = as_table(X)
+    source = reopen(model._data) if X is None else as_table(X)
+    own = source.ids()
     if source.sparse:
         source = Densified(source)
     checks.features(source.d, model.cluster_centers_.shape[1], type(model).__name__)
@@ -269,6 +279,7 @@ def dedup(
         keep=keep,
         neighbours=neighbours,
         seconds=time.perf_counter() - clock,
+        ids=model.ids_ if own is None else own,
     )
 
 
@@ -470,25 +481,3 @@ def _gather(source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     """Rows as they are, scaled to unit norm, and their norms."""
     x = source.take(rows)
     return x, *unit(x)
-
-
-# --------------------------------------------------------------------------- files
-
-
-def _parquet() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ImportError(f"a .parquet file needs pyarrow ({error}); pip install pyarrow, or write .csv") from error
-    return pyarrow, parquet
-
-
-def _write_csv(file: Any, table: dict[str, np.ndarray]) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    words = [np.where(a, "true", "false") if a.dtype == bool else a for a in table.values()]
-    for start in range(0, len(words[0]), 2**14):
-        writer.writerows(zip(*(a[start : start + 2**14].tolist() for a in words), strict=True))
-    text.detach()

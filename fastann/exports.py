@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from fastann import checks, persist
+from fastann import checks, persist, tables
 from fastann.cluster.index import faiss
 
 if TYPE_CHECKING:
     from fastann.cluster.kmeans import KMeans
+
+_UNITS = 2**16  # written at once
 
 FORMATS: dict[str, tuple[str, Callable[[KMeans, Path, dict[str, Any]], None]]] = {}
 
@@ -36,11 +38,11 @@ def export(
         File to write.
     format : {"faiss", "faiss-ivf", "npy", "csv", "parquet", "km"}
         An index over the centres, as FAISS reads it (``faiss.read_index``); a trained, empty IndexIVFFlat whose cells
-        are the clusters; the centres as an array; a table of row, cluster and distance; the clusters alone, as
-        the units of speech that HuBERT's tools read: one utterance a line. With the cosine metric the indexes
-        take inner products: search them with rows of unit norm.
+        are the clusters; the centres as an array; a table of row, id, cluster, distance, second_cluster and margin
+        (of these, what the model has); the clusters alone, as the units of speech that HuBERT's tools read: one
+        utterance a line. With the cosine metric the indexes take inner products: search them with rows of unit norm.
     ids : array-like of shape (n_samples,), optional
-        Names of rows for the tables; their numbers when not given.
+        Names of rows for the tables; the model's `ids_` when not given.
     lengths : array-like of int, optional
         For "km", the rows of each utterance; all rows are one when not given.
     force : bool
@@ -53,17 +55,28 @@ def export(
     """
     checks.choice(format, "format", FORMATS)
     target = Path(path)
-    if target.is_dir() or (target.exists() and not force):
-        what = "exists already; pass force (--force) to replace it"
-        raise FileExistsError(f"{target} {'is a folder; give a file name' if target.is_dir() else what}")
+    persist.check_file(target, force=force)
     n = len(model.labels_)
     if lengths is not None and format != "km":
         raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
     extra = {
-        "ids": np.arange(n) if ids is None else checks.given_ids(ids, n),
+        "ids": model.ids_ if ids is None else checks.given_ids(ids, n),
         "lengths": [n] if lengths is None else checks.lengths(lengths, n),
     }
     FORMATS[format][1](model, target, extra)
+
+
+def assignments(
+    labels: np.ndarray,
+    distances: np.ndarray,
+    *,
+    ids: np.ndarray | None = None,
+    second: np.ndarray | None = None,
+    margins: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Columns of the table of assignments: row, id, cluster, distance, second_cluster, margin, but for None."""
+    columns = {"id": ids, "cluster": labels, "distance": distances, "second_cluster": second, "margin": margins}
+    return {"row": range(len(labels))} | {name: of for name, of in columns.items() if of is not None}
 
 
 def _format(name: str, help: str) -> Callable[[Callable], Callable]:
@@ -92,30 +105,31 @@ def _npy(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
     persist.write_array(path, model.cluster_centers_)
 
 
-@_format("csv", "a table of row, cluster and distance")
+@_format("csv", "a table of row, cluster, distance and more")
 def _csv(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    import csv
-    import io
-
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["row", "cluster", "distance"])
-    columns = extra["ids"].tolist(), model.labels_.tolist(), (f"{v:.9g}" for v in model.distances_.tolist())
-    rows.writerows(zip(*columns, strict=True))
-    persist.write_text(path, text.getvalue())
+    tables.write(path, _table(model, extra), "csv")
 
 
 @_format("parquet", "the same as Parquet")
 def _parquet(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    arrow, parquet = checks.library("pyarrow", path), checks.library("pyarrow.parquet", path)
-    table = arrow.table({"row": extra["ids"], "cluster": model.labels_, "distance": model.distances_})
-    persist.write_file(path, lambda file: parquet.write_table(table, file))
+    tables.write(path, _table(model, extra), "parquet")
+
+
+def _table(model: KMeans, extra: dict[str, Any]) -> dict[str, Any]:
+    second, margins = (getattr(model, name, None) for name in ("second_labels_", "margins_"))
+    return assignments(model.labels_, model.distances_, ids=extra["ids"], second=second, margins=margins)
 
 
 @_format("km", "clusters as HuBERT's units, one utterance a line")
 def _km(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    parts = np.split(model.labels_, np.cumsum(extra["lengths"])[:-1])
-    persist.write_text(path, "".join(" ".join(map(str, part.tolist())) + "\n" for part in parts))
+    def write(file: BinaryIO) -> None:
+        for part in np.split(model.labels_, np.cumsum(extra["lengths"])[:-1]):
+            for start in range(0, len(part), _UNITS):
+                units = " ".join(map(str, part[start : start + _UNITS].tolist()))
+                file.write((" " * (start > 0) + units).encode())
+            file.write(b"\n")
+
+    persist.write_file(path, write)
 
 
 def _flat(model: KMeans) -> Any:

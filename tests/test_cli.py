@@ -1,5 +1,6 @@
 """The command line from the outside: what it prints where, what it leaves on disk, and its exit codes."""
 
+import csv
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from fastann import KMeans
 from fastann.cli import main
 from fastann.cluster import kmeans as kmeans_module
 from fastann.cluster.index import SPECS
+from fastann.persist import begin_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 DONE, FAILED, USAGE = 0, 1, 2
@@ -179,6 +181,8 @@ GIVEN = {
     ("--time-limit", "5"): ("time_limit", 5.0),
     ("--jobs", "1"): ("n_jobs", 1),
     ("--seed", "7"): ("random_state", 7),
+    (): ("margins", True),
+    ("--no-margins",): ("margins", False),
 }
 
 
@@ -442,7 +446,63 @@ def test_predict_does_not_replace_a_folder(run):
 
 @pytest.mark.parametrize("out", ["labels", "labels.txt", "labels.npz"])
 def test_predict_refuses_to_write_another_format(run, out):
-    refused(predict(out=out), USAGE, f"--out {out}", "ends in .npy")
+    refused(predict(out=out), USAGE, f"--out {out}", "ends in .npy (labels), .csv or .parquet")
+
+
+def rows_with_ids(name, ids):
+    """x.npy as Parquet, with ids and a second column of lists."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    lists = arrow.array(np.load("x.npy").tolist(), arrow.list_(arrow.float32()))
+    parquet.write_table(arrow.table({"id": ids, "ones": arrow.array([[1.0]] * 300), "vector": lists}), name)
+
+
+def table(path):
+    if path.endswith(".parquet"):
+        found = pytest.importorskip("pyarrow.parquet").read_table(path)
+        return {name: found[name].to_pylist() for name in found.column_names}
+    with open(path, newline="", encoding="utf-8") as file:
+        head, *lines = csv.reader(file)
+    return dict(zip(head, map(list, zip(*lines, strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("out", ["labels.csv", "labels.parquet"])
+def test_predict_writes_tables(run, out):
+    rows_with_ids("x.parquet", [f"é {i}" for i in range(300)])
+    given = ("--column", "vector", "--id-column", "id")
+    assert fastann("predict", "run", "x.parquet", *given, "--out", out).exit_code == DONE
+    found, km = table(out), KMeans.load(run)
+    assert list(found) == ["row", "id", "cluster", "distance"]
+    assert found["id"] == [f"é {i}" for i in range(300)]
+    np.testing.assert_array_equal(np.array(found["cluster"], int), km.labels_)
+    np.testing.assert_allclose(np.array(found["distance"], float), km.distances_, rtol=1e-5)
+    refused(predict(out=out), USAGE, f"{out} exists already", "--force")
+    assert predict("--force", out=out).exit_code == DONE
+    assert list(table(out)) == ["row", "cluster", "distance"]
+
+
+def test_ids_go_from_the_data_to_the_export(here):
+    rows_with_ids("my rows.parquet", list(range(1000, 1300)))
+    given = ("--column", "vector", "--id-column", "id", "-k", 5, "--quiet", "--out", "run")
+    assert fastann("fit", "my rows.parquet", *given).exit_code == DONE
+    assert fastann("export", "run", "--format", "parquet", "--out", "assignments.parquet").exit_code == DONE
+    found, km = table("assignments.parquet"), KMeans.load("run")
+    assert list(found) == ["row", "id", "cluster", "distance", "second_cluster", "margin"]
+    assert found["id"] == list(range(1000, 1300))
+    assert found["second_cluster"] == km.second_labels_.tolist()
+    np.testing.assert_array_equal(np.load("run/ids.npy"), np.arange(1000, 1300))
+
+
+def test_an_id_column_that_is_not_there_is_named(here):
+    rows_with_ids("x.parquet", list(range(300)))
+    result = fastann("fit", "x.parquet", "--column", "vector", "--id-column", "name", "-k", 5, "--out", "run")
+    refused(result, USAGE, "no 'name' among its columns", "'id'")
+    refused(fit("-k", 5, "--id-column", "id"), USAGE, "id_column was given for x.npy", "leave it out")
+
+
+def test_an_unfinished_run_is_not_replaced_and_says_how_to_go_on(here):
+    begin_run("run", {})
+    refused(fit("-k", 5), USAGE, "run is an unfinished run", "fastann fit --resume run", "--force")
+    refused(predict(), USAGE, "run is an unfinished run", "fastann fit --resume run")
 
 
 def test_predict_lists_the_indexes(run):

@@ -386,7 +386,7 @@ def test_a_table_as_csv_and_parquet(x, km, tmp_path):
 
 def test_parquet_without_pyarrow_says_what_to_install(x, km, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match="pip install pyarrow"):
+    with pytest.raises(ImportError, match=r"out\.parquet needs pyarrow.*pip install 'fastann\[files\]'"):
         dedup(km, x).save(tmp_path / "out.parquet")
     assert not list(tmp_path.iterdir())
 
@@ -397,6 +397,53 @@ def test_names_of_rows_are_checked(x, km):
         found.table([1, 2, 3])
     with pytest.raises(TypeError, match="integers or strings"):
         found.table(np.zeros(len(x)))
+
+
+def test_names_of_rows_come_from_the_model_or_the_data(x, tmp_path):
+    model = fit(x, 15)
+    assert dedup(model, x).ids is None
+    model.ids_ = np.array([f"row {i}" for i in range(len(x))])
+    found = dedup(model, x)
+    assert found.table()["duplicate_of_id"].tolist() == [f"row {i}" for i in found.table()["duplicate_of"]]
+    assert found.table(np.arange(len(x)))["id"].tolist() == list(range(len(x)))
+    found.save(tmp_path / "out")
+    assert np.load(tmp_path / "out" / "dropped_ids.npy").tolist() == [f"row {i}" for i in found.dropped]
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"id": arrow.array(range(len(x))), "x": arrow.array(x.tolist(), arrow.list_(arrow.float32()))}
+    parquet.write_table(arrow.table(columns), tmp_path / "x.parquet")
+    given = dedup(model, fastann.open_source(tmp_path / "x.parquet", id_column="id"))
+    assert given.ids.tolist() == list(range(len(x)))
+    same(given, found)
+
+
+# --------------------------------------------------------------------------- the rows of the model's own fit
+
+
+def test_rows_in_files_need_not_be_given(x, tmp_path):
+    np.save(tmp_path / "x.npy", x)
+    model = fit(tmp_path / "x.npy", 15)
+    expected = dedup(model, x)
+    same(dedup(model), expected)
+    model.save(tmp_path / "run")
+    same(dedup(KMeans.load(tmp_path / "run")), expected)
+
+
+@pytest.mark.parametrize("rows_of", [lambda x: x, lambda x: sparse.csr_matrix(x), lambda x: lambda: [x]])
+def test_rows_that_were_in_memory_must_be_given(x, rows_of):
+    model = KMeans(4, random_state=0, max_iter=2).fit(rows_of(x))
+    with pytest.raises(ValueError, match="cannot be opened again from files; pass them"):
+        dedup(model)
+
+
+def test_files_that_changed_are_refused(x, tmp_path):
+    np.save(tmp_path / "x.npy", x)
+    model = fit(tmp_path / "x.npy", 4)
+    np.save(tmp_path / "x.npy", x[:-1])
+    with pytest.raises(ValueError, match=r"x\.npy is not as it was before \(size \d+ -> \d+ bytes\)"):
+        dedup(model)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file .*x\.npy any more"):
+        dedup(model)
 
 
 # --------------------------------------------------------------------------- bad input
@@ -462,6 +509,24 @@ def test_command(here, x):
     assert run("run", "x.npy", "--out", "out.csv").exit_code == DONE
 
 
+def test_command_opens_the_rows_of_the_run(here, x):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {name: arrow.array(x.tolist(), arrow.list_(arrow.float32())) for name in ("a", "b")}
+    names = [f"doc {i}" for i in range(len(x))]
+    parquet.write_table(arrow.table({"id": names} | columns), "my rows.parquet")
+    done = CliRunner().invoke(
+        main, "fit 'my rows.parquet' --column b --id-column id -k 15 --metric cosine --quiet --out own"
+    )
+    assert done.exit_code == DONE, done.output
+    assert run("own", "--out", "own.csv").exit_code == DONE
+    options = ("--column", "a", "--id-column", "id")
+    assert run("own", "my rows.parquet", *options, "--out", "given.csv").exit_code == DONE
+    with open("own.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == names
+    assert (here / "own.csv").read_bytes() == (here / "given.csv").read_bytes()
+
+
 def test_command_refuses(here, x):
     np.save("short.npy", x[:5])
     (here / "full").mkdir()
@@ -477,6 +542,8 @@ def test_command_refuses(here, x):
         (("run", "x.npy", "--out", "full", "--force"), "force does not replace it"),
         (("run", "x.npy", "--out", "run", "--force"), "force does not replace it"),
         (("run", "x.npy"), "--out"),
+        (("run", "--out", "out"), "in memory"),
+        (("run", "--out", "out", "--column", "a"), "give DATA too"),
     ):
         result = run(*args)
         assert (result.exit_code, result.stdout) == (USAGE, ""), args

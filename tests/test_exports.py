@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fastann import KMeans, export
+from fastann import KMeans, export, exports, tables
 from fastann.cli import main
 
 
@@ -48,26 +48,89 @@ def test_centres(model, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "c.npy"), model.cluster_centers_)
 
 
-@pytest.mark.parametrize("ids", [None, np.arange(500)[::-1] * 7, np.array([f"doc, {i}" for i in range(500)])])
+def read(path):
+    """A table's columns, as CSV or Parquet has them."""
+    if path.suffix == ".parquet":
+        found = pytest.importorskip("pyarrow.parquet").read_table(path)
+        return {name: found[name].to_pylist() for name in found.column_names}
+    with path.open(encoding="utf-8", newline="") as file:
+        head, *lines = csv.reader(file)
+    return dict(zip(head, map(list, zip(*lines, strict=True)), strict=True))
+
+
+@pytest.fixture(params=[2**14, 7])
+def pieces(request, monkeypatch):
+    """Tables that are written at once, and in pieces of seven rows."""
+    monkeypatch.setattr(tables, "_ROWS", request.param)
+    monkeypatch.setattr(tables, "_GROUP", request.param)
+
+
+IDS = {
+    "no ids": None,
+    "integers": np.arange(500)[::-1] * 7,
+    "strings": np.array([f'doc, "ü"\n{i}' for i in range(500)]),
+}
+
+
+@pytest.mark.parametrize("ids", IDS)
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_tables(model, tmp_path, ids, format):
+def test_tables(model, tmp_path, ids, format, pieces):
     path = tmp_path / f"tables ü.{format}"
-    export(model, path, format, ids=ids)
-    if format == "csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            head, *lines = csv.reader(file)
-        names, labels, distances = zip(*lines, strict=True)
-        assert head == ["row", "cluster", "distance"]
-    else:
-        parquet = pytest.importorskip("pyarrow.parquet")
-        names, labels, distances = (column.to_pylist() for column in parquet.read_table(path).columns)
-    expected = np.arange(500) if ids is None else ids
-    assert list(map(str, names)) == list(map(str, expected))
-    np.testing.assert_array_equal(np.array(labels, int), model.labels_)
-    np.testing.assert_array_equal(np.array(distances, np.float32), model.distances_)
+    export(model, path, format, ids=IDS[ids])
+    found = read(path)
+    assert list(found) == ["row", *(["id"] if IDS[ids] is not None else []), "cluster", "distance"]
+    if IDS[ids] is not None:
+        assert list(map(str, found["id"])) == list(map(str, IDS[ids]))
+    np.testing.assert_array_equal(np.array(found["row"], int), np.arange(500))
+    np.testing.assert_array_equal(np.array(found["cluster"], int), model.labels_)
+    np.testing.assert_array_equal(np.array(found["distance"], np.float32), model.distances_)
 
 
-def test_units_one_utterance_a_line(model, tmp_path):
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_tables_have_what_the_model_has(rows, tmp_path, format):
+    km = KMeans(12, margins=True, random_state=0).fit(rows)
+    km.ids_ = np.array([f"doc {i}" for i in range(500)])
+    km.save(tmp_path / "run")
+    path = tmp_path / f"assignments.{format}"
+    export(KMeans.load(tmp_path / "run"), path, format)
+    found = read(path)
+    assert list(found) == ["row", "id", "cluster", "distance", "second_cluster", "margin"]
+    assert found["id"] == km.ids_.tolist()
+    np.testing.assert_array_equal(np.array(found["second_cluster"], int), km.second_labels_)
+    np.testing.assert_array_equal(np.array(found["margin"], np.float32), km.margins_)
+    export(km, path, format, ids=np.arange(500) + 3, force=True)
+    assert list(map(int, read(path)["id"])) == list(range(3, 503))
+
+
+def test_types_of_parquet_columns(model, tmp_path, pieces):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    export(model, tmp_path / "x.parquet", "parquet", ids=IDS["strings"])
+    schema = parquet.read_schema(tmp_path / "x.parquet")
+    assert list(map(str, schema.types)) == ["int64", "string", "int32", "float"]
+    file = parquet.ParquetFile(tmp_path / "x.parquet")
+    assert file.num_row_groups == -(-500 // tables._GROUP)
+    file.close()
+
+
+def test_a_table_that_fails_half_way_leaves_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_ROWS", 100)
+    real, calls = tables._words, []
+
+    def words(column):
+        calls.append(column)
+        if len(calls) > 5:
+            raise OSError(28, "No space left on device")
+        return real(column)
+
+    monkeypatch.setattr(tables, "_words", words)
+    with pytest.raises(OSError, match="No space left"):
+        export(model, tmp_path / "x.csv", "csv")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("units", [2**16, 7])
+def test_units_one_utterance_a_line(model, tmp_path, units, monkeypatch):
+    monkeypatch.setattr(exports, "_UNITS", units)
     export(model, tmp_path / "units.km", "km", lengths=[200, 0, 300])
     lines = (tmp_path / "units.km").read_text().split("\n")
     assert len(lines) == 4
@@ -98,7 +161,7 @@ def test_what_does_not_match_is_refused(model, tmp_path, settings, error, parts)
 def test_existing_files_are_replaced_only_by_force(model, tmp_path):
     target = tmp_path / "c.npy"
     target.write_text("mine")
-    with pytest.raises(FileExistsError, match="exists already; pass force"):
+    with pytest.raises(FileExistsError, match=r"exists already; choose another path, or pass force \(--force\)"):
         export(model, target, "npy")
     with pytest.raises(FileExistsError, match="is a folder"):
         export(model, tmp_path, "npy", force=True)
@@ -117,7 +180,7 @@ def test_command(model, rows, tmp_path):
     done = run("--format", "csv", "--ids", tmp_path / "ids.npy", "--out", tmp_path / "a.csv")
     assert done.exit_code == 0, done.output
     assert "bytes written to" in done.output
-    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("1000,")
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("0,1000,")
     again = run("--format", "csv", "--out", tmp_path / "a.csv")
     assert again.exit_code == 2
     assert "exists already" in again.output

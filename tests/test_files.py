@@ -13,14 +13,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 import fastann
 from fastann import KMeans, open_source
 from fastann.data import ahead, formats
 from fastann.data import source as source_module
-from fastann.data.files import Shards, natural
+from fastann.data.files import Shards, check_unchanged, natural, reopen
 from fastann.data.passes import Passes
 from fastann.data.source import ArraySource, Centred, Source, Subset, UnitNorm, as_source
+from fastann.data.sparse import as_table
 
 NUMBERS = ["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64"]
 
@@ -810,6 +812,121 @@ def test_memory_has_no_fingerprint_and_views_pass_it_on(tmp_path, grid):
     some, others = (Subset(base, np.array(picks)).fingerprint() for picks in ([1, 2], [1, 3]))
     assert some["n"] == 2
     assert some != others
+
+
+# --------------------------------------------------------------------------- opening files again
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_are_opened_again_as_they_were(tmp_path, grid, name, monkeypatch):
+    (tmp_path / "mit Leerzeichen, ü [1]").mkdir()
+    paths = []
+    for stem, part in (("x-10", grid[:7]), ("x-9", grid[7:])):
+        path, options = write(tmp_path / "mit Leerzeichen, ü [1]", name, part, FORMATS[name][2][0], stem)
+        paths.append(path)
+    source = open_source(paths, **options)  # not in the order of their names
+    known = json.loads(json.dumps(source.fingerprint()))
+    assert known.get("options") == {key: str(v) if key == "dtype" else v for key, v in options.items()}
+    monkeypatch.chdir("/")
+    again = reopen(known)
+    assert again.fingerprint() == known
+    np.testing.assert_array_equal(whole(again), whole(source))
+
+
+def test_a_file_of_sparse_rows_is_opened_again(tmp_path, grid):
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(grid.astype(np.float32)))
+    source = as_table(tmp_path / "x.npz")
+    known = source.fingerprint()
+    again = reopen(known)
+    assert again.sparse
+    assert again.fingerprint() == known
+    np.testing.assert_array_equal(again.matrix.toarray(), grid)
+    assert as_table(source.matrix).fingerprint() is None
+    os.utime(tmp_path / "x.npz", ns=(0, 5))
+    refused(refusal(ValueError, reopen, known), "x.npz is not as it was before")
+
+
+def test_ids_are_read_again(tmp_path, grid):
+    for i in (1, 2):
+        write_parquet(tmp_path / f"x-{i}.parquet", grid, ids=[f"{i} {row}" for row in range(300)])
+    source = open_source(tmp_path, column="embedding", id_column="id")
+    known = source.fingerprint()
+    assert known["options"] == {"column": "embedding", "id_column": "id"}
+    np.testing.assert_array_equal(reopen(known).ids(), source.ids())
+    single = open_source(tmp_path / "x-1.parquet", id_column="id").fingerprint()
+    assert reopen(single).ids()[7] == "1 7"
+
+
+@pytest.fixture
+def shards(tmp_path, grid):
+    """Three shards, and what is known of them."""
+    for i in (1, 2, 3):
+        np.save(tmp_path / f"x {i}.npy", grid.astype(np.float16))
+    return [tmp_path / f"x {i}.npy" for i in (1, 2, 3)], open_source(tmp_path).fingerprint()
+
+
+def test_a_file_that_is_gone_is_named(shards):
+    paths, known = shards
+    paths[1].unlink()
+    refused(refusal(FileNotFoundError, reopen, known), "no file", "x 2.npy any more", "put it back")
+
+
+def test_a_file_that_grew_is_named_with_both_sizes(shards, grid):
+    paths, known = shards
+    before = paths[1].stat().st_size
+    np.save(paths[1], np.concatenate([grid, grid]).astype(np.float16))
+    size = f"(size {before} -> {paths[1].stat().st_size} bytes)"
+    refused(refusal(ValueError, reopen, known), f"{paths[1]} is not as it was before", size)
+
+
+def test_a_file_that_was_touched_is_named(shards):
+    paths, known = shards
+    os.utime(paths[2], ns=(0, 5))
+    refused(refusal(ValueError, reopen, known), f"{paths[2]} is not as it was before (it was modified since)")
+
+
+def test_a_file_of_another_dtype_in_as_many_bytes_is_refused(shards, grid):
+    paths, known = shards
+    for path in paths:
+        was = path.stat()
+        np.save(path, grid.astype(np.int16))
+        assert path.stat().st_size == was.st_size
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    refused(refusal(ValueError, reopen, known), "dtype = 'int16'", "'float16' before")
+
+
+def test_rows_that_lie_in_no_files_cannot_be_opened_again(grid, shards):
+    _, known = shards
+    refused(refusal(ValueError, reopen, as_source(grid).fingerprint()), "in memory", "pass them")
+    refused(refusal(ValueError, reopen, open_source(lambda: [grid]).fingerprint()), "given by a function", "pass them")
+    refused(refusal(ValueError, reopen, Subset(reopen(known), np.arange(3)).fingerprint()), "a selection", "pass them")
+
+
+def test_a_dataset_in_memory_cannot_be_opened_again(datasets, grid, tmp_path):
+    embeddings(datasets, grid).save_to_disk(tmp_path / "set")
+    dataset = datasets.load_from_disk(tmp_path / "set")
+    refused(refusal(ValueError, reopen, open_source(dataset, id_column="key").fingerprint()), "a Hugging Face dataset")
+    files = open_source(tmp_path / "set")
+    np.testing.assert_array_equal(whole(reopen(files.fingerprint())), whole(files))
+
+
+def test_what_changed_between_two_fingerprints_is_named(shards):
+    paths, known = shards
+    check_unchanged(known, open_source(paths).fingerprint())
+    check_unchanged(None, None)
+    refused(refusal(ValueError, check_unchanged, known, None), "in files before and are in memory now")
+    refused(refusal(ValueError, check_unchanged, None, known), "in memory before and are in files now")
+
+    def changed(x):
+        return refusal(ValueError, check_unchanged, known, open_source(x).fingerprint())
+
+    refused(changed(paths[:2]), f"{paths[2]} is not among the files that were given")
+    np.save(paths[0].with_name("y.npy"), np.load(paths[0]))
+    refused(changed([*paths, paths[0].with_name("y.npy")]), "y.npy was not among the files before")
+    refused(changed([paths[0], paths[2], paths[1]]), f"{paths[2]} comes where {paths[1]} came before")
+    refused(changed([*paths, paths[2]]), "n = 1200, but had 900 before")
+    options = {"options": {"column": "a"}}
+    refused(refusal(ValueError, check_unchanged, known | options, known), "options = {}", "{'column': 'a'} before")
 
 
 # --------------------------------------------------------------------------- reading ahead

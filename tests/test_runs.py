@@ -5,6 +5,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +16,17 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastann import IVF, KMeans
-from fastann.persist import RunError, write_array
+from fastann import IVF, KMeans, dedup, open_source, persist
+from fastann.cluster import members as members_module
+from fastann.cluster.members import Members
+from fastann.persist import RunError, begin_run, check_target, read_manifest, read_run, write_array, write_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
-FILES = ["manifest.json", "centroids.safetensors", "labels.npy", "distances.npy"]
+NEEDED = ["centroids.safetensors", "labels.npy", "distances.npy"]
+MORE = ["second.npy", "margins.npy", "members.npy", "offsets.npy", "representatives.npy"]
+FILES = ["manifest.json", *NEEDED, *MORE, "clusters.csv"]
+READ = [*NEEDED, *MORE]  # by load; of other files the checksum is compared
+KNOWN = {"files": {"x.npy": {"size": 1, "mtime_ns": 1}}, "n": 200, "d": 6, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def fitted(x):
-    return KMeans(5, random_state=0).fit(x)
+    return KMeans(5, margins=True, random_state=0).fit(x)
 
 
 @pytest.fixture
@@ -89,6 +99,7 @@ MODELS = {
     "callback": lambda x: KMeans(5, callback=stop_at_two, random_state=0).fit(x),
     "random state object": lambda x: KMeans(5, random_state=np.random.RandomState(0)).fit(x),
     "time limit": lambda x: KMeans(5, time_limit=1e-9, random_state=0).fit(x),
+    "margins": lambda x: KMeans(5, margins=True, random_state=0).fit(x),
     "feature names": lambda x: KMeans(5, random_state=0).fit(pd.DataFrame(x, columns=list("abcdef"))),
 }
 
@@ -108,10 +119,12 @@ def rows_for(km, x):
     return x.astype(np.float64) + km.cluster_centers_.mean(axis=0)
 
 
-@pytest.mark.parametrize("name", ["cluster_centers_", "labels_", "distances_"])
+@pytest.mark.parametrize("name", ["cluster_centers_", "labels_", "distances_", "second_labels_", "margins_"])
 def test_loaded_arrays_are_the_saved_ones_to_the_bit(pair, name):
     km, loaded, _ = pair
-    np.testing.assert_array_equal(getattr(loaded, name), getattr(km, name), strict=True)
+    assert hasattr(loaded, name) == hasattr(km, name)
+    if hasattr(km, name):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(km, name), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +160,13 @@ def test_a_loaded_model_gives_the_same_results(pair, x, method):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_margins_of_a_single_cluster_are_loaded(tmp_path, x):
+    KMeans(1, margins=True, metric="cosine", random_state=0).fit(x).save(tmp_path / "run")
+    loaded = KMeans.load(tmp_path / "run")
+    assert (loaded.second_labels_ == -1).all()
+    assert (loaded.margins_ == np.inf).all()
+
+
 def test_a_loaded_model_names_its_output_columns_alike(pair):
     km, loaded, _ = pair
     assert list(loaded.get_feature_names_out()) == list(km.get_feature_names_out())
@@ -155,7 +175,7 @@ def test_a_loaded_model_names_its_output_columns_alike(pair):
 def test_a_loaded_model_can_be_saved_again(pair, tmp_path):
     _, loaded, run = pair
     loaded.save(tmp_path / "again")
-    for name in ("centroids.safetensors", "labels.npy", "distances.npy"):
+    for name in manifest(run)["files"]:
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
 
 
@@ -238,6 +258,161 @@ def test_a_run_has_the_permissions_of_an_ordinary_folder(run, tmp_path):
     assert run.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
+# --------------------------------------------------------------------------- what a run says of its clusters
+
+
+def groups(labels, distances, k):
+    """Rows of each cluster, nearest first, by NumPy."""
+    order = np.lexsort((np.arange(len(labels)), distances, labels))
+    return [order[labels[order] == j] for j in range(k)]
+
+
+@pytest.fixture
+def uneven(rng):
+    """Labels of 5,000 rows in 40 clusters, of which some are empty and one has half of the rows; many ties."""
+    labels = np.where(rng.random(5000) < 0.5, 3, rng.integers(0, 37, 5000)).astype(np.int32)
+    labels[np.isin(labels, [0, 8, 9])] = 11
+    return labels, rng.integers(0, 20, 5000).astype(np.float32) / 8
+
+
+@pytest.mark.parametrize("rows", [1, 100, 1000, 2**20])
+def test_members_are_sorted_by_cluster_distance_and_row(uneven, rows, monkeypatch):
+    monkeypatch.setattr(members_module, "_ROWS", rows)
+    labels, distances = uneven
+    found, expected = Members.of(labels, distances, 40), groups(labels, distances, 40)
+    np.testing.assert_array_equal(found.rows, np.concatenate(expected).astype(np.int32), strict=True)
+    np.testing.assert_array_equal(found.offsets, np.cumsum([0, *map(len, expected)]), strict=True)
+    for j, own in enumerate(expected):
+        far = distances[own].astype(np.float64) if len(own) else np.zeros(1)
+        np.testing.assert_allclose(found.radius[j], np.sqrt((far**2).mean()), rtol=1e-12)
+        np.testing.assert_allclose(found.mean[j], far.mean(), rtol=1e-12)
+        assert found.most[j] == far.max()
+
+
+def test_representatives_are_the_nearest_members(uneven):
+    found, expected = Members.of(*uneven, 40).first(10), groups(*uneven, 40)
+    assert found.shape == (40, 10)
+    for j, own in enumerate(expected):
+        assert found[j].tolist() == [*own[:10].tolist(), *[-1] * (10 - len(own[:10]))]
+
+
+def test_clusters_of_few_rows_have_few_representatives():
+    found = Members.of(np.array([1, 1, 0], np.int32), np.array([2, 1, 0], np.float32), 3)
+    assert found.first(3).tolist() == [[2, -1, -1], [1, 0, -1], [-1, -1, -1]]
+
+
+def test_files_of_clusters_hold_what_the_labels_say(run, fitted):
+    expected = groups(fitted.labels_, fitted.distances_, 5)
+    np.testing.assert_array_equal(np.load(run / "members.npy"), np.concatenate(expected).astype(np.int32), strict=True)
+    np.testing.assert_array_equal(np.load(run / "offsets.npy"), np.cumsum([0, *map(len, expected)]), strict=True)
+    nearest = np.array([own[:10] for own in expected], np.int32)
+    np.testing.assert_array_equal(np.load(run / "representatives.npy"), nearest, strict=True)
+    np.testing.assert_array_equal(np.load(run / "second.npy"), fitted.second_labels_, strict=True)
+    np.testing.assert_array_equal(np.load(run / "margins.npy"), fitted.margins_, strict=True)
+
+
+def test_the_table_of_clusters(run, fitted):
+    table = pd.read_csv(run / "clusters.csv")
+    names = ["cluster", "size", "radius", "mean_distance", "max_distance", "representative"]
+    assert list(table.columns) == names
+    far = [fitted.distances_[own].astype(np.float64) for own in groups(fitted.labels_, fitted.distances_, 5)]
+    assert table["cluster"].tolist() == [0, 1, 2, 3, 4]
+    assert table["size"].tolist() == [len(values) for values in far]
+    np.testing.assert_allclose(table["radius"], [np.sqrt((values**2).mean()) for values in far], rtol=1e-8)
+    np.testing.assert_allclose(table["mean_distance"], [values.mean() for values in far], rtol=1e-8)
+    np.testing.assert_allclose(table["max_distance"], [values.max() for values in far], rtol=1e-8)
+    assert table["representative"].tolist() == np.load(run / "representatives.npy")[:, 0].tolist()
+
+
+def test_empty_clusters_have_empty_fields(tmp_path):
+    x = np.repeat(np.eye(2, dtype=np.float32), 5, axis=0)
+    with pytest.warns(UserWarning, match="distinct"):
+        KMeans(3, random_state=0).fit(x).save(tmp_path / "run")
+    lines = (tmp_path / "run" / "clusters.csv").read_text().splitlines()[1:]
+    assert sum(line.endswith(",0,,,,") for line in lines) == 1
+    assert (np.load(tmp_path / "run" / "representatives.npy") == -1).sum() == 10 + 2 * 5
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["integers", "strings"])
+def test_ids_and_files_are_loaded(tmp_path, x, kind):
+    ids = (np.arange(200) * 7 + 2**40) if kind == "integers" else np.array([f'é, "{i}"' for i in range(200)])
+    (tmp_path / "zwölf Stücke [1]").mkdir()
+    for a, b in ((0, 120), (120, 200)):
+        parquet(tmp_path / "zwölf Stücke [1]" / f"x {a}.parquet", x[a:b], ids[a:b])
+    source = open_source(tmp_path / "zwölf Stücke [1]", id_column="id")
+    km = KMeans(5, random_state=0).fit(source)
+    km.save(tmp_path / "run")
+    loaded = KMeans.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.ids_, ids, strict=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "run" / "ids.npy", allow_pickle=False), ids, strict=True)
+    assert loaded._data == km._data == source.fingerprint()
+    assert manifest(tmp_path / "run")["data"] == source.fingerprint()
+    nearest = np.load(tmp_path / "run" / "representatives.npy")[:, 0]
+    table = pd.read_csv(tmp_path / "run" / "clusters.csv", dtype={"representative": ids.dtype.type})
+    assert table["representative"].tolist() == ids[nearest].tolist()
+    found, expected = dedup(loaded, threshold=0.9), dedup(km, x, threshold=0.9)
+    np.testing.assert_array_equal(found.kept, expected.kept)
+    np.testing.assert_array_equal(found.ids, ids)
+
+
+def parquet(path, x, ids):
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table(
+        {"id": arrow.array(ids.tolist()), "embedding": arrow.array(x.tolist(), arrow.list_(arrow.float32()))}
+    )
+    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+
+
+def test_shards_of_arrays_have_no_ids_and_can_be_opened_again(tmp_path, x):
+    for i, part in enumerate(np.array_split(x, 11)):
+        np.save(tmp_path / f"x-{i}.npy", part)
+    KMeans(5, random_state=0).fit(f"{tmp_path}/*.npy").save(tmp_path / "run")
+    loaded = KMeans.load(tmp_path / "run")
+    assert loaded.ids_ is None
+    assert not (tmp_path / "run" / "ids.npy").exists()
+    np.testing.assert_array_equal(dedup(loaded, threshold=0.8).kept, dedup(loaded, x, threshold=0.8).kept)
+
+
+IDS = {
+    "too few": lambda ids: ids[:-1],
+    "2-D": lambda ids: ids[:, None],
+    "of float64": lambda ids: ids.astype(np.float64),
+    "of bytes": lambda ids: ids.astype("S"),
+    "of booleans": lambda ids: ids > 3,
+}
+
+
+@pytest.mark.parametrize("damage", IDS)
+def test_ids_that_do_not_fit_are_refused_even_with_a_matching_checksum(tmp_path, x, damage):
+    km = KMeans(5, random_state=0).fit(x)
+    km.ids_ = np.arange(200)
+    km.save(tmp_path / "run")
+    np.save(tmp_path / "run" / "ids.npy", IDS[damage](km.ids_))
+    sign(tmp_path / "run", "ids.npy")
+    assert "ids" in message_of_load(tmp_path / "run")
+
+
+def test_a_run_of_the_first_schema_is_loaded(run, fitted, x, tmp_path):
+    for name in [*MORE, "clusters.csv"]:
+        (run / name).unlink()
+    before = manifest(run)
+    parameters = {name: value for name, value in before["parameters"].items() if name != "margins"}
+    old = {name: value for name, value in before.items() if name not in ("status", "data")}
+    old |= {"schema": 1, "parameters": parameters, "files": {name: before["files"][name] for name in NEEDED}}
+    (run / "manifest.json").write_text(json.dumps(old))
+    loaded = KMeans.load(run)
+    assert read_manifest(run)["status"] == "complete"
+    np.testing.assert_array_equal(loaded.labels_, fitted.labels_)
+    np.testing.assert_array_equal(loaded.predict(x), fitted.labels_)
+    assert (loaded.ids_, loaded._data, loaded.margins) == (None, None, False)
+    assert not hasattr(loaded, "second_labels_")
+    assert not hasattr(loaded, "margins_")
+    loaded.save(run, force=True)
+    assert manifest(run)["schema"] == 2
+    assert sorted(contents(run)) == sorted(set(FILES) - {"second.npy", "margins.npy"})
+
+
 # --------------------------------------------------------------------------- damage
 
 
@@ -309,6 +484,27 @@ REPLACED = {
     "distances 2-D": ("distances", lambda a: a[:, None]),
     "distances NaN": ("distances", lambda a: np.full_like(a, np.nan)),
     "distances negative": ("distances", lambda a: -1 - a),
+    "second too large": ("second", lambda a: np.full_like(a, 5)),
+    "second too small": ("second", lambda a: np.full_like(a, -2)),
+    "second of int64": ("second", lambda a: a.astype(np.int64)),
+    "second too few": ("second", lambda a: a[:-1]),
+    "second 2-D": ("second", lambda a: a[:, None]),
+    "margins NaN": ("margins", lambda a: np.where(np.arange(len(a)) == 7, np.nan, a).astype(np.float32)),
+    "margins of float64": ("margins", lambda a: a.astype(np.float64)),
+    "margins too many": ("margins", lambda a: np.append(a, a[:1])),
+    "members too large": ("members", lambda a: a + np.int32(1)),
+    "members negative": ("members", lambda a: a - np.int32(1)),
+    "members too few": ("members", lambda a: a[:-1]),
+    "members of int64": ("members", lambda a: a.astype(np.int64)),
+    "members of float32": ("members", lambda a: a.astype(np.float32)),
+    "offsets of other sizes": ("offsets", lambda a: a + np.array([0, 1, 0, 0, 0, 0])),
+    "offsets too large": ("offsets", lambda a: 2 * a),
+    "offsets negative": ("offsets", lambda a: -a),
+    "offsets too few": ("offsets", lambda a: a[1:]),
+    "offsets of int32": ("offsets", lambda a: a.astype(np.int32)),
+    "representatives too large": ("representatives", lambda a: np.full_like(a, 200)),
+    "representatives of fewer clusters": ("representatives", lambda a: a[1:]),
+    "representatives 1-D": ("representatives", lambda a: a[:, 0]),
 }
 
 
@@ -320,15 +516,23 @@ def test_an_array_that_does_not_fit_is_named_even_with_a_matching_checksum(run, 
     assert name in message_of_load(run)
 
 
+def test_a_second_cluster_that_is_the_first_is_named_with_its_row(run, fitted):
+    second = np.load(run / "second.npy")
+    second[7] = fitted.labels_[7]
+    np.save(run / "second.npy", second)
+    sign(run, "second.npy")
+    assert "second is the cluster of row 7 itself" in message_of_load(run)
+
+
 @pytest.mark.parametrize("data", [b"", b"not an array", b"\x93NUMPY\x01\x00"], ids=["empty", "text", "magic only"])
-@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("name", READ)
 def test_an_unreadable_file_is_named_even_with_a_matching_checksum(run, name, data):
     (run / name).write_bytes(data)
     sign(run, name)
     assert name in message_of_load(run)
 
 
-@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("name", READ)
 def test_a_truncated_file_is_named_even_with_a_matching_checksum(run, name):
     data = (run / name).read_bytes()
     (run / name).write_bytes(data[: len(data) // 2])
@@ -387,7 +591,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["object array", "bare pickle"])
-@pytest.mark.parametrize("name", ["labels.npy", "distances.npy"])
+@pytest.mark.parametrize("name", ["labels.npy", "distances.npy", *MORE])
 def test_load_never_unpickles(run, tmp_path, name, kind):
     if kind == "object array":
         np.save(run / name, np.full(200, Bomb(tmp_path / "trace"), object))
@@ -404,12 +608,18 @@ def test_a_manifest_that_is_no_manifest_is_refused(run, text):
     assert "RUN" in message_of_load(run)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, 1.5])
+@pytest.mark.parametrize("schema", [0, 3, "1", None, 1.5, True, 2.0])
 def test_another_schema_is_refused_with_both_versions(run, schema):
     rewrite(run, schema=schema)
     message = message_of_load(run)
     assert f"schema {schema!r}" in message
-    assert "reads 1" in message
+    assert "reads 1 and 2" in message
+
+
+@pytest.mark.parametrize("status", [None, "done", 3, ["complete"]])
+def test_another_status_is_refused(run, status):
+    rewrite(run, status=status)
+    assert f"status {status!r}" in message_of_load(run)
 
 
 @pytest.mark.parametrize("name", ["../x", "../run/labels.npy", "/etc/passwd", "sub/labels.npy", "", ".", ".."])
@@ -420,7 +630,7 @@ def test_a_manifest_that_lists_a_file_elsewhere_is_refused(run, name):
     assert f"manifest.json lists a file it may not: {name!r}" in message_of_load(run)
 
 
-@pytest.mark.parametrize("name", FILES[1:])
+@pytest.mark.parametrize("name", [*NEEDED, "second.npy", "margins.npy"])
 def test_a_manifest_that_does_not_list_a_needed_file_is_refused(run, name):
     listed = manifest(run)["files"]
     rewrite(run, files={k: v for k, v in listed.items() if k != name})
@@ -457,6 +667,15 @@ def test_a_manifest_without_files_is_refused(run, files):
         {"history": 3},
         {"feature_names": ["a"]},
         {"feature_names": 3},
+        {"data": 3},
+        {"data": {}},
+        {"data": {"files": ["x.npy"], "n": 200, "d": 6, "dtype": "float32"}},
+        {"data": {"files": {"x.npy": {"size": "1", "mtime_ns": 1}}, "n": 200, "d": 6, "dtype": "float32"}},
+        {"data": {"files": {}, "n": 200, "d": 6, "dtype": "float32"}},
+        {"data": {**KNOWN, "n": 100}},
+        {"data": {**KNOWN, "d": None}},
+        {"data": {**KNOWN, "dtype": 3}},
+        {"data": {**KNOWN, "options": {"column": "x", "run": "it"}}},
         {"n_rows": None, "index": 3},
     ],
     ids=repr,
@@ -559,6 +778,7 @@ def fails(monkeypatch, step):
     """Make one step of writing a run fail, as on a full disk."""
     owner, name = {
         "centroids": ("safetensors.numpy", "save_file"),
+        "clusters": ("fastann.tables", "write_csv"),
         "array": ("numpy", "save"),
         "second array": ("numpy", "save"),
         "manifest": ("pathlib.Path", "write_text"),
@@ -573,9 +793,10 @@ def fails(monkeypatch, step):
         return (real if harmless.get(step) else no_space)(first, *args, **kwargs)
 
     monkeypatch.setattr(f"{owner}.{name}", fail)
+    monkeypatch.setattr("fastann.persist._exchange", lambda a, b: False)
 
 
-STEPS = ["centroids", "array", "second array", "manifest", "flush", "rename"]
+STEPS = ["centroids", "clusters", "array", "second array", "manifest", "flush", "rename"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -600,6 +821,32 @@ def test_a_failed_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monke
     with pytest.raises(OSError, match="No space left"):
         other.save(run, force=True)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
+def test_a_run_is_replaced_in_one_step(run, tmp_path, other, monkeypatch):
+    if not persist._exchange(run, run):
+        pytest.skip("this file system cannot exchange two names")
+    monkeypatch.setattr(Path, "rename", no_space)
+    other.save(run, force=True)
+    assert KMeans.load(run).n_clusters == 4
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_a_link_to_a_run_is_replaced_and_the_run_stays(run, tmp_path, other):
+    (tmp_path / "link").symlink_to(run)
+    other.save(tmp_path / "link", force=True)
+    assert (KMeans.load(run).n_clusters, KMeans.load(tmp_path / "link").n_clusters) == (5, 4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "run"]
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, other, monkeypatch):
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: no_space() if stat.S_ISDIR(os.fstat(handle).st_mode) else real(handle)
+    )
+    other.save(tmp_path / "run")
+    assert KMeans.load(tmp_path / "run").n_clusters == 4
 
 
 def test_an_interrupted_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monkeypatch):
@@ -658,3 +905,165 @@ def test_written_labels_have_the_permissions_of_an_ordinary_file(tmp_path):
 def test_a_copied_run_is_the_same_model(run, tmp_path, x, fitted):
     shutil.copytree(run, tmp_path / "copy")
     np.testing.assert_array_equal(KMeans.load(tmp_path / "copy").predict(x), fitted.labels_)
+
+
+# --------------------------------------------------------------------------- unfinished runs
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that a fit has begun, with a checkpoint, in a folder of its own."""
+    run = begin_run(tmp_path / "a fit" / "run", {"estimator": "KMeans", "note": "begun"})
+    (run / "checkpoints" / "000001").mkdir(parents=True)
+    (run / "checkpoints" / "000001" / "labels.npy").write_bytes(b"labels")
+    return run
+
+
+def test_a_begun_run_is_a_manifest(tmp_path):
+    run = begin_run(tmp_path / "a" / "run", {"note": "begun"})
+    assert read_manifest(run) == {"schema": 2, "note": "begun", "status": "running", "files": {}}
+    assert list(contents(run)) == ["manifest.json"]
+    assert list((tmp_path / "a").iterdir()) == [run]
+
+
+def test_a_begun_run_is_not_loaded_but_says_how_to_go_on(begun):
+    message = message_of_load(begun)
+    assert "RUN is an unfinished run" in message
+    assert "fastann fit --resume RUN" in message
+    with pytest.raises(RunError, match="unfinished"):
+        read_run(begun)
+
+
+def test_a_begun_run_is_replaced_by_force_alone(begun):
+    with pytest.raises(FileExistsError, match=r"unfinished run.*fastann fit --resume.*pass force \(--force\)"):
+        check_target(begun)
+    with pytest.raises(FileExistsError, match="unfinished run"):
+        begin_run(begun, {})
+    begin_run(begun, {"note": "anew"}, force=True)
+    assert read_manifest(begun)["note"] == "anew"
+    assert list(contents(begun.parent)) == ["run/manifest.json"]
+
+
+def test_beginning_does_not_replace_a_run_without_force(run):
+    with pytest.raises(FileExistsError, match="exists already"):
+        begin_run(run, {})
+    begin_run(run, {}, force=True)
+    assert list(contents(run)) == ["manifest.json"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_begun_run_is_finished_in_place(begun, fitted, force):
+    (begun / "notes.txt").write_text("mine")
+    (begun / ".finish.x.partial").mkdir()
+    (begun / ".finish.x.partial" / "labels.npy").write_bytes(b"half")
+    (begun / "y.partial").write_bytes(b"half")
+    inode = begun.stat().st_ino
+    fitted.save(begun, force=force)
+    assert begun.stat().st_ino == inode
+    assert sorted(contents(begun)) == sorted([*FILES, "notes.txt"])
+    assert not (begun / "checkpoints").exists()
+    assert read_manifest(begun)["status"] == "complete"
+    np.testing.assert_array_equal(KMeans.load(begun).labels_, fitted.labels_)
+    assert list(begun.parent.iterdir()) == [begun]
+    with pytest.raises(FileExistsError, match="exists already"):
+        fitted.save(begun)
+
+
+def test_finishing_in_place_writes_what_saving_writes(begun, run, fitted):
+    fitted.save(begun)
+    assert contents(begun) == contents(run)
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "rename"])
+def test_a_failure_while_finishing_leaves_the_begun_run_as_it_was(begun, fitted, monkeypatch, step):
+    before = contents(begun)
+    with monkeypatch.context() as patch:
+        fails(patch, step)
+        with pytest.raises(OSError, match="No space left"):
+            fitted.save(begun)
+    assert contents(begun) == before
+    fitted.save(begun)
+    assert KMeans.load(begun).n_clusters == 5
+
+
+class Killed(BaseException):
+    """Ends what is done, and nothing is tidied up."""
+
+
+@pytest.mark.parametrize("at", range(len(FILES)))
+def test_a_kill_while_finishing_leaves_a_begun_run_until_the_manifest_is_there(begun, fitted, monkeypatch, at):
+    real, done = os.replace, []
+
+    def replace(a, b):
+        if len(done) == at:
+            raise Killed
+        done.append(Path(b).name)
+        real(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(Killed):
+            fitted.save(begun)
+    assert "manifest.json" not in done
+    assert read_manifest(begun)["note"] == "begun"
+    assert (begun / "checkpoints" / "000001" / "labels.npy").read_bytes() == b"labels"
+    assert list(begun.glob(".finish.*.partial"))
+    fitted.save(begun)
+    assert sorted(contents(begun)) == sorted(FILES)
+    assert sorted(p.name for p in begun.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("last", ["labels.npy", "manifest.json"])
+def test_a_real_kill_while_finishing_leaves_a_begun_run(begun, tmp_path, last):
+    script = (
+        "import os, signal, sys\n"
+        "import numpy as np\n"
+        "from fastann import persist\n"
+        "real = os.replace\n"
+        "def replace(a, b):\n"
+        "    if str(b).endswith(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    real(a, b)\n"
+        "os.replace = replace\n"
+        "persist.write_run(sys.argv[1], {}, {'centroids': np.ones((2, 2))}, {'labels': np.arange(9)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(begun), last], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert read_manifest(begun)["note"] == "begun"
+    write_run(begun, {}, {"centroids": np.ones((2, 2))}, {"labels": np.arange(9)})
+    assert read_run(begun)[2]["labels"].tolist() == list(range(9))
+    names = ["centroids.safetensors", "labels.npy", "manifest.json"]
+    assert sorted(p.name for p in begun.iterdir()) == names
+
+
+def test_a_kill_after_the_manifest_leaves_a_complete_run(begun, fitted, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        fitted.save(begun)
+    assert (begun / "checkpoints").exists()
+    np.testing.assert_array_equal(KMeans.load(begun).labels_, fitted.labels_)
+
+
+def test_a_run_that_is_not_ours_is_not_finished(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"status": "running", "of": "another program"}')
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_run(tmp_path / "run", {}, {}, {})
+    with pytest.raises(FileExistsError, match="not a run directory"):
+        begin_run(tmp_path / "run", {}, force=True)
+
+
+def test_a_manifest_is_read_without_the_files(run):
+    (run / "labels.npy").write_bytes(b"other")
+    assert read_manifest(run)["n_rows"] == 200
+    with pytest.raises(FileNotFoundError, match="no run directory"):
+        read_manifest(run / "nowhere")
+
+
+def test_a_folder_of_another_kind_is_named_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nowhere"):
+        persist.read_folder(tmp_path / "nowhere", name="checkpoint.json", what="a checkpoint")
+    persist.write_folder(tmp_path / "one", {"at": 3}, {"rows": np.arange(4)}, name="checkpoint.json")
+    record, arrays = persist.read_folder(tmp_path / "one", name="checkpoint.json", what="a checkpoint")
+    assert (record["at"], arrays["rows"].tolist()) == (3, [0, 1, 2, 3])

@@ -12,7 +12,7 @@ from fastann.classify.prototypes import Prototypes, Thinning, prune, shrink, sqn
 from fastann.classify.refine import Descent, calibrate
 from fastann.cluster.fitting import Rules, iterate
 from fastann.cluster.groups import Either, Shared, Sharing, Within, first_of, neighbours, start
-from fastann.cluster.lloyd import State, lloyd
+from fastann.cluster.lloyd import Progress, State, lloyd
 from fastann.cluster.space import Space
 from fastann.cluster.stop import CtrlC, Deadline
 from fastann.cluster.update import Partial, Rows
@@ -148,9 +148,10 @@ def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator,
     work = Within(data.source, rows, data.labels, first, metric)
     if recipe.sharing is not None:
         work = Shared(data.source, rows, data.labels, first, metric, recipe.sharing)
+    progress = Progress(p.vectors)
     states = lloyd(
         work,
-        p.vectors,
+        progress,
         None if recipe.sharing is None else recipe.spec,
         metric=metric,
         empty="keep",
@@ -160,9 +161,9 @@ def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator,
     course.begin(p.vectors)
     rules = Rules(recipe.max_iter, recipe.tol, Deadline(None))
     # Not entered: Ctrl-C ends the whole fit, of which this is a part, and leaves the estimator as it was.
-    _, vectors, _ = iterate(states, rules, lambda inertias: False, CtrlC(), [course], ignore_empty=True)
+    iterate(states, rules, lambda inertias: False, CtrlC(), [course], ignore_empty=True)
     assert work.partial is not None
-    return prune(weighed(vectors, p.owner, work.partial, rows, metric), 0.0)
+    return prune(weighed(progress.centroids, p.owner, work.partial, rows, metric), 0.0)
 
 
 def weighed(vectors: Any, owner: np.ndarray, partial: Partial, rows: Rows, metric: str) -> Prototypes:

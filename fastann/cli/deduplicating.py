@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastann.cli.common import errors, main
+from fastann.cli.common import errors, main, with_options
+from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
     from fastann.duplicates import Duplicates
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.argument("data", type=click.Path())
+@click.argument("data", type=click.Path(), required=False)
+@with_options(data_options)
 @click.option("--threshold", default=0.95, show_default=True, help="Cosine that near-duplicates reach.")
 @click.option("--keep", default="central", show_default=True, help="Which one stays: central, outlying or first.")
 @click.option("--neighbours", default=64, show_default=True, help="Clusters a row is compared with beside its own.")
@@ -23,19 +25,34 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an existing result.")
 @errors
 def dedup(
-    run: str, data: str, threshold: float, keep: str, neighbours: int, out: str, n_jobs: int | None, force: bool
+    run: str,
+    data: str | None,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    threshold: float,
+    keep: str,
+    neighbours: int,
+    out: str,
+    n_jobs: int | None,
+    force: bool,
 ) -> None:
     """Find near-duplicates among the rows of DATA, to which RUN was fitted, and keep one of each.
 
-    Every dropped row reaches the threshold with the kept row that it is reported with. A folder gets kept.npy,
-    dropped.npy, duplicate_of.npy, similarity.npy and dedup.json; a file one line per row.
+    Without DATA the files that RUN was fitted to are opened again, if they did not change since. Every dropped row
+    reaches the threshold with the kept row that it is reported with. A folder gets kept.npy, dropped.npy,
+    duplicate_of.npy, similarity.npy and dedup.json; a file one line per row.
     """
     from fastann import KMeans
     from fastann import dedup as find
     from fastann.duplicates import check_target
 
     check_target(out, force=force)
-    found = find(KMeans.load(run), data, threshold=threshold, keep=keep, neighbours=neighbours, n_jobs=n_jobs)
+    if data is None and not column is id_column is dtype is d is None:
+        raise click.UsageError("--column, --id-column, --dtype and --dim say how DATA is opened; give DATA too")
+    x: Any = None if data is None else rows_of(data, column, id_column, dtype, d)
+    found = find(KMeans.load(run), x, threshold=threshold, keep=keep, neighbours=neighbours, n_jobs=n_jobs)
     found.save(out, force=force)
     click.echo(summary(found, out))
 

@@ -11,12 +11,20 @@ from fastann.cli.common import errors, main
 @click.argument("run", type=click.Path())
 @click.option("--format", required=True, help="faiss, faiss-ivf or npy (centres); csv, parquet or km (labels).")
 @click.option("--out", required=True, type=click.Path(), help="File to write.")
-@click.option("--ids", type=click.Path(), default=None, help="Names of the rows, .npy; for csv and parquet.")
+@click.option(
+    "--ids",
+    type=click.Path(),
+    default=None,
+    help="Names of the rows, .npy, instead of the run's own.",
+)
 @click.option("--lengths", type=click.Path(), default=None, help="Rows of each utterance, .npy; for km.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def export(run: str, format: str, out: str, ids: str | None, lengths: str | None, force: bool) -> None:
-    """Write the clustering in RUN for another program."""
+    """Write the clustering in RUN for another program.
+
+    A table (csv, parquet) has the columns row, id, cluster, distance, second_cluster and margin: what RUN has of these.
+    """
     from pathlib import Path
 
     from fastann import KMeans, checks

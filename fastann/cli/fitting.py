@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fastann.cli.common import errors, main, with_options
 
@@ -45,36 +47,49 @@ _fit_options = [
 ]  # fmt: skip
 
 
-_data_options = [
+data_options = [
     click.option("--column", default=None, help="What holds the rows: a column of lists, an array, a tensor."),
+    click.option("--id-column", default=None, help="Column that names rows (Parquet, Arrow)."),
     click.option("--dtype", default=None, help="Of raw numbers in .bin or .raw: float16, bfloat16, ..."),
     click.option("--dim", "d", type=int, default=None, help="Columns of raw numbers."),
 ]
 
 
-def _rows(data: str, column: str | None, dtype: str | None, d: int | None) -> Any:
+def rows_of(data: str, column: str | None, id_column: str | None, dtype: str | None, d: int | None) -> Any:
     """What an estimator is given: the path itself, or what it opens with options."""
     from fastann import open_source
 
-    return data if column is dtype is d is None else open_source(data, column=column, dtype=dtype, d=d)
+    if column is id_column is dtype is d is None:
+        return data
+    return open_source(data, column=column, id_column=id_column, dtype=dtype, d=d)
 
 
 @main.command()
-@click.argument("data", type=click.Path())
-@click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
-@with_options(_data_options)
+@click.argument("data", type=click.Path(), required=False)
+@click.option("--n-clusters", "-k", type=int, default=None, help="Number of clusters.")
+@with_options(data_options)
 @with_options(_fit_options)
-@click.option("--out", required=True, type=click.Path(), help="Run directory to write.")
+@click.option("--margins/--no-margins", default=True, help="Find second nearest centres too (the default), or not.")
+@click.option("--max-memory", default=None, help="Memory to take, as 2GiB; half of what is free when not given.")
+@click.option("--temp-folder", type=click.Path(), default=None, help="For what exceeds it; beside RUN when not given.")
+@click.option("--checkpoint", type=float, default=None, help="Seconds between checkpoints; 0 for every iteration.")
+@click.option("--out", type=click.Path(), default=None, help="Run directory to write.")
+@click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with, in place of DATA.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--report", is_flag=True, help="Write report.html too.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.pass_context
 @errors
 def fit(
-    data: str,
+    context: click.Context,
+    data: str | None,
     column: str | None,
+    id_column: str | None,
     dtype: str | None,
     d: int | None,
-    out: str,
+    checkpoint: float | None,
+    out: str | None,
+    resume: str | None,
     force: bool,
     report: bool,
     quiet: bool,
@@ -84,23 +99,87 @@ def fit(
 
     DATA is a file, a folder of files or a quoted pattern ("vectors/*.parquet"): .npy, .npz (sparse), Parquet, Arrow,
     HDF5, zarr, safetensors, fvecs, fbin or raw numbers.
+
+    With --checkpoint the run directory is there from the beginning. If the fit is killed, `fastann fit --resume RUN`
+    goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended.
     """
     from fastann import persist
 
-    persist.check_target(out, force=force)
-    _fit_and_report(_rows(data, column, dtype, d), out, force, quiet, options)
+    if resume is not None:
+        _refuse_beside_resume(context)
+        _resume(resume, quiet, options)
+        out = resume
+    elif data is None or options["n_clusters"] is None or out is None:
+        raise click.UsageError("DATA, --n-clusters and --out are needed, or --resume with an unfinished run")
+    else:
+        persist.check_target(out, force=force)
+        options["temp_folder"] = options["temp_folder"] or _made(Path(out).absolute().parent)
+        source = rows_of(data, column, id_column, dtype, d)
+        if checkpoint is None:
+            _fit_and_save(_estimator(quiet, options), source, out, force=force)
+        else:
+            _begin(source, out, force, quiet, {**options, "checkpoint_seconds": checkpoint})
     if report:
         from fastann import report as package
 
         click.echo(f"{'report':<11}{package.build(out)}")
 
 
+BESIDE_RESUME = ("resume", "report", "quiet", "n_jobs", "max_memory", "temp_folder")
+
+
+def _refuse_beside_resume(context: click.Context) -> None:
+    """Refuse options that an unfinished run has already."""
+    given = [
+        param
+        for param in context.command.params
+        if context.get_parameter_source(param.name or "") == ParameterSource.COMMANDLINE
+        and param.name not in BESIDE_RESUME
+    ]
+    if given:
+        name = "DATA" if isinstance(given[0], click.Argument) else given[0].opts[0]
+        raise click.UsageError(
+            f"--resume takes everything from the run, so {name} cannot be given with it; leave it out"
+        )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
+    """Fit with checkpoints in the run directory, which is there from now on."""
+    from fastann.cluster import saved
+    from fastann.data.sparse import as_table
+
+    km, source = _estimator(quiet, options), as_table(data)
+    saved.begin(km, source, out, force=force)
+    _fit_and_save(km, source, out, force=False)
+
+
+def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
+    """Go on with a run that was begun; nothing is left to do for a complete one."""
+    from fastann import KMeans, persist
+    from fastann.cluster import checkpoint, saved
+
+    if not persist.is_running(run):
+        km = KMeans.load(run)
+        checkpoint.remove(Path(run) / persist.CHECKPOINTS)
+        click.echo(f"{run} is complete: {len(km.labels_):,} rows in {len(km.cluster_centers_):,} clusters")
+        return
+    km, source = saved.resume(KMeans, run)
+    given = {name: options[name] for name in ("n_jobs", "max_memory", "temp_folder") if options[name] is not None}
+    km.set_params(verbose=not quiet, **given)
+    _fit_and_save(km, source, run, force=False)
+
+
 @main.command()
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="File of labels to write (.npy, int32).")
+@click.option("--out", required=True, type=click.Path(), help="File to write: labels (.npy), or a .csv or .parquet.")
 @click.option("--index", default=None, help="Search with another index than the run's.")
-@with_options(_data_options)
+@with_options(data_options)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def predict(
@@ -109,25 +188,37 @@ def predict(
     out: str,
     index: str | None,
     column: str | None,
+    id_column: str | None,
     dtype: str | None,
     d: int | None,
     force: bool,
 ) -> None:
-    """Label the rows of DATA, which is as in fit, with the nearest centres of RUN."""
-    from pathlib import Path
+    """Label the rows of DATA, which is as in fit, with the nearest centres of RUN.
 
-    from fastann import KMeans, persist
+    A .npy file gets the labels alone (int32), a .csv or .parquet file row, id (where DATA has ids), cluster, distance.
+    """
+    from fastann import KMeans, persist, tables
     from fastann.cluster import plan
+    from fastann.data.sparse import as_table
+    from fastann.exports import assignments
 
-    if Path(out).suffix != ".npy":
-        raise click.UsageError(f"--out {out}: labels are written as .npy; give a name that ends in .npy")
-    if Path(out).exists() and not force:
-        raise click.UsageError(f"{out} exists already; choose another path or pass --force to replace it")
+    format = Path(out).suffix.removeprefix(".")
+    if format not in ("npy", *tables.FORMATS):
+        raise click.UsageError(f"--out {out}: give a name that ends in .npy (labels), .csv or .parquet (a table)")
+    if format in tables.FORMATS:
+        tables.check_format(out, format)
+    persist.check_file(out, force=force)
     km = KMeans.load(run)
     if index is not None:
         km.index_ = plan.choose_index(index, len(km.cluster_centers_))
-    labels = km.predict(_rows(data, column, dtype, d))
-    persist.write_array(out, labels)
+    source = as_table(rows_of(data, column, id_column, dtype, d))
+    if format == "npy":
+        labels = km.predict(source)
+        persist.write_array(out, labels)
+    else:
+        distances, nearest = km.kneighbors(source, 1)
+        labels = nearest[:, 0]
+        tables.write(out, assignments(labels, distances[:, 0], ids=source.ids()), format)
     click.echo(f"{len(labels):,} labels written to {out}")
 
 
@@ -164,7 +255,7 @@ def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     clock = time.perf_counter()
     warm_up(data, options["index"], options["n_clusters"])
     click.echo(f"Compiled code ready after {time.perf_counter() - clock:.1f} s (cached for the next time).", err=True)
-    _fit_and_report(data, out, force, quiet, options)
+    _fit_and_save(_estimator(quiet, options), data, out, force=force)
 
 
 def warm_up(x: Any, index: str, k: int) -> None:
@@ -175,13 +266,17 @@ def warm_up(x: Any, index: str, k: int) -> None:
     KMeans(min(k, 5000), index=index, init="random", max_iter=3, random_state=0).fit(some)
 
 
-def _fit_and_report(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
+def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:
+    """An estimator with the options of the command line."""
     from fastann import KMeans
 
     options["random_state"] = options.pop("seed")
     options["sample"] = _sample(options["sample"])
     options["device"] = list(options["device"]) if len(options["device"]) > 1 else (*options["device"], "cpu")[0]
-    km = KMeans(verbose=not quiet, **options)
+    return KMeans(verbose=not quiet, **options)
+
+
+def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool) -> None:
     clock = time.perf_counter()
     km.fit(data)
     seconds = time.perf_counter() - clock

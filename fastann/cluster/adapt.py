@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,6 +115,12 @@ class Adaptive:
         picks = rng.choice(source.n, min(sample, source.n), replace=False)
         self.x = source.take(np.sort(picks))
         self.recall: Recall | None = None
+
+    def at(self, spec: Spec) -> Adaptive:
+        """The same with another number."""
+        other = copy(self)
+        other.spec = spec
+        return other
 
     def __call__(self, index: Index, centroids: np.ndarray) -> Index:
         """The index with the least effort that reaches the target, starting from the last one."""

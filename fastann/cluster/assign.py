@@ -68,6 +68,8 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
     With None for the index the rows keep the labels they have.
     """
     inertia = 0.0
+    if index is None:  # nothing is gained from large blocks
+        chunk = chunk or source.rows_per_chunk()
     for block, part in blocks(source, rows, chunk):
         if index is not None:
             part.labels[:] = nearest(index, block, centroids, part.labels)[0]
@@ -75,6 +77,28 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
         part.sqdist[:] = own
         inertia += float(own.sum() if part.weights is None else own @ part.weights)
     return inertia
+
+
+def runners_up(
+    source: Source, rows: Rows, ids: np.ndarray | None, index: Index, centroids: np.ndarray, chunk: int | None = None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Find each row's second nearest centroid: yields (rows, second (int32), its squared distance (float64)).
+
+    Among the centroids `ids` (int32 [n, m], with -1 for none) where these name another than the row's own, else
+    among the nearest that the index finds, else by exact search.
+    """
+    for start, block in source.chunks(chunk or source.rows_per_chunk()):
+        part = slice(start, start + block.shape[0])
+        labels = rows.labels[part]
+        second, sqdist = np.full(len(labels), -1, np.int32), np.full(len(labels), np.inf)
+        if ids is not None:
+            second, sqdist = kernels_search.runner_up(block, centroids, labels, ids[part])
+        lost = np.flatnonzero(second < 0)
+        if len(lost) and len(centroids) > 1:
+            some = block if len(lost) == len(labels) else block[lost]
+            found = search(index, some, 2, centroids)[0]
+            second[lost], sqdist[lost] = kernels_search.runner_up(some, centroids, labels[lost], found)
+        yield part, second, sqdist
 
 
 def blocks(source: Source, rows: Rows, chunk: int | None = None) -> Iterator[tuple[np.ndarray, Rows]]:

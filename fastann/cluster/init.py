@@ -7,13 +7,16 @@ import numpy as np
 from scipy import sparse
 
 from fastann.cluster import kernels
+from fastann.cluster.assign import blocks
 from fastann.cluster.index import Flat
-from fastann.data.source import ArraySource, Source, Subset, dense
+from fastann.cluster.memory import Memory
+from fastann.cluster.update import Rows
+from fastann.data.source import Source, dense
 
 PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
 
 
-def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
     """`k` different rows, drawn with probability proportional to their weights: float32 [k, d]."""
     return dense(source.take(np.sort(draw(source.n, weights, k, rng))))
 
@@ -21,7 +24,7 @@ def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Ge
 def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `size` different rows of `n`; equal weights draw the same rows as none."""
     if weights is None or weights.min() == weights.max():
-        return rng.choice(n, size, replace=False)
+        return draw_any(n, size, rng)
     positive = np.flatnonzero(weights)
     if len(positive) <= size:  # every row of positive weight, then some of the others
         rest = rng.choice(np.flatnonzero(weights == 0), size - len(positive), replace=False)
@@ -29,7 +32,22 @@ def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator
     return rng.choice(n, size, replace=False, p=weights / weights.sum())
 
 
-def plus_plus(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `size` different numbers below `n`, ascending; takes memory for these alone where `n` is large."""
+    if n <= _MANY or size > n // 2:
+        return np.sort(rng.choice(n, size, replace=False))
+    picks = np.empty(0, np.int64)
+    while len(picks) < size:  # what was drawn already does not count
+        picks = np.union1d(picks, rng.integers(n, size=size - len(picks)))
+    return picks
+
+
+_MANY = 2**24
+
+
+def plus_plus(
+    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
+) -> np.ndarray:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample of at least 128 rows a cluster.
 
     Each centre is the best, by the inertia it leaves, of several rows drawn with probability proportional
@@ -37,7 +55,7 @@ def plus_plus(source: Source, weights: np.ndarray | None, k: int, rng: np.random
     """
     size = max(2**15, 128 * k)
     if source.n > size:
-        picks = np.sort(rng.choice(source.n, size, replace=False))
+        picks = draw_any(source.n, size, rng)
         weights = None if weights is None else weights[picks]
         if weights is not None and not weights.any():
             weights = None
@@ -77,68 +95,86 @@ def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.nd
 
 
 def _weighted_draw(cumulative: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    at = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
+    return _at(cumulative, rng.random(size))
+
+
+def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    at = np.searchsorted(cumulative, shares * cumulative[-1], side="right")
     return np.minimum(at, len(cumulative) - 1)
 
 
-def parallel(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def parallel(
+    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
+) -> np.ndarray:
     """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
 
     The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
     """
-    n = source.n
-    w = np.ones(n) if weights is None else weights
-    centres = dense(source.take(_weighted_draw(np.cumsum(w), 1, rng)))
-    closest = np.full(n, np.inf, np.float32)
-    owner = np.zeros(n, np.int32)
-    new = centres
+    u = rng.random(1)
+    first = (u * source.n).astype(int) if weights is None else _at(np.cumsum(weights), u)
+    rows = Rows(memory.full(source.n, np.int32, 0), memory.full(source.n, np.float32, np.inf), weights)
+    new = centres = dense(source.take(first))
     for _ in range(5):
-        _nearer(source, new, len(centres) - len(new), closest, owner)
-        cost = closest * w
-        total = cost.sum(dtype=np.float64)
+        _nearer(source, new, len(centres) - len(new), rows)
+        total = rows.inertia()
         if total <= 0:
             new = centres[:0]
             break
-        new = dense(source.take(np.flatnonzero(rng.random(n) < np.minimum(1, 2 * k * cost / total))))
+        new = dense(source.take(_draw_by_cost(rows, 2 * k / total, rng)))
         if len(new):
             centres = np.concatenate([centres, new])
-    _nearer(source, new, len(centres) - len(new), closest, owner)
+    _nearer(source, new, len(centres) - len(new), rows)
     if len(centres) <= k:
-        return np.concatenate([centres, random(source, weights, k, rng)])[:k]
-    return _greedy(centres, np.bincount(owner, weights=w, minlength=len(centres)), k, rng)
+        return np.concatenate([centres, random(source, weights, k, rng, memory)])[:k]
+    mass = kernels.tally(rows.labels, len(centres), None, weights)
+    return _greedy(centres, mass, k, rng)
 
 
-def _nearer(source: Source, new: np.ndarray, first: int, closest: np.ndarray, owner: np.ndarray) -> None:
+def _nearer(source: Source, new: np.ndarray, first: int, rows: Rows) -> None:
+    """Take note of the rows that are nearer to the `new` centres, which get numbers from `first`."""
     if not len(new):
         return
     index = Flat().build(new)
-    for start, block in source.chunks():
+    for block, part in blocks(source, rows, source.rows_per_chunk()):
         ids, sqdist = index.search(block, 1)
-        part = slice(start, start + block.shape[0])
-        nearer = sqdist[:, 0] < closest[part]
-        closest[part] = np.where(nearer, sqdist[:, 0], closest[part])
-        owner[part] = np.where(nearer, ids[:, 0] + first, owner[part])
+        nearer = np.flatnonzero(sqdist[:, 0] < part.sqdist)
+        part.sqdist[nearer], part.labels[nearer] = sqdist[nearer, 0], ids[nearer, 0] + first
 
 
-Init = Callable[[Source, "np.ndarray | None", int, np.random.Generator], np.ndarray]
+def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw each row with a probability of `scale` times what it adds to the inertia, a part at a time."""
+    found = []
+    for start in range(0, len(rows.labels), _PART):
+        part = rows[start : start + _PART]
+        cost = part.sqdist if part.weights is None else part.sqdist * part.weights
+        found.append(start + np.flatnonzero(rng.random(len(cost)) < scale * cost.astype(np.float64)))
+    return np.concatenate(found)
+
+
+_PART = 2**18
+
+Init = Callable[[Source, "np.ndarray | None", int, np.random.Generator, Memory], np.ndarray]
 
 INITS: dict[str, Init] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
 
 
-def start(name: str, source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def start(
+    name: str,
+    source: Source,
+    weights: np.ndarray | None,
+    k: int,
+    rng: np.random.Generator,
+    memory: Memory | None = None,
+) -> np.ndarray:
     """Starting centroids, float32 [k, d], by the method called `name` ("auto" or one of `INITS`)."""
     if name == "auto":
         name = "k-means++" if k <= PLUS_PLUS_UP_TO else "random"
-    return INITS[name](source, weights, k, rng)
+    return INITS[name](source, weights, k, rng, memory or Memory())
 
 
-def subsample(source: Source, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> tuple:
-    """Draw `size` rows to train on: their Source and their weights.
-
-    A sample is copied only where that takes less than 16 bytes per row of all the data.
-    """
-    picks = np.sort(rng.choice(source.n, size, replace=False))
-    weights = None if weights is None else weights[picks]
-    if not source.sparse and 4 * source.d * size <= 16 * source.n:
-        return ArraySource(source.take(picks)), weights
-    return Subset(source, picks), weights
+def subsample(
+    source: Source, weights: np.ndarray | None, size: int, rng: np.random.Generator, memory: Memory
+) -> tuple[Source, np.ndarray | None]:
+    """Draw `size` rows to train on: their Source and their weights."""
+    picks = draw_any(source.n, size, rng)
+    return memory.sample(source, picks), None if weights is None else weights[picks]

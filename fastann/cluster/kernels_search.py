@@ -247,6 +247,33 @@ def own_sqdist(x: np.ndarray, c: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
+def _runner_up(x, c, csq, labels, ids, second, sqdist):
+    for i in prange(labels.shape[0]):
+        second[i], sqdist[i] = -1, np.inf
+        for t in range(ids.shape[1]):
+            j = ids[i, t]
+            if j >= 0 and j != labels[i]:
+                far = pair64(x, i, c, j, csq)
+                if far < sqdist[i]:
+                    second[i], sqdist[i] = j, far
+
+
+def runner_up(x: np.ndarray, c: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest of the centroids `ids` (int32 [n, m]; -1: none) that is not the row's own, and its squared distance.
+
+    Returns
+    -------
+    second : int32 [n]
+        -1 where `ids` names no other.
+    sqdist : float64 [n]
+        Infinite there.
+    """
+    second, sqdist = np.empty(len(labels), np.int32), np.empty(len(labels))
+    _runner_up(table(x), readonly(c), norms_for(x, c), readonly(labels), readonly(ids), second, sqdist)
+    return second, sqdist
+
+
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _eight_in_cells(x, rows, c, csq, coarse, coarse_sq, first_column, columns, nprobe, within, ids, dist):
     n = rows.shape[0]
     d = x.shape[1]

@@ -15,11 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks
-from fastann.cluster import gpu, init, kernels, plan, saved
-from fastann.cluster.assign import label, recall, search, wilson
-from fastann.cluster.fitting import Rules, cluster
+from fastann.cluster import checkpoint, gpu, init, kernels, plan, saved
+from fastann.cluster.assign import label, recall, runners_up, search, wilson
+from fastann.cluster.checkpoint import Checkpoints, identity, plain
+from fastann.cluster.fitting import Rules, Task, cluster
 from fastann.cluster.index import Cells, FaissIndex, Flat, Spec, faiss, faiss_threads
 from fastann.cluster.lloyd import Search, State
+from fastann.cluster.memory import Memory, plan_memory
 from fastann.cluster.native import CellsIndex, Index
 from fastann.cluster.online import Online
 from fastann.cluster.protocol import Callbacks, CallbackSupport, with_callbacks
@@ -35,6 +37,11 @@ from fastann.data.sparse import Densified, as_table, entries_per_row
 _built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
 
 
+# Parameters that decide what a fit does next; with others of these it cannot go on from a checkpoint.
+DECISIVE = (
+    "n_clusters", "index", "recall", "metric", "init", "n_init", "candidates", "size_aware", "effort", "sample",
+    "empty", "random_state",
+)  # fmt: skip
 BATCH_PLUS_PLUS = 1024  # clusters up to which a stream starts with k-means++
 
 
@@ -79,6 +86,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         mode only. The final labels are the nearest centres all the same.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
+    margins : bool, default=False
+        Find each row's second nearest centre too: `second_labels_` and `margins_`.
     effort : float, default=1.0
         Of the automatic mode: 2 searches twice as cautiously and goes on until iterations gain half as much.
     sample : int, float or None, default=None
@@ -92,6 +101,19 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         stream (polynomial-decay averaging; Shamir and Zhang, 2013), as early rows went to worse centres.
     time_limit : float or None, default=None
         Seconds for all iterations; stops before one that would end later. One iteration is always done.
+    max_memory : int, str or None, default=None
+        Memory that the fit may take beside rows that are in memory already, in bytes or as "2GiB". What it remembers of
+        each row (48 bytes in the automatic mode, else 8) goes to files where it would exceed this. None: half of
+        what is free.
+    temp_folder : path or None, default=None
+        Where these files lie, which have no names and vanish with the process. None: beside the checkpoints if
+        there are any, else where `tempfile` puts its own.
+    checkpoint : path or None, default=None
+        Folder to write the state of the fit to. A fit that was killed goes on from there when it is called again with
+        the same data and parameters, and ends in the centres it would have ended in, to the bit with the same number
+        of threads. `save` removes what is there.
+    checkpoint_seconds : float, default=300.0
+        Time between two checkpoints at least; 0 writes one after every iteration.
     callback : callable or None, default=None
         Called with a `State` (``record``, ``centroids``) after every iteration; returning True stops the
         fit. scikit-learn's own callbacks (``set_callbacks``, scikit-learn >= 1.9) work too.
@@ -112,6 +134,14 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         The nearest centre of each row that the index finds.
     distances_ : float32 ndarray of shape (n_samples,)
         Distance of each row to its centre: Euclidean, or 1 - cosine.
+    second_labels_ : int32 ndarray of shape (n_samples,)
+        The second nearest centre, of those the index finds or the row remembers; -1 if there is one centre only.
+        Only with `margins`.
+    margins_ : float32 ndarray of shape (n_samples,)
+        How much farther that one is, in the units of `distances_`: near 0 for rows between two clusters, infinite if
+        there is one centre only. Only with `margins`.
+    ids_ : ndarray of shape (n_samples,) or None
+        Names of the rows, where the data has them (see `fastann.open_source`).
     inertia_ : float
         Weighted sum of squared distances of all rows to the centres of their labels, in float64.
     assignment_recall_ : float
@@ -173,11 +203,16 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         candidates: int | None = None,
         size_aware: bool | str = "auto",
         exact_labels: bool = False,
+        margins: bool = False,
         effort: float = 1.0,
         sample: int | float | None = None,
         empty: str = "split",
         decay: float | str = "auto",
         time_limit: float | None = None,
+        max_memory: int | str | None = None,
+        temp_folder: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike | None = None,
+        checkpoint_seconds: float = 300.0,
         callback: Callable[[State], Any] | None = None,
         verbose: bool = False,
         device: Any = "cpu",
@@ -195,11 +230,16 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.candidates = candidates
         self.size_aware = size_aware
         self.exact_labels = exact_labels
+        self.margins = margins
         self.effort = effort
         self.sample = sample
         self.empty = empty
         self.decay = decay
         self.time_limit = time_limit
+        self.max_memory = max_memory
+        self.temp_folder = temp_folder
+        self.checkpoint = checkpoint
+        self.checkpoint_seconds = checkpoint_seconds
         self.callback = callback
         self.verbose = verbose
         self.device = device
@@ -241,14 +281,15 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool) -> None:
         deadline = Deadline(self._check_parameters())
         source = self._source(X, reset=True)
-        if source.sparse and self.index != "auto" and plan.choose_index(self.index, 1) != Flat():
-            raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(self.index)!r}")
-        k = checks.n_clusters(self.n_clusters, source.n)
         weights = checks.sample_weight(sample_weight, source.n)
-        size = checks.sample(self.sample, source.n, k)
-        device = gpu.parse_device(self.device)
-        gpu.require(faiss(), device)
+        k, size, device = self._check_data(source)
+        limit = checks.nbytes(self.max_memory, "max_memory")
+        memory = plan_memory(source, k, limit, self.temp_folder or self.checkpoint)
         seed = checks.seed(self.random_state)
+        checkpoints = self._checkpoints(source, weights, seed)
+        if checkpoints is not None:
+            seed = checkpoints.task["seed"]
+            deadline.spend(checkpoints.spent)
         with self._threads():
             space, view = fit_space(source, self.metric)
             given = self._given_centers(X, k, source.d, space, seed)
@@ -256,9 +297,9 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             start = "k-means++" if first_batch and self.init == "auto" and k <= BATCH_PLUS_PLUS else self.init
             train, train_weights = view, weights
             if size is not None and size < source.n:
-                train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]))
+                train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]), memory)
             with Callbacks(self, X, y, sample_weight, space) as callbacks:
-                done = cluster(
+                task = Task(
                     train,
                     train_weights,
                     k,
@@ -275,11 +316,16 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     ),
                     start=start if given is None else given,
                     n_init=self.n_init,
-                    rules=Rules(self.max_iter, self.tol, deadline),
                     empty=self.empty,
                     metric=self.metric,
                     device=device,
                     seed=seed,
+                    memory=memory,
+                )
+                done = cluster(
+                    task,
+                    Rules(self.max_iter, self.tol, deadline),
+                    checkpoints=checkpoints,
                     watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
                     verbose=self.verbose,
                 )
@@ -288,7 +334,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             index = Flat() if source.sparse else plan.choose_index(self.index, k)
             self.index_ = index if done.adapt is None else done.adapt.spec
             self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
-            self._close(view, weights, done.work, seed)
+            self._close(view, weights, done.work, seed, memory)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of a stream, so that centres are means of all rows seen (of which `decay` may forget).
@@ -330,24 +376,25 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             self.weights_, self._lengths, self._seen = online.seen.counts, online.lengths, self._seen + mass
         return self
 
-    def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int) -> None:
+    def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int, memory: Memory) -> None:
         """Label every row with the nearest published centre, and measure how good the labels are."""
         centroids = self._centroids()
-        rows = work.rows if work.source is view else Rows.new(view.n, weights)
-        index: Index | None = None
+        rows = work.rows if work.source is view else Rows.new(view.n, weights, memory)
+        lists = None  # of candidates
         if isinstance(work, Sweep) and work.source is view and not self.exact_labels:
             # After this the labels are there; only their distances are wanted.
-            work.close(centroids, self._searcher(len(centroids)).build(centroids, device=self._device()))
+            index = self._searcher(len(centroids)).build(centroids, device=self._device())
+            work.close(centroids, index)
+            lists = work.candidates.ids
         else:
             index = Flat().build(centroids) if self.exact_labels else self._index()
-        self._label(view, rows, index, seed)
-        counts = np.bincount(rows.labels, minlength=len(centroids))
-        self.weights_ = np.bincount(rows.labels, weights, len(centroids)) if weights is not None else counts * 1.0
+        self._label(view, rows, index, seed, lists, memory)
+        counts = kernels.tally(rows.labels, len(centroids))
+        self.weights_ = counts if weights is None else kernels.tally(rows.labels, len(centroids), None, weights)
         self.n_steps_, self._stream_seed, self._seen = 1, seed, float(self.weights_.sum())
         self._lengths = np.ones(len(centroids))
         if self.metric == "cosine":  # the mean cosine is the length of the mean
-            far = rows.sqdist if weights is None else rows.sqdist * weights
-            along = self.weights_ - np.bincount(rows.labels, far, len(centroids)) / 2
+            along = self.weights_ - kernels.tally(rows.labels, len(centroids), self.distances_, weights)
             self._lengths = np.divide(along, self.weights_, out=self._lengths, where=self.weights_ > 0)
         if self.recall is not None and self.assignment_recall_interval_[1] < self.recall:
             warnings.warn(
@@ -365,14 +412,34 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 stacklevel=5,
             )
 
-    def _label(self, view: Source, rows: Rows, index: Index | None, seed: int) -> None:
-        """Publish the labels of some rows, made by an index unless they have them, and how good they are."""
+    def _label(
+        self,
+        view: Source,
+        rows: Rows,
+        index: Index,
+        seed: int,
+        lists: np.ndarray | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """Publish the labels of some rows and how good they are.
+
+        The index makes the labels, unless `lists` of candidates (int32 [n, 8]) tell that the rows have them already.
+        """
         centroids = self._centroids()
-        self.inertia_ = label(view, rows, index, centroids)
+        self.ids_, self._data = view.ids(), view.fingerprint()
+        self.inertia_ = label(view, rows, index if lists is None else None, centroids)
         self.labels_ = rows.labels
-        self.distances_ = self._space.distance(rows.sqdist)
+        self.distances_ = self._space.distance(rows.sqdist, out=rows.sqdist)
+        self.__dict__.pop("second_labels_", None)
+        self.__dict__.pop("margins_", None)
+        if self.margins:
+            memory = memory or Memory()
+            self.second_labels_, self.margins_ = memory.empty(view.n, np.int32), memory.empty(view.n, np.float32)
+            for part, second, sqdist in runners_up(view, rows, lists, index, centroids):
+                self.second_labels_[part] = second
+                self.margins_[part] = self._space.distance(sqdist) - self.distances_[part]
         self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
-        if index is None or not index.exact:
+        if lists is not None or not index.exact:
             hits, trials = recall(view, rows.labels, centroids, seed)
             self.assignment_recall_ = hits / trials
             self.assignment_recall_interval_ = wilson(hits, trials)
@@ -443,10 +510,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     # ----------------------------------------------------------------- saving
 
     def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
-        """Write a run directory (manifest, centroids, labels, distances), whole or not at all.
+        """Write a run directory, whole or not at all; its files are described in `fastann.cluster.saved`.
 
         `force` replaces an existing run. A start given as an array or callable, and a callback, are not
-        saved; the manifest says so.
+        saved; the manifest says so. Checkpoints of the fit are removed.
 
         Raises
         ------
@@ -455,6 +522,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """
         check_is_fitted(self)
         saved.save(self, path, force=force)
+        if self.checkpoint is not None:
+            checkpoint.remove(self.checkpoint)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -490,15 +559,34 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             checks.integer(self.candidates, "candidates", 2, 8)
         if not isinstance(self.size_aware, bool | np.bool_) and self.size_aware != "auto":
             raise ValueError(f"size_aware must be True, False or 'auto', got {self.size_aware!r}")
-        if not isinstance(self.exact_labels, bool | np.bool_):
-            raise TypeError(f"exact_labels must be True or False, got {self.exact_labels!r}")
+        for name in ("exact_labels", "margins"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         checks.choice(self.metric, "metric", METRICS)
         checks.choice(self.empty, "empty", EMPTY)
         if isinstance(self.init, str):
             checks.choice(self.init, "init", ("auto", *init.INITS))
+        checks.real(self.checkpoint_seconds, "checkpoint_seconds", 0.0)
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable or None, got {self.callback!r}")
         return None if self.time_limit is None else checks.real(self.time_limit, "time_limit", 0.0, above=True)
+
+    def _check_data(self, source: Source) -> tuple[int, int | None, Any]:
+        """Check the parameters that depend on the data or the machine: clusters, rows to train on, devices."""
+        if source.sparse and self.index != "auto" and plan.choose_index(self.index, 1) != Flat():
+            raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(self.index)!r}")
+        k = checks.n_clusters(self.n_clusters, source.n)
+        device = gpu.parse_device(self.device)
+        gpu.require(faiss(), device)
+        plan.choose_index(self.index, k)
+        return k, checks.sample(self.sample, source.n, k), device
+
+    def _checkpoints(self, source: Source, weights: np.ndarray | None, seed: int) -> Checkpoints | None:
+        if self.checkpoint is None:
+            return None
+        parameters = {name: plain(getattr(self, name)) for name in DECISIVE}
+        task = {"data": identity(source, weights), "parameters": parameters, "seed": seed}
+        return Checkpoints(self.checkpoint, self.checkpoint_seconds, task)
 
     def _source(self, X: Any, *, reset: bool = False) -> Source:
         source = as_table(X)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastann.cluster.adapt import Adaptive
+from fastann.cluster.adapt import Adaptive, retuned
 from fastann.cluster.assign import assign
+from fastann.cluster.memory import Memory
 from fastann.cluster.native import Builder, CellsIndex, FlatIndex
 from fastann.cluster.plan import Plan
 from fastann.cluster.sweep import Sweep
@@ -78,6 +79,52 @@ class State:
     rose: bool = False
 
 
+@dataclass
+class Progress:
+    """Where the loop is: what it takes from one iteration to the next, beside the rows and the random numbers.
+
+    Attributes
+    ----------
+    centroids : float32 [k, d]
+    iteration : int
+        Iterations done.
+    last : float
+        The inertia of the last one.
+    rises : int
+        How often the size-aware rule made it rise.
+    rose : bool
+        Whether the last iteration did.
+    index : Index or None
+        As last searched; None is made again from `built`.
+    built : tuple of float32 [k, d] and int, or None
+        Centroids and seed that an index was built with which only moves along with the centroids since.
+    """
+
+    centroids: Any
+    iteration: int = 0
+    last: float = np.inf
+    rises: int = 0
+    rose: bool = False
+    index: Any = None
+    built: tuple[np.ndarray, int] | None = None
+
+    def follow(self, spec: Builder, changed: np.ndarray, device: Any, adapt: Adaptive | None) -> None:
+        """Move the index to the centroids, some of which `changed`."""
+        assert self.built is not None
+        if self.index is None:
+            before, seed = self.built
+            index = spec.started().build(before, seed=seed, device=device)
+            self.index = index if adapt is None else retuned(index, adapt.spec)
+            changed = np.ones_like(changed)
+        self.index = self.index.moved(self.centroids, changed)
+
+    def build(self, spec: Builder, seed: int, device: Any, adapt: Adaptive | None) -> None:
+        """Build the index anew."""
+        index = spec.started().build(self.centroids, seed=seed, device=device)
+        self.index = index if adapt is None else adapt(index, self.centroids)
+        self.built = (self.centroids, seed) if isinstance(index, FlatIndex | CellsIndex) else None
+
+
 class Pass(Protocol):
     """What an iteration does with the rows: assigns those of each batch, and tells the centroids that follow.
 
@@ -121,14 +168,14 @@ class Search:
     batches = 1
     size_aware = False
 
-    def __init__(self, source: Source, rows: Rows, k: int, metric: str):
-        self.source, self.rows, self.metric = source, rows, metric
+    def __init__(self, source: Source, rows: Rows, k: int, metric: str, at_once: int | None):
+        self.source, self.rows, self.metric, self.at_once = source, rows, metric, at_once
         self.changed = np.ones(k, bool)
         self.partial: Partial | None = None
 
     def assign(self, centroids: np.ndarray, batch: int, index: Any, *, size_aware: bool) -> Partial:
         """Assign every row."""
-        self.partial = assign(self.source, self.rows, index, centroids)
+        self.partial = assign(self.source, self.rows, index, centroids, self.at_once)
         return self.partial
 
     def recenter(self, centroids: np.ndarray) -> np.ndarray:
@@ -139,11 +186,22 @@ class Search:
     def refilled(self) -> None:
         """Nothing to remember: every mean is computed in every iteration."""
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What it remembers from one iteration to the next."""
+        return {"labels": self.rows.labels, "sqdist": self.rows.sqdist}
 
-def passes(source: Source, rows: Rows, k: int, plan: Plan, metric: str) -> Search | Sweep:
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up what `state` gave."""
+        self.rows.labels[:], self.rows.sqdist[:] = state["labels"], state["sqdist"]
+
+
+def passes(
+    source: Source, weights: np.ndarray | None, k: int, plan: Plan, metric: str, memory: Memory
+) -> Search | Sweep:
     """The kind of pass a plan asks for."""
+    rows = Rows.new(source.n, weights, memory)
     if not plan.candidates:
-        return Search(source, rows, k, metric)
+        return Search(source, rows, k, metric, memory.rows_at_once(source))
     return Sweep(
         source,
         rows,
@@ -153,12 +211,13 @@ def passes(source: Source, rows: Rows, k: int, plan: Plan, metric: str) -> Searc
         candidates=plan.candidates,
         caution=plan.caution,
         size_aware=plan.size_aware,
+        memory=memory,
     )
 
 
 def lloyd(
     work: Pass,
-    centroids: np.ndarray,
+    progress: Progress,
     spec: Builder | None,
     *,
     metric: str,
@@ -170,34 +229,31 @@ def lloyd(
 ) -> Iterator[State]:
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
-    The rows' state is updated in place; their labels belong to the centroids an iteration began with. The
-    `adapt` chooses the search option that the spec leaves open, whenever an index is built. The
+    The rows' state and the `progress` are updated in place; the rows' labels belong to the centroids an iteration
+    began with. The `adapt` chooses the search option that the spec leaves open, whenever an index is built. The
     size-aware rule starts with the third iteration, when clusters have found their sizes. All rows move at once, which
     it does not account for: when the inertia rises, an iteration without it follows, and it is given up for good
     when that has happened twice.
     """
     source, rows = work.source, work.rows
-    last, rises, rose = np.inf, 0, False
-    index: Any = None
-    for iteration in count(1):
+    for iteration in count(progress.iteration + 1):
         clock = dict.fromkeys(("build", "assign", "update"), 0.0)
         tally = Partial.zero(0, 0, weighted=False)
-        emptied, rule = 0, work.size_aware and iteration > 2 and not rose and rises < 2
+        emptied, rule = 0, work.size_aware and iteration > 2 and not progress.rose and progress.rises < 2
         for batch in range(work.batches):
             ticks = [time.perf_counter()]
             fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # other cells find what these miss
             if spec is None:  # a pass that needs no index
                 pass
-            elif fresh or not isinstance(index, FlatIndex | CellsIndex):
-                index = spec.started().build(centroids, seed=int(rng.integers(2**31)), device=device)
-                index = index if adapt is None else adapt(index, centroids)
+            elif fresh or progress.built is None:
+                progress.build(spec, int(rng.integers(2**31)), device, adapt)
             else:
-                index = index.moved(centroids, work.changed)
+                progress.follow(spec, work.changed, device, adapt)
             ticks.append(time.perf_counter())
-            partial = work.assign(centroids, batch, index, size_aware=rule)
+            partial = work.assign(progress.centroids, batch, progress.index, size_aware=rule)
             ticks.append(time.perf_counter())
-            centroids = work.recenter(centroids)
-            refills = refill(empty, centroids, partial, rows, source, metric, rng)
+            progress.centroids = work.recenter(progress.centroids)
+            refills = refill(empty, progress.centroids, partial, rows, source, metric, rng)
             if refills:
                 work.refilled()
             emptied += refills
@@ -205,9 +261,9 @@ def lloyd(
             for phase, seconds in zip(clock, np.diff(ticks).tolist(), strict=True):
                 clock[phase] += seconds
             tally.tally(partial)
-        rose = rule and tally.inertia > last * (1 + 1e-9)
-        rises += rose
-        last = tally.inertia
+        progress.rose = bool(rule and tally.inertia > progress.last * (1 + 1e-9))
+        progress.rises += progress.rose
+        progress.iteration, progress.last = iteration, tally.inertia
         what = f"{note}{', size-aware' if rule else ''}".lstrip(", ")
         record = Iteration(
             iteration=iteration,
@@ -222,4 +278,4 @@ def lloyd(
             plan=what,
             seconds=clock,
         )
-        yield State(record, centroids, rose)
+        yield State(record, progress.centroids, progress.rose)

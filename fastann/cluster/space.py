@@ -77,9 +77,9 @@ class Space:
         """
         return centroids.copy() if self.mean is None else centroids + self.mean
 
-    def distance(self, sqdist: np.ndarray) -> np.ndarray:
+    def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Squared L2 distances in this space -> the metric's distance: Euclidean, or 1 - cosine."""
-        return sqdist / 2 if self.metric == "cosine" else np.sqrt(sqdist)
+        return np.multiply(sqdist, 0.5, out=out) if self.metric == "cosine" else np.sqrt(sqdist, out=out)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class Deadline:
     def __init__(self, limit: float | None):
         self.end = None if limit is None else time.perf_counter() + limit
 
+    def spend(self, seconds: float) -> None:
+        """Count seconds that were spent before."""
+        self.end = None if self.end is None else self.end - seconds
+
     def allows(self, seconds: float) -> bool:
         """Whether `seconds` more would still be in time."""
         return self.end is None or time.perf_counter() + seconds <= self.end

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastann.cluster import kernels, kernels_sweep
+from fastann.cluster.memory import Memory
 from fastann.cluster.native import FlatIndex, Index
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
@@ -33,9 +34,9 @@ class Candidates:
     beyond: np.ndarray
 
     @classmethod
-    def new(cls, n: int) -> Candidates:
+    def new(cls, n: int, memory: Memory) -> Candidates:
         """Nothing known yet: every row wants a search."""
-        return cls(np.full((n, 8), -1, np.int32), np.zeros(n, np.float32), np.full(n, np.inf, np.float32))
+        return cls(memory.full((n, 8), np.int32, -1), memory.full(n, np.float32, 0), memory.full(n, np.float32, np.inf))
 
     def __getitem__(self, part: slice) -> Candidates:
         return Candidates(self.ids[part], self.second[part], self.beyond[part])
@@ -58,6 +59,8 @@ class Sweep:
         See `Plan`. Infinity makes every visit a search.
     size_aware : bool
         Whether `assign` may be asked for Hartigan's rule.
+    memory : Memory, optional
+        Where to keep what is remembered.
     """
 
     def __init__(
@@ -71,10 +74,13 @@ class Sweep:
         candidates: int,
         caution: float,
         size_aware: bool,
+        memory: Memory | None = None,
     ):
         self.source, self.rows, self.cosine = source, rows, metric == "cosine"
         self.count, self.caution, self.size_aware = candidates, caution, size_aware
-        self.candidates = Candidates.new(source.n)
+        memory = memory or Memory()
+        self.at_once = memory.rows_at_once(source)
+        self.candidates = Candidates.new(source.n, memory)
         self.partial = Partial.zero(k, source.d, weighted=rows.weights is not None)
         self.total = 0.0  # weighted sum of squared norms, set by the first visit
         self.explained = np.zeros(k)
@@ -105,7 +111,7 @@ class Sweep:
         mass = self.explained if self.cosine else self.partial.counts.astype(np.float64)
         out = self.partial
         out.moved = out.repaired = out.looked = out.searched = 0
-        for start, block in self.source.chunks(part=part):
+        for start, block in self.source.chunks(self.at_once, part):
             self._visit(block, slice(start, start + block.shape[0]), centroids, index, rule, mass, drift)
         if first:
             self.seen = [centroids] * len(self.parts)
@@ -182,6 +188,34 @@ class Sweep:
     def refilled(self) -> None:
         """Take note that centroids were moved away from their means: all are to be computed again."""
         self.changed, self.touched = np.ones_like(self.changed), np.ones_like(self.touched)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What it remembers from one iteration to the next; some as it is, not copied."""
+        seen = np.stack(self.seen) if self.seen else np.empty((0, *self.partial.sums.shape), np.float32)
+        return {**self._arrays(), "total": np.array([self.total]), "seen": seen}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up what `state` gave."""
+        for name, array in self._arrays().items():
+            array[...] = state[name]
+        self.total, self.seen = float(state["total"][0]), [np.array(centroids) for centroids in state["seen"]]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        c, rows, out = self.candidates, self.rows, self.partial
+        return {
+            "labels": rows.labels,
+            "sqdist": rows.sqdist,
+            "ids": c.ids,
+            "second": c.second,
+            "beyond": c.beyond,
+            "sums": out.sums,
+            "counts": out.counts,
+            "explained": self.explained,
+            "members": self.members,
+            "changed": self.changed,
+            "unseen": self.unseen,
+            "touched": self.touched,
+        }
 
     def close(self, centroids: np.ndarray, index: Index) -> None:
         """Give every row the label of its nearest centroid, as far as candidates and bounds tell."""

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from fastann.cluster import kernels
+from fastann.cluster.memory import Memory
 from fastann.data.source import Source, dense
 
 
@@ -29,9 +30,10 @@ class Rows:
     weights: np.ndarray | None = None
 
     @classmethod
-    def new(cls, n: int, weights: np.ndarray | None = None) -> Rows:
+    def new(cls, n: int, weights: np.ndarray | None = None, memory: Memory | None = None) -> Rows:
         """State of `n` rows that were never assigned."""
-        return cls(np.full(n, -1, np.int32), np.full(n, np.inf, np.float32), weights)
+        memory = memory or Memory()
+        return cls(memory.full(n, np.int32, -1), memory.full(n, np.float32, np.inf), weights)
 
     def __getitem__(self, part: slice) -> Rows:
         weights = None if self.weights is None else self.weights[part]
@@ -153,15 +155,14 @@ def split(
     The two halves stand half-way towards, and away from, a random member: FAISS's relative perturbation
     leaves an all-zero centroid as a duplicate for ever.
     """
-    w = rows.sqdist if rows.weights is None else rows.sqdist * rows.weights
-    spread = np.bincount(rows.labels, weights=w, minlength=len(centroids))
+    spread = kernels.tally(rows.labels, len(centroids), rows.sqdist, rows.weights)
     donors = np.flatnonzero(spread > 0)
     count = min(len(empty), len(donors))
     if not count:
         return
     chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
-    offsets, order = kernels.group(rows.labels, len(centroids))
-    picks = order[offsets[chosen] + (rng.random(count) * (offsets[chosen + 1] - offsets[chosen])).astype(int)]
+    sizes = kernels.tally(rows.labels, len(centroids))[chosen]
+    picks = kernels.members_at(rows.labels, chosen, (rng.random(count) * sizes).astype(int))
     half = (dense(source.take(picks)) - centroids[chosen]) / 2
     centroids[empty[:count]] = centroids[chosen] + half
     centroids[chosen] -= half
@@ -179,7 +180,7 @@ def farthest(
     count = min(len(empty), len(rows.sqdist))
     sums: dict[int, np.ndarray] = {}  # of donors, less the rows taken; the partial's own stay as they are
     counts: dict[int, float] = {}
-    far = np.argpartition(rows.sqdist, -count)[: -count - 1 : -1]
+    far = _largest(rows.sqdist, count)
     for j, i, x in zip(empty[:count], far, dense(source.take(far)), strict=True):
         w = 1 if rows.weights is None else rows.weights[i]
         old = int(rows.labels[i])
@@ -190,6 +191,17 @@ def farthest(
         centroids[old] = sums[old] / left
         centroids[j] = x
 
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Places of the largest values, these first; looks at a part at a time."""
+    best = np.empty(0, np.int64)
+    for start in range(0, len(values), _PART):
+        some = np.concatenate([best, np.arange(start, min(start + _PART, len(values)))])
+        best = some[np.argsort(-values[some], kind="stable")[:count]]
+    return best
+
+
+_PART = 2**18
 
 EMPTY: dict[str, EmptyPolicy] = {"split": split, "farthest": farthest, "keep": keep}
 

@@ -197,7 +197,7 @@ class HuggingFace(Source):
         if not paths:
             return None
         known = about(self, {str(path.absolute()): written(path) for path in paths})
-        return known | {"dataset": getattr(self.dataset, "_fingerprint", None)}
+        return known | {"dataset": getattr(self.dataset, "_fingerprint", None), "options": self.options.plain()}
 
 
 def _plain(kind: Any) -> Any:

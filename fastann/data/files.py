@@ -15,6 +15,7 @@ from fastann.data.arrow import Arrow, HuggingFace, Parquet
 from fastann.data.formats import File, Options, gather, is_zarr, joined
 from fastann.data.passes import Passes
 from fastann.data.source import Source
+from fastann.data.sparse import as_table
 
 
 class Format(NamedTuple):
@@ -142,6 +143,68 @@ def open_source(
     source = shards[0] if len(shards) == 1 and ids is None else Shards(shards, names, ids)
     checks.table((source.n, source.d), source.dtype, names[0] if len(names) == 1 else f"{names[0]} and the rest")
     return source
+
+
+def reopen(known: dict[str, Any] | None) -> Source:
+    """Open the files of a fingerprint again (see `Source.fingerprint`), in the same order and with the same options.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them is gone; the first is named.
+    ValueError
+        If one changed since, or the rows cannot be opened from files alone: they were in memory, came from a
+        function or a dataset in memory, or are a selection.
+    """
+    if known is None or "dataset" in known or "picks" in known:
+        what = "in memory or given by a function" if known is None else "a selection of those in files"
+        what = "a Hugging Face dataset" if known and "dataset" in known else what
+        raise ValueError(f"the rows were {what}, so they cannot be opened again from files; pass them (X, or DATA)")
+    now = {}
+    for path in known["files"]:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows (X, or DATA)")
+        now[path] = formats.written(Path(path))
+    check_unchanged(known, known | {"files": now})
+    paths = list(known["files"])
+    source = as_table(paths[0]) if Path(paths[0]).suffix == SPARSE else open_source(paths, **known.get("options", {}))
+    check_unchanged(known, source.fingerprint())
+    return source
+
+
+def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    """Refuse data whose fingerprint is not what it was before.
+
+    Raises
+    ------
+    ValueError
+        The message names the first file that changed, and how; or what else differs.
+    """
+    if before is None or now is None:
+        if before is not now:
+            then, here = ("in memory" if of is None else "in files" for of in (before, now))
+            raise ValueError(f"the rows were {then} before and are {here} now; pass them as before")
+        return
+    for path, was in before["files"].items():
+        here = now["files"].get(path)
+        if here is None:
+            raise ValueError(f"{path} is not among the files that were given, but was before; pass the same files")
+        if here != was:
+            sizes = f"size {was['size']} -> {here['size']} bytes"
+            how = sizes if here["size"] != was["size"] else "it was modified since"
+            raise ValueError(f"{path} is not as it was before ({how}); put the former file back, or fit again")
+    for path in now["files"]:
+        if path not in before["files"]:
+            raise ValueError(f"{path} was not among the files before; pass the same files")
+    for path, other in zip(before["files"], now["files"], strict=True):
+        if path != other:
+            raise ValueError(f"{other} comes where {path} came before; pass the files in the same order")
+    for name in {**before, **now}:
+        if name != "files" and before.get(name) != now.get(name):
+            raise ValueError(
+                f"the data has {name} = {now.get(name)!r}, but had {before.get(name)!r} before; pass the same rows, "
+                "opened in the same way"
+            )
 
 
 def is_elsewhere(x: Any) -> bool:

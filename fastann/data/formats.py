@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import ArraySource, Source, copied
 
 DIRECT_BYTES = 256 * 2**20  # a larger float32 file is read in chunks, so that disk and compute overlap
 GAP_BYTES = 2**16  # rows nearer to each other than this are read in one go
@@ -38,7 +38,12 @@ class Options:
 
     def given(self) -> list[str]:
         """Names of the options that were given."""
-        return [name for name, value in vars(self).items() if value is not None]
+        return list(self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """The options that were given, as JSON holds them."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return given | ({"dtype": str(self.dtype)} if self.dtype is not None else {})
 
 
 class File(Source):
@@ -58,7 +63,7 @@ class File(Source):
         """Give back handles and what is kept in memory; the next read opens the file again."""
 
     def fingerprint(self) -> dict[str, Any] | None:
-        return about(self, {str(self.path.absolute()): self.written})
+        return about(self, {str(self.path.absolute()): self.written}) | {"options": self.options.plain()}
 
 
 def written(path: Path) -> dict[str, int]:
@@ -134,9 +139,8 @@ class Mapped(Mapping, ArraySource):
         self.ahead = not self.direct
 
     def native(self, rows: Any) -> np.ndarray:
-        block = self.array[rows]
-        # Copying is what reads the file, in the thread that reads ahead; in the stored dtype: half of it for float16.
-        return np.asarray(block) if self.direct else np.array(block)
+        # In the stored dtype: half of it for float16.
+        return np.asarray(self.array[rows]) if self.direct else copied(self.array, rows)
 
 
 class BFloat16(Mapping):
@@ -154,7 +158,7 @@ class BFloat16(Mapping):
         return "bfloat16"
 
     def native(self, rows: Any) -> np.ndarray:
-        wide = np.array(self.array[rows], np.uint32)
+        wide = copied(self.array, rows).astype(np.uint32)
         wide <<= 16
         return wide.view(np.float32)
 

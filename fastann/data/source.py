@@ -5,6 +5,7 @@ is asked for, so half, double and integer data is never cast whole, and float32 
 out as views, without any copy. `Centred` and `UnitNorm` are sources over another source.
 """
 
+import mmap
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class Source(ABC):
     def fingerprint(self) -> dict[str, Any] | None:
         """What tells that files changed since: their paths, sizes and times, and the whole's n, d, dtype.
 
-        None for memory.
+        Also the options that they were opened with, as JSON holds them. None for memory.
         """
         return None
 
@@ -188,6 +189,31 @@ class Subset(View):
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         return self.base.convert(block)
+
+
+class Mapped(Subset):
+    """The same, lying side by side in an array of the stored dtype that may be mapped from a file."""
+
+    def __init__(self, sample: Subset, stored: np.ndarray):
+        super().__init__(sample.base, sample.picks)
+        self.stored_rows = stored
+
+    def native(self, rows: Any) -> np.ndarray:
+        return copied(self.stored_rows, rows)
+
+
+def copied(array: np.ndarray, rows: Any) -> np.ndarray:
+    """Rows of an array that may be mapped from a file, which is thus read here, in the thread that reads ahead.
+
+    What was read stays in the system's cache, but counts no more as memory of the process.
+    """
+    block = np.array(array[rows])
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+    return block
 
 
 class Centred(View):

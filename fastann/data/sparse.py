@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from fastann import checks
+from fastann.data.formats import about, written
 from fastann.data.source import CHUNK_BYTES, Source, View, as_source
 
 
@@ -18,11 +19,15 @@ class CSRSource(Source):
 
     sparse = True
 
-    def __init__(self, matrix: Any):
+    def __init__(self, matrix: Any, path: Path | None = None):
         self.matrix = matrix
+        self.files = {} if path is None else {str(path.absolute()): written(path)}
         self.n, self.d = matrix.shape
         self.dtype = matrix.dtype
         self.direct = matrix.dtype == np.float32
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        return about(self, self.files) if self.files else None
 
     def native(self, rows: Any) -> Any:
         return self.matrix if isinstance(rows, slice) and rows == slice(0, self.n) else self.matrix[rows]
@@ -83,5 +88,5 @@ def as_table(x: Any, name: str = "X") -> Source:
         As `as_source` does; also for a sparse matrix whose indices do not fit its shape.
     """
     if isinstance(x, (str, os.PathLike)) and Path(x).suffix == ".npz":
-        return CSRSource(checks.csr(checks.npz_file(x), str(x)))
+        return CSRSource(checks.csr(checks.npz_file(x), str(x)), Path(x))
     return CSRSource(checks.csr(x, name)) if sparse.issparse(x) else as_source(x, name)

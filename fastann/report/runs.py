@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastann import persist
+from fastann.cluster import kernels
 from fastann.cluster.stop import StopReason
 from fastann.records import METRICS, RecordError
 from fastann.report import clusters, evaluations, html, plots
@@ -28,8 +29,10 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     labels, centroids = arrays.get("labels"), tensors.get("centroids")
     if labels is None or centroids is None or not len(labels):
         raise RecordError(f"{folder} lacks labels or centroids, so there is nothing to report; fit again")
+    if labels.dtype != np.int32 or labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(centroids):
+        raise RecordError(f"{folder} has labels that do not fit its {len(centroids)} centroids; fit again")
     history = [record for record in manifest.get("history", []) if isinstance(record, dict)]
-    counts = np.bincount(np.maximum(labels, 0), minlength=len(centroids))
+    counts = kernels.tally(labels, len(centroids)).astype(int)
     values = _values(manifest, history, counts)
     own = {"values": values, "sizes": counts.tolist(), "map": clusters.pca(centroids, counts)}
     content = own | {name: value for name, value in (evaluation or {}).items() if value}
@@ -87,7 +90,10 @@ def _reason(given: Any) -> str:
 
 
 def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, str]]:
-    data = {"rows": manifest.get("n_rows"), "columns": centroids.shape[1], "index": manifest.get("index")}
+    files = list(evaluations._mapping(evaluations._mapping(manifest, "data"), "files"))
+    told = ", ".join(files) if len(files) < 4 else f"{files[0]} and {len(files) - 1:,} more"
+    data = {"data": told, "rows": manifest.get("n_rows"), "columns": centroids.shape[1]}
+    data["index"] = manifest.get("index")
     pairs = html.facts(data) + [p for p in html.facts(manifest.get("parameters")) if p[0] != "index"]
     pairs += html.facts({"parameters not saved": manifest.get("not_saved")})
     return pairs + html.facts(manifest.get("machine")) + html.facts(manifest.get("versions"))

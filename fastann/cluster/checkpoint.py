@@ -1,0 +1,183 @@
+"""A fit on disk while it goes on: after a crash it continues, and ends where it would have ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastann import persist
+from fastann.cluster.memory import size_of
+from fastann.data import files
+from fastann.data.source import Source
+
+NAME = "checkpoint.json"
+_WHAT = "a checkpoint"
+_LOOK = 256  # rows that tell whether an array is the one that was clustered
+
+Record = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
+
+
+class Checkpoints:
+    """Writes a fit to a folder from time to time, and reads the last one back.
+
+    Every checkpoint is a folder of its own, written beside and renamed; the one before is removed after that.
+
+    Parameters
+    ----------
+    folder : path
+        Made when missing.
+    seconds : float
+        At least this long from one to the next; 0 writes one after every iteration.
+    task : dict
+        Plain values that tell what is clustered and how: a checkpoint of something else is refused.
+
+    Attributes
+    ----------
+    latest : Record or None
+        The last one that was found.
+    spent : float
+        Seconds that the fit took up to there.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written to.
+    ValueError
+        If it holds checkpoints of other data or parameters, or files of something else.
+    """
+
+    def __init__(self, folder: str | os.PathLike, seconds: float, task: dict[str, Any]):
+        self.folder, self.seconds, self.task = Path(folder), seconds, task
+        self._make()
+        self.latest, self.spent = None, 0.0
+        for path in self._sweep():
+            values, arrays = persist.read_folder(path, name=NAME, what=_WHAT)
+            self._check(values["task"])
+            self.latest, self.spent = (values["fit"], arrays), values["seconds"]
+            break
+        self.began = self.written = time.perf_counter()
+
+    def offer(self, record: Callable[[Any], Record], part: Any) -> None:
+        """Write ``record(part)`` if it is time.
+
+        Raises
+        ------
+        OSError
+            If that fails. The checkpoint before stays.
+        """
+        if time.perf_counter() - self.written < self.seconds:
+            return
+        values, arrays = record(part)
+        before = self._found()
+        number = 1 + (int(before[0].name) if before else 0)
+        spent = self.spent + time.perf_counter() - self.began
+        self.latest = None  # its files go
+        try:
+            whole = {"task": self.task, "seconds": spent, "fit": values}
+            persist.write_folder(self.folder / f"{number:06d}", whole, arrays, name=NAME)
+        except OSError as error:
+            size = sum(array.nbytes for array in arrays.values())
+            kept = f"the last one, {before[0]}, stays" if before else "there is none yet"
+            raise OSError(
+                error.errno,
+                f"a checkpoint of {size_of(size)} cannot be written to {self.folder} ({error.strerror}; "
+                f"{size_of(_room(self.folder))} free); {kept}: mend that and fit again to go on",
+            ) from error
+        for path in before:
+            shutil.rmtree(path)
+        self.written = time.perf_counter()
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise FileExistsError(f"{self.folder} is a file; checkpoints need a folder") from None
+        except OSError as error:
+            raise OSError(
+                error.errno, f"the folder {self.folder} for checkpoints cannot be made ({error.strerror})"
+            ) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"checkpoints cannot be written to {self.folder}: it is read-only; choose another")
+
+    def _found(self) -> list[Path]:
+        """Checkpoints, the last one first."""
+        return sorted((p for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir()), reverse=True)
+
+    def _sweep(self) -> list[Path]:
+        """Remove what a crash left half-written; then as `_found`."""
+        for path in self.folder.iterdir():
+            if path.name.startswith(".") and path.name.endswith(".partial"):
+                shutil.rmtree(path)
+        return self._found()
+
+    def _check(self, before: dict[str, Any]) -> None:
+        """Refuse to go on with a fit of something else."""
+        then, now = before["data"], self.task["data"]
+        how = f"remove {self.folder} to begin anew"
+        if "files" in then and "files" in now:
+            files.check_unchanged(then, now)
+        elif then != now:
+            raise ValueError(
+                f"{self.folder} holds checkpoints of other data ({_data(then)}; given was {_data(now)}); pass the same "
+                f"rows, or {how}"
+            )
+        for name, value in before["parameters"].items():
+            if self.task["parameters"][name] != value:
+                raise ValueError(
+                    f"{self.folder} holds checkpoints of a fit with {name}={value!r}, given was "
+                    f"{self.task['parameters'][name]!r}; pass the same, or {how}"
+                )
+        self.task = before
+
+
+def remove(folder: str | os.PathLike) -> None:
+    """Remove the checkpoints of a folder, and the folder if nothing else is in it."""
+    path = Path(folder)
+    if not path.is_dir():
+        return
+    for one in path.iterdir():
+        if (one / NAME).is_file():
+            shutil.rmtree(one)
+    if not any(path.iterdir()):
+        path.rmdir()
+
+
+def identity(source: Source, weights: np.ndarray | None) -> dict[str, Any]:
+    """What tells whether data is the same: the fingerprint of files, or a checksum of some rows."""
+    known = source.fingerprint()
+    if known is None:
+        block: Any = source.native(np.unique(np.linspace(0, source.n - 1, _LOOK).astype(int)))
+        values = block.data if source.sparse else np.ascontiguousarray(block)
+        known = {"n": source.n, "d": source.d, "dtype": source.stored, "crc": _crc(values)}
+    return known | {"weights": None if weights is None else _crc(weights)}
+
+
+def plain(value: Any) -> Any:
+    """A parameter as JSON holds it; arrays by their checksum."""
+    if isinstance(value, np.ndarray | list):
+        return f"array {np.shape(value)}, checksum {_crc(np.asarray(value, np.float64))}"
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, int | float | str | type(None)) else getattr(value, "__qualname__", str(value))
+
+
+def _crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+
+
+def _data(identity: dict[str, Any]) -> str:
+    return f"{identity['n']:,} x {identity['d']} {identity['dtype']}"
+
+
+def _room(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0.0

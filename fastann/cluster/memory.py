@@ -1,0 +1,169 @@
+"""How much memory a fit takes: what is kept of each row goes to files where it would be too much."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastann.data.source import CHUNK_BYTES, ArraySource, Mapped, Source, Subset
+
+CHUNKS = 6  # blocks alive at once: read ahead, stored, converted, sorted by cluster
+PER_CENTROID = 64  # bytes for each value of a centroid: sums, means, the former ones, what an index packs
+PER_ROW = 16  # bytes for each row of a block, beside the row: its place, its label before
+
+
+class Memory:
+    """Gives arrays with an entry per row: in memory while they fit, else mapped from files without a name.
+
+    Such a file is gone when the array is, also after a SIGKILL. All its room on the disk is claimed at once, as a
+    write to a mapped file on a full disk kills the process.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes that may be taken; None is no limit.
+    folder : path, optional
+        Where the files lie: `tempfile.gettempdir()` when not given.
+
+    Attributes
+    ----------
+    left : float
+        Bytes that are not taken.
+    spilled : int
+        Bytes in files, all in all.
+    """
+
+    def __init__(self, limit: float | None = None, folder: str | os.PathLike | None = None):
+        self.left: float = np.inf if limit is None else limit
+        self.folder = Path(tempfile.gettempdir() if folder is None else folder)
+        self.spilled = 0
+
+    def empty(self, shape: Any, dtype: Any, most: float = 1.0) -> np.ndarray:
+        """An array, in memory if it takes at most the share `most` of what is left."""
+        dtype, size = np.dtype(dtype), int(np.prod(shape))
+        nbytes = size * dtype.itemsize
+        if nbytes <= self.left * most:
+            array = np.empty(shape, dtype)
+            self.left -= nbytes
+            weakref.finalize(array, self._give_back, nbytes)
+            return array.view()  # so that the array lives as long as any view of it
+        self.spilled += nbytes
+        return self._mapped(shape, dtype, nbytes)
+
+    def full(self, shape: Any, dtype: Any, value: float) -> np.ndarray:
+        """The same, filled."""
+        array = self.empty(shape, dtype)
+        array[:] = value
+        return array
+
+    def sample(self, source: Source, picks: np.ndarray) -> Source:
+        """The rows `picks` (ascending) of a source.
+
+        From a disk they are read once, and kept in memory or side by side in a file. In memory they are copied where
+        that takes little beside the rest of what is kept of each row.
+        """
+        sample, shape = Subset(source, picks), (len(picks), source.d)
+        if source.sparse:
+            return sample
+        if not source.ahead:
+            small = 4 * source.d * len(picks) <= min(PER_ROW * source.n, self.left / 2)
+            return ArraySource(source.take(picks)) if small else sample
+        nbytes = len(picks) * source.d * source.dtype.itemsize
+        if nbytes > self.left / 2 and nbytes > shutil.disk_usage(self.folder).free / 2:
+            return sample
+        stored = self.empty(shape, source.dtype, most=0.5)
+        rows = source.rows_per_chunk()
+        for start in range(0, len(picks), rows):
+            stored[start : start + rows] = source.native(picks[start : start + rows])
+        return Mapped(sample, stored)
+
+    def rows_at_once(self, source: Source) -> int | None:
+        """Rows of a block: None for all where nothing is to be gained from fewer."""
+        return None if PER_ROW * source.n <= self.left / 2 else source.rows_per_chunk()
+
+    def _give_back(self, nbytes: int) -> None:
+        self.left += nbytes
+
+    def _mapped(self, shape: Any, dtype: np.dtype, nbytes: int) -> np.ndarray:
+        try:
+            with tempfile.TemporaryFile(dir=self.folder, prefix="fastann-") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, nbytes)
+                else:  # pragma: no cover - macOS, Windows
+                    file.truncate(nbytes)
+                return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+        except OSError as error:
+            room = shutil.disk_usage(self.folder).free if self.folder.is_dir() else 0
+            raise OSError(
+                error.errno,
+                f"what is remembered of each row exceeds max_memory, and {size_of(nbytes)} of it cannot be written to "
+                f"{self.folder}, where {size_of(room)} are free ({error.strerror}); free space there, choose another "
+                "temp_folder or raise max_memory",
+            ) from error
+
+
+def needed(source: Source, k: int) -> int:
+    """Bytes that a fit takes whatever is kept of the rows: blocks of rows, and arrays of k x d."""
+    return CHUNKS * CHUNK_BYTES + PER_CENTROID * k * source.d
+
+
+def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.PathLike | None) -> Memory:
+    """Memory for a fit, less what it needs in any case; `limit` in bytes, None for half of what is free.
+
+    Raises
+    ------
+    ValueError
+        If a given limit is less than that.
+    """
+    least = needed(source, k)
+    if limit is not None and limit < least:
+        raise ValueError(
+            f"max_memory={limit} ({size_of(limit)}) is too little: blocks of rows and {k:,} centroids of {source.d} "
+            f"columns take {size_of(least)}; give at least {least}"
+        )
+    room = free() / 2 if limit is None else limit
+    return Memory(max(0.0, room - least), folder)
+
+
+def free() -> float:
+    """Bytes of memory that can be had: of the machine, or of the container; infinite where nothing tells."""
+    found = [_available(), _left_in_container()]
+    return min((value for value in found if value is not None), default=np.inf)
+
+
+def _available() -> float | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):  # pragma: no cover - not Linux
+        pass
+    try:  # pragma: no cover - as above
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):  # pragma: no cover - as above
+        return None
+
+
+def _left_in_container(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """What a control group (version 2) may still take; its page cache is given up when memory is wanted."""
+    try:
+        limit, used = (root / "memory.max").read_text().strip(), int((root / "memory.current").read_text())
+        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return None if limit == "max" else float(int(limit) - used + int(stat.get("file", 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def size_of(nbytes: float) -> str:
+    """Bytes in words, such as 1.5 GiB."""
+    value = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"

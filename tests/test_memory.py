@@ -1,0 +1,310 @@
+"""Bounded memory: what does not fit goes to files, with the same result; what cannot be done is said before."""
+
+import gc
+import os
+import re
+
+import numpy as np
+import pytest
+
+from fastann import KMeans, checks, open_source
+from fastann.cluster import init, memory, plan
+from fastann.cluster.memory import Memory, needed, plan_memory, size_of
+from fastann.data import source as sources
+from fastann.data.source import ArraySource, Centred, Mapped, Subset
+
+
+@pytest.fixture(scope="module")
+def x():
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((60, 12)) * 2
+    return (centers[rng.integers(60, size=30_000)] + rng.standard_normal((30_000, 12))).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path, x, monkeypatch):
+    """The rows as a file that is read in chunks, as large ones are."""
+    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr(sources, "CHUNK_BYTES", 2**17)
+    np.save(tmp_path / "rows.npy", x)
+    return tmp_path / "rows.npy"
+
+
+def least(path, k):
+    """The smallest max_memory: all that is remembered of rows goes to files."""
+    return needed(open_source(path), k)
+
+
+@pytest.fixture
+def spills(monkeypatch):
+    """Sizes of the arrays that went to files."""
+    sizes, mapped = [], Memory._mapped
+
+    def watch(self, shape, dtype, nbytes):
+        sizes.append(nbytes)
+        return mapped(self, shape, dtype, nbytes)
+
+    monkeypatch.setattr(Memory, "_mapped", watch)
+    return sizes
+
+
+# --------------------------------------------------------------------- the same result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_clusters": 1500, "max_iter": 6, "margins": True},
+        {"n_clusters": 1500, "max_iter": 6, "metric": "cosine"},
+        {"n_clusters": 50, "index": "flat", "max_iter": 6},
+        {"n_clusters": 80, "index": "ivf:nlist=8,nprobe=4", "max_iter": 5},
+        {"n_clusters": 40, "init": "k-means||", "max_iter": 4},
+        {"n_clusters": 400, "init": "random", "empty": "farthest", "index": "flat", "max_iter": 5},
+        {"n_clusters": 30, "n_init": 2, "max_iter": 3},
+    ],
+    ids=str,
+)
+def test_spilling_changes_no_bit(path, spills, options):
+    whole = KMeans(random_state=0, **options).fit(path)
+    assert not spills
+    bounded = KMeans(random_state=0, max_memory=least(path, options["n_clusters"]), **options).fit(path)
+    assert sum(spills) >= 8 * 30_000
+    for name in ("cluster_centers_", "labels_", "distances_", "inertia_", "assignment_recall_"):
+        np.testing.assert_array_equal(getattr(bounded, name), getattr(whole, name), err_msg=name)
+    if options.get("margins"):
+        np.testing.assert_array_equal(bounded.margins_, whole.margins_)
+        np.testing.assert_array_equal(bounded.second_labels_, whole.second_labels_)
+
+
+def test_a_file_gives_what_the_array_gives(path, x, spills):
+    array = KMeans(1500, max_iter=6, random_state=0).fit(x)
+    file = KMeans(1500, max_iter=6, random_state=0, max_memory=least(path, 1500)).fit(path)
+    assert spills
+    assert file.inertia_ == pytest.approx(array.inertia_, rel=1e-5)
+    assert np.mean(file.labels_ == array.labels_) > 0.999
+
+
+def test_rows_in_memory_are_bounded_too(x, spills):
+    options = {"n_clusters": 1500, "max_iter": 6, "random_state": 0}
+    whole = KMeans(**options).fit(x)
+    bounded = KMeans(max_memory=needed(ArraySource(x), 1500), **options).fit(x)
+    assert sum(spills) >= 48 * len(x)
+    assert bounded.inertia_ == pytest.approx(whole.inertia_, rel=1e-5)
+
+
+def test_weights_and_float16(tmp_path, x, monkeypatch, spills):
+    np.save(tmp_path / "half.npy", x.astype(np.float16))
+    w = np.random.default_rng(1).random(len(x))
+    options = {"n_clusters": 1500, "max_iter": 5, "random_state": 0}
+    whole = KMeans(**options).fit(tmp_path / "half.npy", sample_weight=w)
+    bounded = KMeans(max_memory=least(tmp_path / "half.npy", 1500), **options)
+    bounded.fit(tmp_path / "half.npy", sample_weight=w)
+    assert spills
+    np.testing.assert_array_equal(bounded.cluster_centers_, whole.cluster_centers_)
+
+
+def test_a_fit_bounded_or_not_goes_on_from_the_same_checkpoint(path, tmp_path, spills):
+    options = {"n_clusters": 1500, "max_iter": 7, "random_state": 0, "checkpoint": tmp_path / "c"}
+    whole = KMeans(1500, max_iter=7, random_state=0).fit(path)
+    KMeans(checkpoint_seconds=0, callback=lambda state: state.record.iteration == 4, **options).fit(path)
+    bounded = KMeans(max_memory=least(path, 1500), **options).fit(path)
+    assert spills
+    np.testing.assert_array_equal(bounded.cluster_centers_, whole.cluster_centers_)
+
+
+def test_a_spilled_model_is_as_any_other(path, tmp_path):
+    import pickle
+
+    km = KMeans(1500, max_iter=3, random_state=0, max_memory=least(path, 1500)).fit(path)
+    km.save(tmp_path / "run")
+    for copy in (KMeans.load(tmp_path / "run"), pickle.loads(pickle.dumps(km))):
+        np.testing.assert_array_equal(copy.labels_, km.labels_)
+    km.labels_[0] = 7
+    assert km.labels_[0] == 7
+    assert type(km.labels_) is np.ndarray
+
+
+# --------------------------------------------------------------------- what is refused
+
+
+def test_too_little_is_refused_with_what_is_needed(path):
+    with pytest.raises(ValueError, match="max_memory=1000 ") as caught:
+        KMeans(100, max_memory=1000).fit(path)
+    enough = int(re.search(r"give at least (\d+)", str(caught.value))[1])
+    KMeans(100, max_memory=enough, max_iter=1).fit(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2GiB", 2**31), ("500 MB", 5 * 10**8), ("1.5k", 1500), ("64", 64), (77, 77), (None, None), ("1tib", 2**40)],
+)
+def test_sizes_are_read(text, value):
+    assert checks.nbytes(text, "max_memory") == value
+
+
+@pytest.mark.parametrize("bad", ["much", "", "-1GB", "2 GiBs", 0, -5, 1.5, True, [1]])
+def test_sizes_that_make_no_sense_are_refused(x, bad):
+    with pytest.raises((ValueError, TypeError), match="max_memory"):
+        KMeans(10, max_memory=bad).fit(x)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(path, tmp_path, monkeypatch):
+    def full(file, start, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    km = KMeans(1500, max_memory=least(path, 1500), temp_folder=tmp_path)
+    with pytest.raises(OSError, match=r"exceeds max_memory.*No space left.*raise max_memory") as caught:
+        km.fit(path)
+    assert caught.value.errno == 28
+    assert str(tmp_path) in str(caught.value)
+    assert not hasattr(km, "labels_")
+
+
+def test_a_temp_folder_that_is_none_is_told(path, tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        KMeans(1500, max_memory=least(path, 1500), temp_folder=tmp_path / "nowhere").fit(path)
+
+
+# --------------------------------------------------------------------- the parts
+
+
+def test_bytes_are_given_back_with_the_array():
+    room = Memory(1000)
+    a = room.full(100, np.int32, -1)
+    view = a[:10]
+    assert room.left == 600
+    del a
+    gc.collect()
+    assert room.left == 600  # the view still holds it
+    del view
+    gc.collect()
+    assert (room.left, room.spilled) == (1000, 0)
+
+
+def test_what_does_not_fit_is_mapped_and_works(tmp_path):
+    room = Memory(100, tmp_path)
+    a = room.full((50, 8), np.int32, -1)
+    assert (room.left, room.spilled) == (100, 1600)
+    assert (a == -1).all()
+    a[3] = 5
+    assert a[3].tolist() == [5] * 8
+    assert list(tmp_path.iterdir()) == []  # the file has no name
+
+
+def test_free_memory_is_less_than_the_machine_has():
+    assert 0 < memory.free() < 2**50
+
+
+def test_a_container_counts(tmp_path):
+    for name, text in (("memory.max", "1000\n"), ("memory.current", "700\n"), ("memory.stat", "anon 1\nfile 50\n")):
+        (tmp_path / name).write_text(text)
+    assert memory._left_in_container(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._left_in_container(tmp_path) is None
+    assert memory._left_in_container(tmp_path / "none") is None
+
+
+def test_the_default_is_half_of_what_is_free(x, monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda: 2e9)
+    source = ArraySource(x)
+    assert plan_memory(source, 10, None, None).left == 1e9 - needed(source, 10)
+    monkeypatch.setattr(memory, "free", lambda: 10.0)
+    assert plan_memory(source, 10, None, None).left == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7, "7 bytes"), (2048, "2.0 KiB"), (3 * 2**20, "3.0 MiB"), (2**32, "4.0 GiB")]
+)
+def test_sizes_are_told(value, text):
+    assert size_of(value) == text
+
+
+class Counting(ArraySource):
+    """An array that counts the rows that are read."""
+
+    ahead = True
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.direct, self.read = False, 0
+
+    def native(self, rows):
+        block = super().native(rows)
+        self.read += len(block)
+        return block
+
+
+def test_a_sample_is_read_once(x):
+    source = Counting(x)
+    sample, _ = init.subsample(source, None, 5000, np.random.default_rng(0), Memory())
+    for _ in range(3):
+        parts = [block for _, block in sample.chunks(700)]
+    assert source.read == 5000
+    picks = sample.picks
+    assert (np.diff(picks) > 0).all()
+    np.testing.assert_array_equal(np.concatenate(parts), x[picks])
+    np.testing.assert_array_equal(sample.take([4, 2, 2]), x[picks[[4, 2, 2]]])
+
+
+def test_a_sample_that_does_not_fit_lies_in_a_file_as_stored(x, tmp_path):
+    room = Memory(1000, tmp_path)
+    source = Counting(x.astype(np.float16))
+    sample, _ = init.subsample(Centred(source, x.mean(axis=0)), None, 5000, np.random.default_rng(0), room)
+    assert isinstance(sample, Mapped)
+    assert room.spilled == 5000 * 12 * 2
+    expected = Subset(Centred(source, x.mean(axis=0)), sample.picks)
+    for (_, a), (_, b) in zip(sample.chunks(999), expected.chunks(999), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_sampled_rows_are_read_for_a_start(x):
+    for name in ("random", "k-means++"):
+        source = Counting(np.repeat(x, 3, axis=0))
+        init.start(name, source, None, 20, np.random.default_rng(0), Memory())
+        assert source.read <= 2**15
+
+
+def test_training_on_samples_reads_the_rest_once_per_pass(x, monkeypatch):
+    monkeypatch.setattr(plan, "SMALL", 0)
+    source = Counting(x)
+    km = KMeans(7, max_iter=4, tol=0, effort=100, init="random", random_state=0).fit(source)
+    whole = sum(record.rows == len(x) for record in km.history_)
+    assert {record.rows for record in km.history_} == {7500, 30_000}
+    # A look at all rows before, the sample, every full pass, the closing one, starts and measured recall.
+    assert source.read <= (1 + whole + 2) * len(x) + 7500 + 7 + 4096
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="needs /proc to tell")
+def test_rows_that_were_read_are_no_memory_of_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    np.save(tmp_path / "large.npy", np.ones((500_000, 32), np.float32))
+    rows = open_source(tmp_path / "large.npy")
+    for _ in rows.chunks():
+        pass
+    with open("/proc/self/smaps") as file:
+        lines = iter(file.read().splitlines())
+    mapped = next(int(line.split()[1]) for name in lines if "large.npy" in name for line in lines if "Rss:" in line)
+    assert mapped < 10_000
+
+
+@pytest.mark.parametrize(("n", "size"), [(2**25, 1000), (2**25, 2**20), (1000, 10), (2**24 + 1, 2**24)])
+def test_draws_are_different_ascending_and_spread(n, size):
+    picks = init.draw_any(n, size, np.random.default_rng(0))
+    assert len(picks) == size
+    assert (np.diff(picks) > 0).all()
+    assert 0 <= picks[0] <= picks[-1] < n
+    assert abs(picks.mean() / n - 0.5) < 5 / np.sqrt(12 * size)
+
+
+def test_members_are_found_without_sorting():
+    from fastann.cluster import kernels
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 9, 500).astype(np.int32)
+    clusters, at = np.array([7, 0, 3]), np.array([0, 5, 11])
+    expected = [np.flatnonzero(labels == j)[i] for j, i in zip(clusters, at, strict=True)]
+    assert kernels.members_at(labels, clusters, at).tolist() == expected
+    values, w = rng.random(500).astype(np.float32), rng.random(500)
+    np.testing.assert_array_equal(kernels.tally(labels, 9), np.bincount(labels, minlength=9))
+    np.testing.assert_array_equal(kernels.tally(labels, 12, values, w)[:9], np.bincount(labels, values * w))
