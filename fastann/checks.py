@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import numbers
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,6 +215,13 @@ def seed(random_state: Any) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def place(value: Any, name: str) -> Any:
+    """Check that a parameter is a path, or None."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or None, got {value!r}")
+    return value
 
 
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}

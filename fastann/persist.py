@@ -48,6 +48,7 @@ def write_run(
     arrays: dict[str, np.ndarray],
     *,
     force: bool = False,
+    finish: bool = False,
     more: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a run directory atomically, or finish the one that `begin_run` made.
@@ -63,7 +64,9 @@ def write_run(
     arrays : dict of str to ndarray
         Each stored in ``<name>.npy``.
     force : bool
-        Replace an existing run; a folder that is not a run is never replaced. An unfinished run is finished without.
+        Replace an existing run; a folder that is not a run is never replaced.
+    finish : bool
+        An unfinished run there is this one: complete it.
     more : callable, optional
         Writes further files to the folder that it is given.
 
@@ -80,7 +83,7 @@ def write_run(
             more(folder)
 
     record = {**manifest, "status": COMPLETE}
-    if is_running(path):
+    if finish and is_running(path):
         return _finish(Path(path), record, arrays, save_rest)
     return write_folder(path, record, arrays, name=MANIFEST, force=force, more=save_rest)
 
@@ -141,7 +144,7 @@ def _fill(
     text = json.dumps({"schema": SCHEMA, **record, "files": files}, indent=2, allow_nan=False)
     (folder / name).write_text(text + "\n", encoding="utf-8")
     for p in folder.iterdir():
-        with p.open("rb") as file:
+        with p.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     _sync(folder)
 

@@ -365,7 +365,7 @@ def test_an_interrupt_in_the_closing_step_fails_and_writes_nothing(here, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(kmeans_module, "label", interrupt)
-    refused(fit("-k", 5), FAILED, "interrupted; nothing was written")
+    refused(fit("-k", 5), FAILED, "interrupted; nothing was completed")
     assert [p.name for p in here.iterdir()] == ["x.npy"]
 
 

@@ -1051,7 +1051,6 @@ def test_a_large_mapped_file_is_read_in_chunks_and_gives_the_same(tmp_path, grid
     assert isinstance(large, ArraySource)
     blocks = [block for _, block in large.chunks()]
     assert len(blocks) == 9
-    assert not any(np.shares_memory(block, large.array) for block in blocks)
     np.testing.assert_array_equal(np.concatenate(blocks), x)
     expected = KMeans(4, random_state=0).fit_predict(x)
     np.testing.assert_array_equal(KMeans(4, random_state=0).fit_predict(tmp_path / "x.npy"), expected)
@@ -1061,7 +1060,8 @@ def test_the_thread_reads_float16_as_it_is(tmp_path, grid, monkeypatch):
     np.save(tmp_path / "x.npy", grid.astype(np.float16))
     source = as_source(tmp_path / "x.npy")
     block = source.native(slice(0, 10))
-    assert (block.dtype, np.shares_memory(block, source.array)) == (np.float16, False)
+    assert block.dtype == np.float16
+    np.testing.assert_array_equal(block, grid[:10].astype(np.float16))
 
 
 @pytest.mark.parametrize("name", ["npy", "parquet", "fvecs"])

@@ -36,7 +36,7 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
             except (OSError, ImportError, MemoryError, RuntimeError) as error:
                 raise Failure(f"{type(error).__name__}: {error}") from error
             except KeyboardInterrupt:
-                raise Failure("interrupted; nothing was written") from None
+                raise Failure("interrupted; nothing was completed") from None
 
     return wrapped
 

@@ -102,6 +102,7 @@ def fit(
 
     With --checkpoint the run directory is there from the beginning. If the fit is killed, `fastann fit --resume RUN`
     goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended.
+    Ctrl-C and --time-limit end a fit early but complete the run.
     """
     from fastann import persist
 

@@ -11,6 +11,7 @@ from fastann.cluster.native import Index, Searcher
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
 
+_GATHER = 2**14  # rows that are copied at once
 AUDIT_ROWS = 4096  # sample of rows for a measured recall: about +-0.3% at recall 0.99
 
 
@@ -62,15 +63,13 @@ def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chun
     return partial
 
 
-def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray, chunk: int | None = None) -> float:
+def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray) -> float:
     """Closing pass: label every row and return the inertia, from float64 distances to those labels.
 
     With None for the index the rows keep the labels they have.
     """
     inertia = 0.0
-    if index is None:  # nothing is gained from large blocks
-        chunk = chunk or source.rows_per_chunk()
-    for block, part in blocks(source, rows, chunk):
+    for block, part in blocks(source, rows):
         if index is not None:
             part.labels[:] = nearest(index, block, centroids, part.labels)[0]
         own = kernels_search.own_sqdist(block, centroids, part.labels)
@@ -80,14 +79,14 @@ def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray
 
 
 def runners_up(
-    source: Source, rows: Rows, ids: np.ndarray | None, index: Index, centroids: np.ndarray, chunk: int | None = None
+    source: Source, rows: Rows, ids: np.ndarray | None, index: Index, centroids: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Find each row's second nearest centroid: yields (rows, second (int32), its squared distance (float64)).
 
     Among the centroids `ids` (int32 [n, m], with -1 for none) where these name another than the row's own, else
     among the nearest that the index finds, else by exact search.
     """
-    for start, block in source.chunks(chunk or source.rows_per_chunk()):
+    for start, block in source.chunks():
         part = slice(start, start + block.shape[0])
         labels = rows.labels[part]
         second, sqdist = np.full(len(labels), -1, np.int32), np.full(len(labels), np.inf)
@@ -109,13 +108,13 @@ def blocks(source: Source, rows: Rows, chunk: int | None = None) -> Iterator[tup
 
 def keep_nearer(x: np.ndarray, centroids: np.ndarray, labels: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> None:
     """Put back, in `ids` and `sqdist`, the former label of rows that are nearer to it."""
-    other = np.flatnonzero((labels >= 0) & (labels != ids))
-    if not len(other):
-        return
-    own = kernels_search.own_sqdist(x[other], centroids, labels[other]).astype(np.float32)
-    nearer = own <= sqdist[other]
-    other = other[nearer]
-    ids[other], sqdist[other] = labels[other], own[nearer]
+    others = np.flatnonzero((labels >= 0) & (labels != ids))
+    for start in range(0, len(others), _GATHER):
+        other = others[start : start + _GATHER]
+        own = kernels_search.own_sqdist(x[other], centroids, labels[other]).astype(np.float32)
+        nearer = own <= sqdist[other]
+        other = other[nearer]
+        ids[other], sqdist[other] = labels[other], own[nearer]
 
 
 def recall(source: Source, labels: np.ndarray, centroids: np.ndarray, seed: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import zlib
@@ -13,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from fastann import persist
-from fastann.cluster.memory import size_of
+from fastann.cluster.memory import room, size_of
 from fastann.data import files
 from fastann.data.source import Source
 
 NAME = "checkpoint.json"
 _WHAT = "a checkpoint"
-_LOOK = 256  # rows that tell whether an array is the one that was clustered
+_HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
 
 Record = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
 
@@ -27,7 +28,8 @@ Record = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
 class Checkpoints:
     """Writes a fit to a folder from time to time, and reads the last one back.
 
-    Every checkpoint is a folder of its own, written beside and renamed; the one before is removed after that.
+    Every checkpoint is a folder of its own, written beside and renamed; the one before is removed after that. One fit
+    at a time may have the folder.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ class Checkpoints:
 
     Attributes
     ----------
+    seed : int
+        Of the fit: the one it began with.
     latest : Record or None
         The last one that was found.
     spent : float
@@ -54,14 +58,16 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, seconds: float, task: dict[str, Any]):
-        self.folder, self.seconds, self.task = Path(folder), seconds, task
+        self.folder, self.seconds, self.task = Path(folder).absolute(), seconds, task
         self._make()
         self.latest, self.spent = None, 0.0
         for path in self._sweep():
             values, arrays = persist.read_folder(path, name=NAME, what=_WHAT)
             self._check(values["task"])
+            self.task = values["task"]
             self.latest, self.spent = (values["fit"], arrays), values["seconds"]
             break
+        self.seed: int = self.task["seed"]
         self.began = self.written = time.perf_counter()
 
     def offer(self, record: Callable[[Any], Record], part: Any) -> None:
@@ -87,8 +93,8 @@ class Checkpoints:
             kept = f"the last one, {before[0]}, stays" if before else "there is none yet"
             raise OSError(
                 error.errno,
-                f"a checkpoint of {size_of(size)} cannot be written to {self.folder} ({error.strerror}; "
-                f"{size_of(_room(self.folder))} free); {kept}: mend that and fit again to go on",
+                f"a checkpoint of {size_of(size)} cannot be written to {self.folder} ({error.strerror or error}; "
+                f"{size_of(room(self.folder))} free); {kept}: mend that and fit again to go on",
             ) from error
         for path in before:
             shutil.rmtree(path)
@@ -108,12 +114,13 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         """Checkpoints, the last one first."""
-        return sorted((p for p in self.folder.iterdir() if p.name.isdecimal() and p.is_dir()), reverse=True)
+        found = (path for path in self.folder.iterdir() if path.name.isdecimal() and (path / NAME).is_file())
+        return sorted(found, key=lambda path: int(path.name), reverse=True)
 
     def _sweep(self) -> list[Path]:
         """Remove what a crash left half-written; then as `_found`."""
         for path in self.folder.iterdir():
-            if path.name.startswith(".") and path.name.endswith(".partial"):
+            if path.is_dir() and _HALF.fullmatch(path.name):
                 shutil.rmtree(path)
         return self._found()
 
@@ -121,20 +128,19 @@ class Checkpoints:
         """Refuse to go on with a fit of something else."""
         then, now = before["data"], self.task["data"]
         how = f"remove {self.folder} to begin anew"
-        if "files" in then and "files" in now:
-            files.check_unchanged(then, now)
-        elif then != now:
-            raise ValueError(
-                f"{self.folder} holds checkpoints of other data ({_data(then)}; given was {_data(now)}); pass the same "
-                f"rows, or {how}"
-            )
+        try:
+            if "files" in then and "files" in now:
+                files.check_unchanged(then, now)
+            elif then != now:
+                raise ValueError(f"{_data(then)} before, {_data(now)} now; pass the same rows and weights")
+        except ValueError as error:
+            raise ValueError(f"{self.folder} holds checkpoints of other data: {error}; or {how}") from None
         for name, value in before["parameters"].items():
             if self.task["parameters"][name] != value:
                 raise ValueError(
                     f"{self.folder} holds checkpoints of a fit with {name}={value!r}, given was "
                     f"{self.task['parameters'][name]!r}; pass the same, or {how}"
                 )
-        self.task = before
 
 
 def remove(folder: str | os.PathLike) -> None:
@@ -150,12 +156,15 @@ def remove(folder: str | os.PathLike) -> None:
 
 
 def identity(source: Source, weights: np.ndarray | None) -> dict[str, Any]:
-    """What tells whether data is the same: the fingerprint of files, or a checksum of some rows."""
+    """What tells whether data is the same: the fingerprint of files, or a checksum of all rows; and of weights."""
     known = source.fingerprint()
     if known is None:
-        block: Any = source.native(np.unique(np.linspace(0, source.n - 1, _LOOK).astype(int)))
-        values = block.data if source.sparse else np.ascontiguousarray(block)
-        known = {"n": source.n, "d": source.d, "dtype": source.stored, "crc": _crc(values)}
+        crc, size = 0, source.rows_per_chunk()
+        for start in range(0, source.n, size):
+            block: Any = source.native(slice(start, min(start + size, source.n)))
+            for array in (block.data, block.indices, block.indptr) if source.sparse else (block,):
+                crc = _crc(array, crc)
+        known = {"n": source.n, "d": source.d, "dtype": source.stored, "checksum": crc}
     return known | {"weights": None if weights is None else _crc(weights)}
 
 
@@ -165,19 +174,19 @@ def plain(value: Any) -> Any:
         return f"array {np.shape(value)}, checksum {_crc(np.asarray(value, np.float64))}"
     if isinstance(value, np.generic):
         return value.item()
-    return value if isinstance(value, int | float | str | type(None)) else getattr(value, "__qualname__", str(value))
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return value if isinstance(value, int | float | str | type(None)) else str(value)
 
 
-def _crc(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+def _crc(array: np.ndarray, before: int = 0) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, before)
 
 
 def _data(identity: dict[str, Any]) -> str:
-    return f"{identity['n']:,} x {identity['d']} {identity['dtype']}"
-
-
-def _room(folder: Path) -> float:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return 0.0
+    sums = [
+        f"{name} {identity[key]}" for name, key in (("values", "checksum"), ("weights", "weights")) if identity.get(key)
+    ]
+    return f"{identity['n']:,} x {identity['d']} {identity['dtype']}" + (
+        f" (checksums: {', '.join(sums)})" if sums else ""
+    )

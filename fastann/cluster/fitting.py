@@ -69,8 +69,13 @@ class Fit:
     ----------
     attempt, level : int
         The start that is iterated from, and the sample that is trained on; the last of the plan's is all rows.
+    rng : Generator
     before : list of Iteration
         What was done in this attempt on smaller samples.
+    progress : Progress
+        Where the loop is on this level.
+    sample, weights, adapt, work
+        What this level iterates over, made by `_enter`.
     best : Clustering or None
         Of the attempts that are done.
     """
@@ -83,6 +88,7 @@ class Fit:
 
     def begin(self, attempt: int) -> None:
         """Begin with a new start."""
+        self.work: Any = None  # before the next one takes memory
         self.attempt, self.level, self.before = attempt, 0, []
         self.rng = np.random.default_rng([self.task.seed, 0, attempt])
         self._enter()
@@ -95,7 +101,7 @@ class Fit:
         """Go on with the next sample, on which the centroids found so far are the start."""
         self.before += part
         self.level += 1
-        del self.work  # before the next one takes memory
+        self.work = None  # as above
         self._enter()
         self.progress = Progress(self.progress.centroids)
 
@@ -131,8 +137,8 @@ class Fit:
 
     def done(self, part: list[Iteration], reason: StopReason) -> None:
         """Take note of the attempt's outcome."""
-        history = self.before + part
-        if self.best is None or history[-1].inertia < self.best.history[-1].inertia:
+        history, whole = self.before + part, self.level == len(self.task.plan.levels) - 1
+        if self.best is None or (whole and history[-1].inertia < self.best.history[-1].inertia):
             self.best = Clustering(self.progress.centroids, self.work, history, reason, self.adapt)
 
     # ----------------------------------------------------------------- on disk

@@ -13,6 +13,8 @@ from fastann.cluster.memory import Memory
 from fastann.cluster.update import Rows
 from fastann.data.source import Source, dense
 
+_PART = 2**18  # rows looked at once
+_MANY = 2**24  # rows of which not each gets a number to draw from
 PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
 
 
@@ -40,9 +42,6 @@ def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     while len(picks) < size:  # what was drawn already does not count
         picks = np.union1d(picks, rng.integers(n, size=size - len(picks)))
     return picks
-
-
-_MANY = 2**24
 
 
 def plus_plus(
@@ -150,8 +149,6 @@ def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndar
         found.append(start + np.flatnonzero(rng.random(len(cost)) < scale * cost.astype(np.float64)))
     return np.concatenate(found)
 
-
-_PART = 2**18
 
 Init = Callable[[Source, "np.ndarray | None", int, np.random.Generator, Memory], np.ndarray]
 

@@ -106,12 +106,13 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         each row (48 bytes in the automatic mode, else 8) goes to files where it would exceed this. None: half of
         what is free.
     temp_folder : path or None, default=None
-        Where these files lie, which have no names and vanish with the process. None: beside the checkpoints if
-        there are any, else where `tempfile` puts its own.
+        Where these files lie, which have no names and vanish with the process; a folder on a disk, as one that is in
+        memory itself (often ``/tmp``) spares none. None: beside the checkpoints if there are any, else where
+        `tempfile` puts its own.
     checkpoint : path or None, default=None
         Folder to write the state of the fit to. A fit that was killed goes on from there when it is called again with
         the same data and parameters, and ends in the centres it would have ended in, to the bit with the same number
-        of threads. `save` removes what is there.
+        of threads. `save` removes what is there; one fit at a time may have the folder.
     checkpoint_seconds : float, default=300.0
         Time between two checkpoints at least; 0 writes one after every iteration.
     callback : callable or None, default=None
@@ -288,7 +289,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         seed = checks.seed(self.random_state)
         checkpoints = self._checkpoints(source, weights, seed)
         if checkpoints is not None:
-            seed = checkpoints.task["seed"]
+            seed = checkpoints.seed
             deadline.spend(checkpoints.spent)
         with self._threads():
             space, view = fit_space(source, self.metric)
@@ -567,6 +568,9 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         if isinstance(self.init, str):
             checks.choice(self.init, "init", ("auto", *init.INITS))
         checks.real(self.checkpoint_seconds, "checkpoint_seconds", 0.0)
+        checks.place(self.checkpoint, "checkpoint")
+        if checks.place(self.temp_folder, "temp_folder") is not None and not os.path.isdir(str(self.temp_folder)):
+            raise FileNotFoundError(f"temp_folder={str(self.temp_folder)!r} is no folder; make it or choose another")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable or None, got {self.callback!r}")
         return None if self.time_limit is None else checks.real(self.time_limit, "time_limit", 0.0, above=True)

@@ -168,14 +168,14 @@ class Search:
     batches = 1
     size_aware = False
 
-    def __init__(self, source: Source, rows: Rows, k: int, metric: str, at_once: int | None):
-        self.source, self.rows, self.metric, self.at_once = source, rows, metric, at_once
+    def __init__(self, source: Source, rows: Rows, k: int, metric: str):
+        self.source, self.rows, self.metric = source, rows, metric
         self.changed = np.ones(k, bool)
         self.partial: Partial | None = None
 
     def assign(self, centroids: np.ndarray, batch: int, index: Any, *, size_aware: bool) -> Partial:
         """Assign every row."""
-        self.partial = assign(self.source, self.rows, index, centroids, self.at_once)
+        self.partial = assign(self.source, self.rows, index, centroids)
         return self.partial
 
     def recenter(self, centroids: np.ndarray) -> np.ndarray:
@@ -201,7 +201,7 @@ def passes(
     """The kind of pass a plan asks for."""
     rows = Rows.new(source.n, weights, memory)
     if not plan.candidates:
-        return Search(source, rows, k, metric, memory.rows_at_once(source))
+        return Search(source, rows, k, metric)
     return Sweep(
         source,
         rows,

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fastann.data.source import CHUNK_BYTES, ArraySource, Mapped, Source, Subset
+from fastann.data.source import CHUNK_BYTES, Gathered, Source, Subset
 
 CHUNKS = 6  # blocks alive at once: read ahead, stored, converted, sorted by cluster
 PER_CENTROID = 64  # bytes for each value of a centroid: sums, means, the former ones, what an index packs
 PER_ROW = 16  # bytes for each row of a block, beside the row: its place, its label before
+SMALL = 16  # bytes for each row of the data, that a sample of it may take
 
 
 class Memory:
@@ -35,14 +36,11 @@ class Memory:
     ----------
     left : float
         Bytes that are not taken.
-    spilled : int
-        Bytes in files, all in all.
     """
 
     def __init__(self, limit: float | None = None, folder: str | os.PathLike | None = None):
         self.left: float = np.inf if limit is None else limit
-        self.folder = Path(tempfile.gettempdir() if folder is None else folder)
-        self.spilled = 0
+        self.folder = Path(tempfile.gettempdir() if folder is None else folder).absolute()
 
     def empty(self, shape: Any, dtype: Any, most: float = 1.0) -> np.ndarray:
         """An array, in memory if it takes at most the share `most` of what is left."""
@@ -53,7 +51,6 @@ class Memory:
             self.left -= nbytes
             weakref.finalize(array, self._give_back, nbytes)
             return array.view()  # so that the array lives as long as any view of it
-        self.spilled += nbytes
         return self._mapped(shape, dtype, nbytes)
 
     def full(self, shape: Any, dtype: Any, value: float) -> np.ndarray:
@@ -66,26 +63,21 @@ class Memory:
         """The rows `picks` (ascending) of a source.
 
         From a disk they are read once, and kept in memory or side by side in a file. In memory they are copied where
-        that takes little beside the rest of what is kept of each row.
+        that takes little beside what is remembered of the rows.
         """
-        sample, shape = Subset(source, picks), (len(picks), source.d)
+        sample, nbytes = Subset(source, picks), len(picks) * source.d * source.dtype.itemsize
         if source.sparse:
             return sample
-        if not source.ahead:
-            small = 4 * source.d * len(picks) <= min(PER_ROW * source.n, self.left / 2)
-            return ArraySource(source.take(picks)) if small else sample
-        nbytes = len(picks) * source.d * source.dtype.itemsize
-        if nbytes > self.left / 2 and nbytes > shutil.disk_usage(self.folder).free / 2:
+        if source.ahead:
+            if nbytes > self.left / 2 and nbytes > room(self.folder) / 2:
+                return sample
+        elif nbytes > min(SMALL * source.n, self.left / 2):
             return sample
-        stored = self.empty(shape, source.dtype, most=0.5)
-        rows = source.rows_per_chunk()
-        for start in range(0, len(picks), rows):
-            stored[start : start + rows] = source.native(picks[start : start + rows])
-        return Mapped(sample, stored)
-
-    def rows_at_once(self, source: Source) -> int | None:
-        """Rows of a block: None for all where nothing is to be gained from fewer."""
-        return None if PER_ROW * source.n <= self.left / 2 else source.rows_per_chunk()
+        rows = self.empty((len(picks), source.d), source.dtype, most=0.5)
+        step = source.rows_per_chunk()
+        for start in range(0, len(picks), step):
+            rows[start : start + step] = source.native(picks[start : start + step])
+        return Gathered(source, rows)
 
     def _give_back(self, nbytes: int) -> None:
         self.left += nbytes
@@ -99,18 +91,17 @@ class Memory:
                     file.truncate(nbytes)
                 return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
         except OSError as error:
-            room = shutil.disk_usage(self.folder).free if self.folder.is_dir() else 0
             raise OSError(
                 error.errno,
                 f"what is remembered of each row exceeds max_memory, and {size_of(nbytes)} of it cannot be written to "
-                f"{self.folder}, where {size_of(room)} are free ({error.strerror}); free space there, choose another "
-                "temp_folder or raise max_memory",
+                f"{self.folder}, where {size_of(room(self.folder))} are free ({error.strerror}); free space there, "
+                "choose another temp_folder or raise max_memory",
             ) from error
 
 
 def needed(source: Source, k: int) -> int:
     """Bytes that a fit takes whatever is kept of the rows: blocks of rows, and arrays of k x d."""
-    return CHUNKS * CHUNK_BYTES + PER_CENTROID * k * source.d
+    return CHUNKS * CHUNK_BYTES + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
 
 
 def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.PathLike | None) -> Memory:
@@ -127,8 +118,15 @@ def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.Path
             f"max_memory={limit} ({size_of(limit)}) is too little: blocks of rows and {k:,} centroids of {source.d} "
             f"columns take {size_of(least)}; give at least {least}"
         )
-    room = free() / 2 if limit is None else limit
-    return Memory(max(0.0, room - least), folder)
+    return Memory(max(0.0, (free() / 2 if limit is None else limit) - least), folder)
+
+
+def room(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder; 0 where nothing tells."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def free() -> float:
@@ -150,11 +148,12 @@ def _available() -> float | None:
 
 
 def _left_in_container(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """What a control group (version 2) may still take; its page cache is given up when memory is wanted."""
+    """What a control group (version 2) may still take, with its cache of files on disks, which it gives up."""
     try:
         limit, used = (root / "memory.max").read_text().strip(), int((root / "memory.current").read_text())
         stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return None if limit == "max" else float(int(limit) - used + int(stat.get("file", 0)))
+        cache = int(stat.get("file", 0)) - int(stat.get("shmem", 0))
+        return None if limit == "max" else float(int(limit) - used + cache)
     except (OSError, ValueError):
         return None
 

@@ -46,6 +46,8 @@ from fastann.cluster.stop import StopReason
 from fastann.data import files
 from fastann.data.source import Source
 
+_PLACES = ("checkpoint", "temp_folder")
+
 
 def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
     """Write a fitted `KMeans` to a run directory."""
@@ -84,7 +86,9 @@ def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
     def write_clusters(folder: Path) -> None:
         members.write(folder / "clusters.csv", arrays.get("ids"))
 
-    persist.write_run(path, manifest, tensors, arrays, force=force, more=write_clusters)
+    kept = None if model.checkpoint is None else Path(model.checkpoint).absolute()
+    begun = kept == (Path(path) / persist.CHECKPOINTS).absolute()
+    persist.write_run(path, manifest, tensors, arrays, force=force, finish=begun, more=write_clusters)
 
 
 def begin(model: Any, source: Source, path: str | os.PathLike, *, force: bool) -> None:
@@ -94,7 +98,10 @@ def begin(model: Any, source: Source, path: str | os.PathLike, *, force: bool) -
     """
     model._check_parameters()
     model._check_data(source)
-    parameters, _ = plain_parameters(model)
+    parameters, lost = plain_parameters(model)
+    lost = [name for name in lost if name not in (*_PLACES, "callback")]
+    if lost:
+        raise ValueError(f"{' and '.join(lost)} cannot be written down to go on with later; pass plain values")
     manifest = {"estimator": type(model).__name__, "parameters": parameters, "data": source.fingerprint()}
     persist.begin_run(path, manifest, force=force)
     model.checkpoint = Path(path) / persist.CHECKPOINTS
@@ -133,9 +140,6 @@ def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
         parameters["index"] = str(parameters["index"])
     not_saved = [n for n, v in parameters.items() if not _is_plain(v) or (n in _PLACES and v is not None)]
     return {n: None if n in not_saved else _plain(v) for n, v in parameters.items()}, not_saved
-
-
-_PLACES = ("checkpoint", "temp_folder")
 
 
 def load(kind: type, path: str | os.PathLike) -> Any:

@@ -99,7 +99,7 @@ def survey(source: Source) -> Survey:
     total = np.zeros(source.d)
     squares, least, least_row, most = 0.0, np.inf, 0, 0.0
     zeros = [np.empty(0, np.int64)]
-    for start, block in source.chunks():
+    for start, block in source.chunks(source.rows_per_chunk()):
         if source.sparse:
             sqnorm, sums = sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
         else:

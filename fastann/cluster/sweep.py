@@ -78,9 +78,7 @@ class Sweep:
     ):
         self.source, self.rows, self.cosine = source, rows, metric == "cosine"
         self.count, self.caution, self.size_aware = candidates, caution, size_aware
-        memory = memory or Memory()
-        self.at_once = memory.rows_at_once(source)
-        self.candidates = Candidates.new(source.n, memory)
+        self.candidates = Candidates.new(source.n, memory or Memory())
         self.partial = Partial.zero(k, source.d, weighted=rows.weights is not None)
         self.total = 0.0  # weighted sum of squared norms, set by the first visit
         self.explained = np.zeros(k)
@@ -111,7 +109,7 @@ class Sweep:
         mass = self.explained if self.cosine else self.partial.counts.astype(np.float64)
         out = self.partial
         out.moved = out.repaired = out.looked = out.searched = 0
-        for start, block in self.source.chunks(self.at_once, part):
+        for start, block in self.source.chunks(part=part):
             self._visit(block, slice(start, start + block.shape[0]), centroids, index, rule, mass, drift)
         if first:
             self.seen = [centroids] * len(self.parts)

@@ -11,6 +11,8 @@ from fastann.cluster import kernels
 from fastann.cluster.memory import Memory
 from fastann.data.source import Source, dense
 
+_PART = 2**18  # rows looked at once
+
 
 @dataclass
 class Rows:
@@ -43,7 +45,8 @@ class Rows:
         """Sum of squared distances, weighted, in float64."""
         if self.weights is None:
             return float(self.sqdist.sum(dtype=np.float64))
-        return float(self.sqdist @ self.weights)
+        parts = (slice(start, start + _PART) for start in range(0, len(self.sqdist), _PART))
+        return float(sum(self.sqdist[part] @ self.weights[part] for part in parts))
 
 
 @dataclass
@@ -200,8 +203,6 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
         best = some[np.argsort(-values[some], kind="stable")[:count]]
     return best
 
-
-_PART = 2**18
 
 EMPTY: dict[str, EmptyPolicy] = {"split": split, "farthest": farthest, "keep": keep}
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastann import checks
-from fastann.data.source import ArraySource, Source, copied
+from fastann.data.mapping import mapped
+from fastann.data.source import ArraySource, Source
 
 DIRECT_BYTES = 256 * 2**20  # a larger float32 file is read in chunks, so that disk and compute overlap
 GAP_BYTES = 2**16  # rows nearer to each other than this are read in one go
@@ -130,7 +131,7 @@ class Mapping(File):
 
 
 class Mapped(Mapping, ArraySource):
-    """A mapped array. A small float32 one is used in place; rows of others are copied when they are read."""
+    """A mapped array. A small float32 one is used as a whole; others a part at a time."""
 
     def __init__(self, array: np.ndarray, path: Path, options: Options, opener: Callable[..., Any]):
         File.__init__(self, path, options, opener)
@@ -139,8 +140,7 @@ class Mapped(Mapping, ArraySource):
         self.ahead = not self.direct
 
     def native(self, rows: Any) -> np.ndarray:
-        # In the stored dtype: half of it for float16.
-        return np.asarray(self.array[rows]) if self.direct else copied(self.array, rows)
+        return np.asarray(self.array[rows]) if self.direct else mapped(self.array, rows)
 
 
 class BFloat16(Mapping):
@@ -158,7 +158,7 @@ class BFloat16(Mapping):
         return "bfloat16"
 
     def native(self, rows: Any) -> np.ndarray:
-        wide = copied(self.array, rows).astype(np.uint32)
+        wide = mapped(self.array, rows).astype(np.uint32)
         wide <<= 16
         return wide.view(np.float32)
 

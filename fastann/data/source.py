@@ -5,7 +5,6 @@ is asked for, so half, double and integer data is never cast whole, and float32 
 out as views, without any copy. `Centred` and `UnitNorm` are sources over another source.
 """
 
-import mmap
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,8 +16,12 @@ import numpy as np
 
 from fastann import checks
 from fastann.data.ahead import read_ahead
+from fastann.data.mapping import mapped
 
 CHUNK_BYTES = 32 * 2**20  # float32 bytes of a converted chunk: big enough for BLAS, small beside the data
+AT_ONCE = (
+    2**20
+)  # rows of a chunk that is only a view: what is computed for each row of a chunk is small beside the rest
 
 
 class Source(ABC):
@@ -75,14 +78,13 @@ class Source(ABC):
         Parameters
         ----------
         rows : int or None
-            Rows per chunk. None takes everything at once where that copies nothing, else about
-            `CHUNK_BYTES`.
+            Rows per chunk. None takes `rows_at_once`.
         part : slice or None
             Only these rows (first and last, no step).
         """
         first, last = (0, self.n) if part is None else (part.start, part.stop)
         if rows is None:
-            rows = self.n if self.direct else self.rows_per_chunk()
+            rows = self.rows_at_once()
         starts = range(first, last, rows)
         parts = (slice(start, min(start + rows, last)) for start in starts)
         if not self.ahead or len(starts) < 2:
@@ -96,6 +98,10 @@ class Source(ABC):
     def rows_per_chunk(self) -> int:
         """Rows of a chunk of about `CHUNK_BYTES`."""
         return max(1, CHUNK_BYTES // (4 * self.d))
+
+    def rows_at_once(self) -> int:
+        """Rows of a chunk where nothing else is asked for: many where that copies nothing."""
+        return min(self.n, AT_ONCE) if self.direct else self.rows_per_chunk()
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows at `indices` (any order, repeats allowed), float32 [len(indices), d]."""
@@ -191,29 +197,24 @@ class Subset(View):
         return self.base.convert(block)
 
 
-class Mapped(Subset):
-    """The same, lying side by side in an array of the stored dtype that may be mapped from a file."""
+class Gathered(View):
+    """Some rows of a source, lying side by side in an array of the stored dtype that may be mapped from a file."""
 
-    def __init__(self, sample: Subset, stored: np.ndarray):
-        super().__init__(sample.base, sample.picks)
-        self.stored_rows = stored
+    def __init__(self, base: Source, rows: np.ndarray):
+        super().__init__(base)
+        self.rows, self.n = rows, len(rows)
+
+    def ids(self) -> None:
+        return None
+
+    def fingerprint(self) -> None:
+        return None
 
     def native(self, rows: Any) -> np.ndarray:
-        return copied(self.stored_rows, rows)
+        return mapped(self.rows, rows)
 
-
-def copied(array: np.ndarray, rows: Any) -> np.ndarray:
-    """Rows of an array that may be mapped from a file, which is thus read here, in the thread that reads ahead.
-
-    What was read stays in the system's cache, but counts no more as memory of the process.
-    """
-    block = np.array(array[rows])
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
-    return block
+    def convert(self, block: np.ndarray) -> np.ndarray:
+        return self.base.convert(block)
 
 
 class Centred(View):

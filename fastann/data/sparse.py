@@ -42,6 +42,9 @@ class CSRSource(Source):
     def rows_per_chunk(self) -> int:
         return max(1, self.n * CHUNK_BYTES // (8 * max(1, self.matrix.nnz)))
 
+    def rows_at_once(self) -> int:
+        return self.n if self.direct else self.rows_per_chunk()  # SciPy copies what it slices
+
 
 class Densified(View):
     """Sparse rows seen as dense ones, a chunk at a time: for a model that was fitted on dense rows."""

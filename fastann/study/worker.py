@@ -337,7 +337,7 @@ def _read(order: dict[str, Any]) -> np.ndarray:
 def _float32(source: Source) -> np.ndarray:
     """All rows of a source, in one piece."""
     if source.direct:
-        return next(block for _, block in source.chunks())
+        return next(block for _, block in source.chunks(source.n))
     out = np.empty((source.n, source.d), np.float32)
     for start, block in source.chunks():
         out[start : start + len(block)] = block
