@@ -97,7 +97,7 @@ class Checkpoints:
                 f"{size_of(room(self.folder))} free); {kept}: mend that and fit again to go on",
             ) from error
         for path in before:
-            shutil.rmtree(path)
+            _discard(path)
         self.written = time.perf_counter()
 
     def _make(self) -> None:
@@ -143,6 +143,11 @@ class Checkpoints:
                 )
 
 
+def _discard(path: Path) -> None:
+    """Remove a checkpoint, of which a crash leaves what `_HALF` tells."""
+    shutil.rmtree(path.rename(path.with_name(f".{path.name}.old.partial")))
+
+
 def remove(folder: str | os.PathLike) -> None:
     """Remove the checkpoints of a folder, and the folder if nothing else is in it."""
     path = Path(folder)
@@ -150,7 +155,7 @@ def remove(folder: str | os.PathLike) -> None:
         return
     for one in path.iterdir():
         if (one / NAME).is_file():
-            shutil.rmtree(one)
+            _discard(one)
     if not any(path.iterdir()):
         path.rmdir()
 
