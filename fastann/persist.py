@@ -10,6 +10,7 @@ last: until then the run is unfinished, from then on complete.
 """
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -119,7 +120,7 @@ def write_folder(
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PARTIAL, dir=target.parent))
     try:
-        _fill(beside, record, arrays, name, more)
+        _fill(beside, record, arrays, name, more, target)
         beside.chmod(0o777 & ~_umask())
         _swap(beside, target)
         _sync(target.parent)
@@ -134,12 +135,17 @@ def _fill(
     arrays: dict[str, np.ndarray],
     name: str,
     more: Callable[[Path], None] | None,
+    target: Path,
 ) -> None:
-    """Write all files of a folder, and have them reach the disk."""
-    if more is not None:
-        more(folder)
-    for array_name, array in arrays.items():
-        np.save(folder / f"{array_name}.npy", array, allow_pickle=False)
+    """Write all files of a folder, which will be `target`, and have them reach the disk."""
+    try:
+        if more is not None:
+            more(folder)
+        for array_name, array in arrays.items():
+            np.save(folder / f"{array_name}.npy", array, allow_pickle=False)
+    except OSError as error:  # NumPy's has neither number nor path
+        why = f"{error.strerror or error}; {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
+        raise OSError(error.errno or errno.ENOSPC, f"{target} cannot be written ({why})") from error
     files = {p.name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for p in sorted(folder.iterdir())}
     text = json.dumps({"schema": SCHEMA, **record, "files": files}, indent=2, allow_nan=False)
     (folder / name).write_text(text + "\n", encoding="utf-8")
@@ -155,7 +161,7 @@ def _finish(
     """Complete a running run in place; what it kept only to go on with is removed then."""
     beside = Path(tempfile.mkdtemp(prefix=".finish.", suffix=_PARTIAL, dir=run))
     try:
-        _fill(beside, record, arrays, MANIFEST, more)
+        _fill(beside, record, arrays, MANIFEST, more, run)
         for file in beside.iterdir():
             if file.name != MANIFEST:
                 os.replace(file, run / file.name)

@@ -277,3 +277,30 @@ def test_kernels_are_warm():
     with kernels.numba_threads(10**6):
         assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
     assert numba.get_num_threads() == before
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_margins_are_those_to_the_second_nearest_centre(blobs, metric, weighted):
+    w = np.random.default_rng(0).random(len(blobs)) + 0.5 if weighted else None
+    km = KMeans(60, index="flat", metric=metric, margins=True, random_state=0).fit(blobs, sample_weight=w)
+    distances = km.transform(blobs).astype(np.float64)
+    nearest = np.sort(distances, axis=1)
+    np.testing.assert_array_equal(km.second_labels_, np.argsort(distances, axis=1)[:, 1])
+    np.testing.assert_allclose(km.margins_, nearest[:, 1] - nearest[:, 0], atol=1e-5)
+    assert not hasattr(km.set_params(margins=False).fit(blobs), "margins_")
+
+
+def test_margins_come_from_candidates_where_rows_have_them(blobs):
+    km = KMeans(60, candidates=8, index="flat", margins=True, random_state=0).fit(blobs)
+    exact = np.argsort(km.transform(blobs), axis=1)[:, 1]
+    assert np.mean(km.second_labels_ == exact) > 0.98
+    assert (km.second_labels_ != km.labels_).all()
+    assert km.margins_.min() >= 0
+
+
+def test_a_single_centre_has_no_second(blobs):
+    km = KMeans(1, margins=True, random_state=0).fit(blobs)
+    assert set(km.second_labels_.tolist()) == {-1}
+    assert np.isinf(km.margins_).all()
+    assert km.partial_fit(blobs[:5]).margins_.shape == (5,)

@@ -357,6 +357,11 @@ def test_parameters_all_do_something(blobs):
         "exact_labels",
         "effort",
         "decay",  # test_online.py
+        "margins",
+        "max_memory",  # test_memory.py
+        "temp_folder",
+        "checkpoint",  # test_checkpoint.py
+        "checkpoint_seconds",
     }  # each has a test of its own
     assert set(changed) | elsewhere == set(base.get_params())
 

@@ -1,5 +1,6 @@
 """Run directories: what is loaded is what was saved, damage is named, and nothing is ever half written."""
 
+import copy
 import hashlib
 import json
 import os
@@ -919,6 +920,13 @@ def begun(tmp_path):
     return run
 
 
+def finish(fitted, run, **options):
+    """Save a model as the fit does that the run was begun for."""
+    model = copy.copy(fitted)
+    model.checkpoint = run / "checkpoints"
+    model.save(run, **options)
+
+
 def test_a_begun_run_is_a_manifest(tmp_path):
     run = begin_run(tmp_path / "a" / "run", {"note": "begun"})
     assert read_manifest(run) == {"schema": 2, "note": "begun", "status": "running", "files": {}}
@@ -958,7 +966,7 @@ def test_a_begun_run_is_finished_in_place(begun, fitted, force):
     (begun / ".finish.x.partial" / "labels.npy").write_bytes(b"half")
     (begun / "y.partial").write_bytes(b"half")
     inode = begun.stat().st_ino
-    fitted.save(begun, force=force)
+    finish(fitted, begun, force=force)
     assert begun.stat().st_ino == inode
     assert sorted(contents(begun)) == sorted([*FILES, "notes.txt"])
     assert not (begun / "checkpoints").exists()
@@ -966,12 +974,16 @@ def test_a_begun_run_is_finished_in_place(begun, fitted, force):
     np.testing.assert_array_equal(KMeans.load(begun).labels_, fitted.labels_)
     assert list(begun.parent.iterdir()) == [begun]
     with pytest.raises(FileExistsError, match="exists already"):
-        fitted.save(begun)
+        finish(fitted, begun)
 
 
 def test_finishing_in_place_writes_what_saving_writes(begun, run, fitted):
-    fitted.save(begun)
-    assert contents(begun) == contents(run)
+    finish(fitted, begun)
+    got, expected = contents(begun), contents(run)
+    assert json.loads(got.pop("manifest.json")) == json.loads(expected.pop("manifest.json")) | {
+        "not_saved": ["checkpoint"]
+    }
+    assert got == expected
 
 
 @pytest.mark.parametrize("step", [step for step in STEPS if step != "rename"])
@@ -980,9 +992,9 @@ def test_a_failure_while_finishing_leaves_the_begun_run_as_it_was(begun, fitted,
     with monkeypatch.context() as patch:
         fails(patch, step)
         with pytest.raises(OSError, match="No space left"):
-            fitted.save(begun)
+            finish(fitted, begun)
     assert contents(begun) == before
-    fitted.save(begun)
+    finish(fitted, begun)
     assert KMeans.load(begun).n_clusters == 5
 
 
@@ -1004,12 +1016,12 @@ def test_a_kill_while_finishing_leaves_a_begun_run_until_the_manifest_is_there(b
         patch.setattr(os, "replace", replace)
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         with pytest.raises(Killed):
-            fitted.save(begun)
+            finish(fitted, begun)
     assert "manifest.json" not in done
     assert read_manifest(begun)["note"] == "begun"
     assert (begun / "checkpoints" / "000001" / "labels.npy").read_bytes() == b"labels"
     assert list(begun.glob(".finish.*.partial"))
-    fitted.save(begun)
+    finish(fitted, begun)
     assert sorted(contents(begun)) == sorted(FILES)
     assert sorted(p.name for p in begun.iterdir()) == sorted(FILES)
 
@@ -1026,12 +1038,12 @@ def test_a_real_kill_while_finishing_leaves_a_begun_run(begun, tmp_path, last):
         "    if str(b).endswith(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(a, b)\n"
         "os.replace = replace\n"
-        "persist.write_run(sys.argv[1], {}, {'centroids': np.ones((2, 2))}, {'labels': np.arange(9)})\n"
+        "persist.write_run(sys.argv[1], {}, {'centroids': np.ones((2, 2))}, {'labels': np.arange(9)}, finish=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(begun), last], capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert read_manifest(begun)["note"] == "begun"
-    write_run(begun, {}, {"centroids": np.ones((2, 2))}, {"labels": np.arange(9)})
+    write_run(begun, {}, {"centroids": np.ones((2, 2))}, {"labels": np.arange(9)}, finish=True)
     assert read_run(begun)[2]["labels"].tolist() == list(range(9))
     names = ["centroids.safetensors", "labels.npy", "manifest.json"]
     assert sorted(p.name for p in begun.iterdir()) == names
@@ -1040,7 +1052,7 @@ def test_a_real_kill_while_finishing_leaves_a_begun_run(begun, tmp_path, last):
 def test_a_kill_after_the_manifest_leaves_a_complete_run(begun, fitted, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-        fitted.save(begun)
+        finish(fitted, begun)
     assert (begun / "checkpoints").exists()
     np.testing.assert_array_equal(KMeans.load(begun).labels_, fitted.labels_)
 

@@ -110,9 +110,13 @@ def fit(
         _refuse_beside_resume(context)
         _resume(resume, quiet, options)
         out = resume
-    elif data is None or options["n_clusters"] is None or out is None:
-        raise click.UsageError("DATA, --n-clusters and --out are needed, or --resume with an unfinished run")
     else:
+        if data is None:
+            raise click.UsageError("Missing argument 'DATA' (or --resume, with an unfinished run).")
+        if options["n_clusters"] is None:
+            raise click.UsageError("Missing option '--n-clusters' / '-k'.")
+        if out is None:
+            raise click.UsageError("Missing option '--out'.")
         persist.check_target(out, force=force)
         options["temp_folder"] = options["temp_folder"] or _made(Path(out).absolute().parent)
         source = rows_of(data, column, id_column, dtype, d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastann import persist
-from fastann.cluster.memory import room, size_of
+from fastann.cluster.memory import size_of
 from fastann.data import files
 from fastann.data.source import Source
 
@@ -92,9 +93,9 @@ class Checkpoints:
             size = sum(array.nbytes for array in arrays.values())
             kept = f"the last one, {before[0]}, stays" if before else "there is none yet"
             raise OSError(
-                error.errno,
-                f"a checkpoint of {size_of(size)} cannot be written to {self.folder} ({error.strerror or error}; "
-                f"{size_of(room(self.folder))} free); {kept}: mend that and fit again to go on",
+                error.errno or errno.EIO,
+                f"a checkpoint of {size_of(size)} cannot be written: {error.strerror or error}; {kept}: mend that and "
+                "fit again to go on",
             ) from error
         for path in before:
             _discard(path)
