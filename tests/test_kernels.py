@@ -161,3 +161,13 @@ def test_many_near_ties_in_float32_are_settled_in_float64(rng):
     c = (1000 + 1e-2 * rng.standard_normal((3000, 8))).astype("f")
     sqnorm = (c.astype(np.float64) ** 2).sum(1).astype("f")
     np.testing.assert_array_equal(kernels_search.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))
+
+
+def test_rows_of_very_many_columns_are_exact():
+    rng = np.random.default_rng(0)
+    x, c = rng.standard_normal((50, 9000)).astype(np.float32), rng.standard_normal((12, 9000)).astype(np.float32)
+    c[7] = c[3]  # a tie goes to the lower
+    labels, sqdist = kernels_search.nearest(x, c, (c.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
+    exact = ((x[:, None].astype(np.float64) - c) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(labels, exact.argmin(axis=1))
+    np.testing.assert_allclose(sqdist, exact.min(axis=1), rtol=1e-4)

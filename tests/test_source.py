@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fastann import KMeans
+from fastann.data import kernels_half
 from fastann.data import source as source_module
 from fastann.data.source import Centred, UnitNorm, as_source
 
@@ -257,6 +258,19 @@ def test_nested_lists_give_their_values(grid):
 def test_chunks_of_any_size_cover_every_row_once(grid, rows, dtype):
     x = grid.astype(dtype)
     np.testing.assert_array_equal(whole(as_source(x), rows), x)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_every_float16_is_converted_as_numpy_does(monkeypatch, able):
+    monkeypatch.setattr(kernels_half, "CAN", kernels_half.CAN and able)
+    every = np.tile(np.arange(2**16, dtype=np.uint16).view(np.float16), 3).reshape(-1, 3)
+    for block in (every, every[:100], every[::2], np.asfortranarray(every), every.astype(">f2")):
+        expected = block.astype(np.float32)
+        got = kernels_half.widened(block)
+        assert got.flags.c_contiguous
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 300])

@@ -13,6 +13,7 @@ from fastann.cluster import kernels_amx as amx
 from fastann.cluster import kernels_vnni as vnni
 from fastann.cluster.kernels import HUGE, bucket, insert, lowest_bit, readonly, sqdist32, sqdist64
 from fastann.cluster.kernels_screen import BLOCK, TASK, UNIT, below32, limit_of, pad_columns, scratch_f32
+from fastann.cluster.kernels_search import WIDE
 
 Packed = amx.Packed | vnni.Packed
 
@@ -296,5 +297,5 @@ def suits(k: int, d: int, spread: float) -> bool:
 
     `spread` is their root mean squared distance to their mean.
     """
-    fits = k >= 64 and d >= 24 and 1e-12 < spread < 1e15
+    fits = k >= 64 and 24 <= d <= WIDE and 1e-12 < spread < 1e15  # wider rows are mostly zeros
     return fits and (amx.available() or (d <= vnni.COLUMNS and vnni.available()))

@@ -21,6 +21,7 @@ from fastann.cluster.kernels_rows import table
 
 ROWS = 512  # rows a task multiplies at once: with COLUMNS, a 2 MiB tile of scores that stays in L2
 COLUMNS = 1024
+WIDE, PART = 4096, 1024  # rows of more than WIDE columns are multiplied PART columns at a time
 SHORTLIST = 16  # near-ties kept per row before they are settled
 
 
@@ -41,9 +42,22 @@ def _settle(x, c, near, score, found, limit):
     return place, least
 
 
+@njit(fastmath=FAST)
+def _products(x, c, out):
+    """Products of rows and centroids; those of very many columns are summed from parts, to bound their rounding."""
+    d = x.shape[1]
+    if d <= WIDE:
+        np.dot(x, c.T, out)
+        return
+    out[:] = 0
+    for t in range(0, d, PART):
+        out += np.dot(np.ascontiguousarray(x[:, t : t + PART]), np.ascontiguousarray(c[:, t : t + PART]).T)
+
+
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _nearest(x, c, csq, labels, sqdist, rows):
     n, d = x.shape
+    terms = d if d <= WIDE else PART + d // PART  # that are added one after the other
     k = c.shape[0]
     u = np.float32(2.0**-24)
     cmax = np.float32(0)
@@ -67,11 +81,11 @@ def _nearest(x, c, csq, labels, sqdist, rows):
             xsq[i] = total
             # Twice the largest rounding error of one score |c|^2 - 2 x.c (Higham, Accuracy and
             # Stability of Numerical Algorithms, 3.1): two scores further apart are in true order.
-            slack[i] = np.float32(4) * u * ((d + 2) * np.sqrt(total * cmax) + cmax)
+            slack[i] = np.float32(4) * u * ((terms + 2) * np.sqrt(total * cmax) + cmax)
         for k0 in range(0, k, COLUMNS):
             width = min(COLUMNS, k - k0)
             scores = tile[: count * width].reshape(count, width)
-            np.dot(x[start : start + count], c[k0 : k0 + width].T, scores)
+            _products(x[start : start + count], c[k0 : k0 + width], scores)
             for i in range(count):
                 row = scores[i]
                 low = HUGE

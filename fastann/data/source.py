@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from fastann import checks
+from fastann.data import kernels_half
 from fastann.data.ahead import read_ahead
 from fastann.data.mapping import mapped
 
-CHUNK_BYTES = 32 * 2**20  # float32 bytes of a converted chunk: big enough for BLAS, small beside the data
+# float32 bytes of a converted chunk: big enough for BLAS, small beside the data. glibc keeps freed blocks of up to
+# 32 MiB; larger ones it maps anew, and touching new pages takes several times longer than converting.
+CHUNK_BYTES = 30 * 2**20
 AT_ONCE = (
     2**20
 )  # rows of a chunk that is only a view: what is computed for each row of a chunk is small beside the rest
@@ -69,6 +72,8 @@ class Source(ABC):
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         """Turn a block of the stored dtype into float32, C-ordered."""
+        if block.dtype == np.float16:
+            return kernels_half.widened(block)
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is found, and named, by `survey`
             return np.ascontiguousarray(block, dtype=np.float32)
 
@@ -229,7 +234,9 @@ class Centred(View):
         self.mean = mean
 
     def convert(self, block: np.ndarray) -> np.ndarray:
-        wide = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
+        if block.dtype == np.float16:
+            block = self.base.convert(block)
+        wide = np.float32 if block.dtype == np.float32 else np.float64
         return np.ascontiguousarray(block - self.mean.astype(wide), dtype=np.float32)
 
 
