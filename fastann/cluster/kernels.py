@@ -210,7 +210,7 @@ def norms_for(x: Any, c: np.ndarray) -> np.ndarray:
 def survey(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Squared L2 norm of each row (float64 [n]) and sum of the rows (float64 [d]); NaN passes through."""
     sqnorm = np.empty(len(x))
-    sums = np.zeros((_SEGMENTS, x.shape[1]))
+    sums = np.zeros((min(_SEGMENTS, 1 + len(x) // 32), x.shape[1]))  # few rows are not worth many sums
     _survey(readonly(x), sqnorm, sums)
     return sqnorm, sums.sum(axis=0)
 

@@ -95,6 +95,7 @@ class FlatIndex:
         self.by_column: np.ndarray | None = None  # the centroids, transposed, once sparse rows are searched
         sqnorm, mean, suits = _look_at(centroids)
         self.sqnorm: np.ndarray | None = sqnorm.astype(np.float32)
+        self.sqnorm64: np.ndarray | None = sqnorm
         self.packed = None
         if suits:
             columns = kernels_screen.pad_columns(np.arange(len(centroids)))
@@ -105,7 +106,7 @@ class FlatIndex:
         if self.packed is None:
             return FlatIndex(centroids)
         other = copy(self)
-        other.centroids, other.sqnorm, other.by_column = centroids, None, None
+        other.centroids, other.sqnorm, other.sqnorm64, other.by_column = centroids, None, None, None
         self.packed.update(centroids, changed)
         return other
 
@@ -131,7 +132,9 @@ class FlatIndex:
     def _search_sparse(self, x: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
         if self.by_column is None:
             self.by_column = np.ascontiguousarray(self.centroids.T)
-        return kernels_sparse.search(x, self.by_column, kernels.sqnorms(self.centroids), m)
+        if self.sqnorm64 is None:
+            self.sqnorm64 = kernels.sqnorms(self.centroids)
+        return kernels_sparse.search(x, self.by_column, self.sqnorm64, m)
 
     def _norms(self) -> np.ndarray:
         if self.sqnorm is None:
