@@ -239,3 +239,18 @@ def publish(out: Path, parts: Iterable[str]) -> None:
     text = "\n\n".join(parts) + "\n"
     (out / "report.md").write_text(text)
     print(text)
+
+
+def page(
+    out: Path, module: str, title: str, table: Callable[[Any, list[Record]], str], keys: list[str], note: str
+) -> None:
+    """Print, and write to `out`, a table for each case (records alike in `keys`), from the JSON files there alone."""
+    records = saved(out)
+    if not records:
+        print(f"no results yet; python -m {module} run")
+        return
+    parts = [title]
+    if any(r["small"] for r in records):
+        parts.append("**A run with --small: too small to conclude anything from.**")
+    parts += [table(key, rows) for key, rows in grouped(records, *keys).items()]
+    publish(out, [*parts, note, footing(records)])

@@ -32,16 +32,13 @@ from bench.measure import (
     about,
     answer,
     failures,
-    footing,
-    grouped,
     markdown,
     median,
     memory,
     middle,
-    publish,
+    page,
     reasons,
     run_all,
-    saved,
     three,
     turns,
 )
@@ -228,22 +225,14 @@ def report_case(key: tuple[Any, ...], records: list[Record]) -> str:
 
 def report(args: argparse.Namespace) -> None:
     """Print the tables from the JSON files alone, and write them beside these."""
-    records = saved(args.out)
-    if not records:
-        print("no results yet; python -m bench.memory run")
-        return
-    out = ["# Peak memory"]
-    if any(r["small"] for r in records):
-        out.append("**A run with --small: too small to conclude anything from.**")
-    out += [report_case(key, rows) for key, rows in grouped(records, "data", "n", "d", "k", "iterations").items()]
-    out.append(
+    note = (
         "Extra memory: peak of the process during the fit less what it held before (data and libraries); MB are 10^6 "
         "bytes. Peak / data: data in memory and extra together, over the bytes of the float32 rows; rows in a file are "
         "not in memory, so these methods can be below 1. VmHWM: the kernel's own peak, which misses nothing. RssAnon: "
         f"memory without pages of files, sampled every {1000 * Peak.EVERY:g} ms. Inertia is that of the float32 rows, "
         "also where a float16 file was read."
     )
-    publish(args.out, [*out, footing(records)])
+    page(args.out, "bench.memory", "# Peak memory", report_case, ["data", "n", "d", "k", "iterations"], note)
 
 
 # --------------------------------------------------------------------- command line

@@ -35,15 +35,12 @@ from bench.measure import (
     about,
     answer,
     failures,
-    footing,
-    grouped,
     markdown,
     median,
     middle,
-    publish,
+    page,
     reasons,
     run_all,
-    saved,
     turns,
 )
 
@@ -321,21 +318,13 @@ def report_case(key: tuple[Any, ...], records: list[Record]) -> str:
 
 def report(args: argparse.Namespace) -> None:
     """Print the tables from the JSON files alone, and write them beside these."""
-    records = saved(args.out)
-    if not records:
-        print("no results yet; python -m bench.sparse run")
-        return
-    out = ["# Sparse rows"]
-    if any(r["small"] for r in records):
-        out.append("**A run with --small: too small to conclude anything from.**")
-    out += [report_case(key, rows) for key, rows in grouped(records, "n", "d", "k", "iterations").items()]
-    out.append(
+    note = (
         "Seconds: of the fit, without making rows dense. x dense: seconds over those of the same method on dense rows, "
         "seed by seed. Extra memory: peak of the process less what it held before (CSR matrix, start and libraries), "
         "dense rows included where there are any; MB are 10^6 bytes. Inertia to scikit-learn's: on the CSR matrix, "
         "from the same start, seed by seed. The automatic mode stops by its own rule as well, and is no plain Lloyd."
     )
-    publish(args.out, [*out, footing(records)])
+    page(args.out, "bench.sparse", "# Sparse rows", report_case, ["n", "d", "k", "iterations"], note)
 
 
 # --------------------------------------------------------------------- command line

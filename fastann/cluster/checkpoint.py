@@ -20,7 +20,6 @@ from fastann.data import files
 from fastann.data.source import Source
 
 NAME = "checkpoint.json"
-_WHAT = "a checkpoint"
 _HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
 
 Record = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
@@ -62,12 +61,11 @@ class Checkpoints:
         self.folder, self.seconds, self.task = Path(folder).absolute(), seconds, task
         self._make()
         self.latest, self.spent = None, 0.0
-        for path in self._sweep():
-            values, arrays = persist.read_folder(path, name=NAME, what=_WHAT)
+        if found := self._sweep():
+            values, arrays = persist.read_folder(found[0], name=NAME, what="a checkpoint")
             self._check(values["task"])
             self.task = values["task"]
             self.latest, self.spent = (values["fit"], arrays), values["seconds"]
-            break
         self.seed: int = self.task["seed"]
         self.began = self.written = time.perf_counter()
 

@@ -82,7 +82,6 @@ class Fit:
 
     def __init__(self, task: Task):
         self.task, self.attempt, self.level = task, 0, 0
-        self.rng = np.random.default_rng([task.seed, 0, 0])
         self.before: list[Iteration] = []
         self.best: Clustering | None = None
 

@@ -1,4 +1,4 @@
-"""The compiled inner loops, and the only module that imports Numba.
+"""The compiled loops that all others use.
 
 Every public function here is a thin Python wrapper that assumes validated input: float32 C-ordered rows
 and centroids, int32 ids. The kernels are compiled once and cached on disk; rows are always passed as
