@@ -367,7 +367,7 @@ def quality(x: np.ndarray, centers: np.ndarray) -> dict[str, float]:
         `inertia`, the mean squared distance; `empty`, clusters no row is nearest to; `imbalance`,
         k * sum(size^2) / n^2, which is 1 for equal sizes.
     """
-    from fastann.cluster.native import FlatIndex
+    from fastann.index.own import FlatIndex
 
     if not np.isfinite(centers).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(centers).all(1))} centres are not finite")

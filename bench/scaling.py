@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from fastann import KMeans
-from fastann.cluster.native import FlatIndex
+from fastann.index.own import FlatIndex
 
 
 def data(path: str | None, rows: int) -> np.ndarray:

@@ -148,7 +148,7 @@ def dense(x: Any) -> np.ndarray:
 
 def blocks(x: Any) -> Any:
     """The rows as dense ones, of which only a block exists at a time."""
-    from fastann.data.sparse import CSRSource, Densified
+    from fastann.data.csr import CSRSource, Densified
 
     return Densified(CSRSource(x))
 

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "KMeans": "fastann.cluster.kmeans",
-    "PrototypeClassifier": "fastann.classify.classifier",
-    "Flat": "fastann.cluster.index",
-    "IVF": "fastann.cluster.index",
-    "HNSW": "fastann.cluster.index",
-    "Cells": "fastann.cluster.index",
-    "Factory": "fastann.cluster.index",
-    "parse_index": "fastann.cluster.index",
+    "KMeans": "fastann.estimators.kmeans",
+    "PrototypeClassifier": "fastann.estimators.classifier",
+    "Flat": "fastann.index.spec",
+    "IVF": "fastann.index.spec",
+    "HNSW": "fastann.index.spec",
+    "Cells": "fastann.index.spec",
+    "Factory": "fastann.index.spec",
+    "parse_index": "fastann.index.spec",
     "StopReason": "fastann.cluster.stop",
     "tune": "fastann.study.tune",
     "estimate": "fastann.study.estimate",
     "sweep": "fastann.study.sweep",
     "bench": "fastann.study.sweep",
     "evaluate": "fastann.quality.evaluate",
-    "export": "fastann.exports",
-    "open_source": "fastann.data.files",
+    "export": "fastann.runs.exports",
+    "open_source": "fastann.data.open",
     "dedup": "fastann.duplicates",
     "Duplicates": "fastann.duplicates",
 }
@@ -33,20 +33,20 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
-    from fastann.classify.classifier import PrototypeClassifier as PrototypeClassifier
-    from fastann.cluster.index import HNSW as HNSW
-    from fastann.cluster.index import IVF as IVF
-    from fastann.cluster.index import Cells as Cells
-    from fastann.cluster.index import Factory as Factory
-    from fastann.cluster.index import Flat as Flat
-    from fastann.cluster.index import parse_index as parse_index
-    from fastann.cluster.kmeans import KMeans as KMeans
     from fastann.cluster.stop import StopReason as StopReason
-    from fastann.data.files import open_source as open_source
+    from fastann.data.open import open_source as open_source
     from fastann.duplicates import Duplicates as Duplicates
     from fastann.duplicates import dedup as dedup
-    from fastann.exports import export as export
+    from fastann.estimators.classifier import PrototypeClassifier as PrototypeClassifier
+    from fastann.estimators.kmeans import KMeans as KMeans
+    from fastann.index.spec import HNSW as HNSW
+    from fastann.index.spec import IVF as IVF
+    from fastann.index.spec import Cells as Cells
+    from fastann.index.spec import Factory as Factory
+    from fastann.index.spec import Flat as Flat
+    from fastann.index.spec import parse_index as parse_index
     from fastann.quality.evaluate import evaluate as evaluate
+    from fastann.runs.exports import export as export
     from fastann.study.estimate import estimate as estimate
     from fastann.study.sweep import bench as bench
     from fastann.study.sweep import sweep as sweep

@@ -26,10 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks, persist, tables
-from fastann.cluster import kernels, kernels_search
-from fastann.cluster.index import Flat
-from fastann.cluster.kernels_dedup import (
+from fastann import checks, kernels, storage
+from fastann.cluster.space import survey
+from fastann.data.csr import Densified, as_table
+from fastann.data.open import reopen
+from fastann.data.source import Source
+from fastann.index.spec import Flat
+from fastann.kernels.borders import (
     CLEAR,
     DROPPED,
     KEPT,
@@ -42,10 +45,7 @@ from fastann.cluster.kernels_dedup import (
     ready,
     unit,
 )
-from fastann.cluster.space import survey
-from fastann.data.files import reopen
-from fastann.data.source import Source
-from fastann.data.sparse import Densified, as_table
+from fastann.storage import tables
 
 KEEP = ("central", "outlying", "first")
 RECORD = "dedup.json"
@@ -174,7 +174,7 @@ class Duplicates:
             record: dict[str, Any] = {"rows": self.rows, "kept": len(self.kept), "dropped": len(self.dropped)}
             record["settings"] = {name: getattr(self, name) for name in numbers[:3]}
             record |= {name: getattr(self, name) for name in numbers[3:]}
-            persist.write_folder(target, record | {"sentence": self.sentence}, arrays, name=RECORD, force=force)
+            storage.write_folder(target, record | {"sentence": self.sentence}, arrays, name=RECORD, force=force)
         return target
 
 
@@ -183,9 +183,9 @@ def check_target(path: str | os.PathLike, *, force: bool = False) -> None:
     target = Path(path)
     if target.suffix in _TABLES:
         tables.check_format(target, _TABLES[target.suffix])
-        persist.check_file(target, force=force)
+        storage.check_file(target, force=force)
     else:
-        persist.check_target(target, force=force, name=RECORD)
+        storage.check_target(target, force=force, name=RECORD)
 
 
 def dedup(
@@ -251,7 +251,7 @@ def dedup(
     checks.features(source.d, model.cluster_centers_.shape[1], type(model).__name__)
     checks.fitted_rows(source.n, len(model.labels_))
     clock = time.perf_counter()
-    with kernels.numba_threads(checks.jobs(n_jobs)), kernels.one_blas_thread():
+    with kernels.limit_threads(checks.jobs(n_jobs)), kernels.one_blas_thread():
         survey(source)  # refuses NaN, and what float32 cannot hold
         centers = _unit_centers(model.cluster_centers_)
         labels, far, prints, zero = _look(source, centers)
@@ -286,7 +286,7 @@ def dedup(
 def _check_model(model: Any) -> None:
     from sklearn.utils.validation import check_is_fitted
 
-    from fastann.cluster.kmeans import KMeans
+    from fastann.estimators.kmeans import KMeans
 
     if not isinstance(model, KMeans):
         raise TypeError(
@@ -319,7 +319,7 @@ def _look(source: Source, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
         part = slice(start, start + len(block))
         x, norm = unit(block)
         labels[part] = index.search(x, 1)[0][:, 0]
-        far[part] = kernels_search.own_sqdist(x, centers, labels[part])
+        far[part] = kernels.own_sqdist(x, centers, labels[part])
         prints[part], zero[part] = fingerprints(block), norm == 0
     return labels, far, prints, zero
 

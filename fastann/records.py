@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastann import persist
+from fastann import storage
 
 SCHEMA = 1
 STUDY = "study.json"
@@ -176,7 +176,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write JSON beside its target, then rename it over it."""
-    persist.write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+    storage.write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:

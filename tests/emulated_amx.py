@@ -11,7 +11,9 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from fastann.cluster import kernels_amx, kernels_screen, kernels_screen_search, native
+from fastann import kernels
+from fastann.index import own as native
+from fastann.kernels.screen import amx, certificate
 
 SUMS = np.zeros(1024, np.float32)
 ADDRESS = SUMS.ctypes.data
@@ -76,20 +78,20 @@ def tile_step(xb, p, cb, q):
 
 
 for name in ("tile_begin", "tile_end", "tile_init", "tile_load", "tile_store", "tile_step"):
-    setattr(kernels_amx, name, globals()[name])
-kernels_amx.available = lambda: True
+    setattr(amx, name, globals()[name])
+amx.available = lambda: True
 
 rng = np.random.default_rng(0)
 for n, d, k in [(1, 24, 64), (300, 33, 65), (200, 700, 130)]:
     x, c = rng.standard_normal((n, d), dtype="f"), rng.standard_normal((k, d), dtype="f")
     truth = ((x[:, None].astype(float) - c) ** 2).sum(-1)
-    packed = kernels_screen_search.pack(c, kernels_screen.pad_columns(np.arange(k)), c.mean(0))
+    packed = kernels.pack_screen(c, certificate.pad_columns(np.arange(k)), c.mean(0))
     assert packed.config is not None
     c[3] += 1
     packed.update(c, np.arange(k) == 3)
     truth[:, 3] = ((x.astype(float) - c[3]) ** 2).sum(-1)
     for hint in (None, rng.integers(-1, k, n).astype(np.int32)):
-        labels, _ = kernels_screen_search.nearest(x, c, packed, hint)
+        labels, _ = kernels.nearest_screened(x, c, packed, hint)
         np.testing.assert_array_equal(labels, truth.argmin(1))
     rows = rng.permutation(n).astype(np.int32)[: max(1, n // 2)]
     eight = np.sort(np.argsort(truth[rows], 1)[:, :8], 1)

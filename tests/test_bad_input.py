@@ -10,7 +10,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastann import KMeans, checks, parse_index
-from fastann.cluster import kmeans as kmeans_module
+from fastann.estimators import kmeans as kmeans_module
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 

@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-from fastann import KMeans, open_source, persist
+from fastann import KMeans, open_source, storage
 from fastann.cli import main
-from fastann.cluster import checkpoint, plan, saved
+from fastann.cluster import checkpoint, plan
+from fastann.runs import clustering as saved
 
 
 class Cut(BaseException):
@@ -296,7 +297,7 @@ def test_a_damaged_checkpoint_is_named(x, folder):
     km = interrupted(x, folder, 3, n_clusters=50)
     path = folder / "000003" / "work_labels.npy"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(persist.RunError, match=r"work_labels\.npy"):
+    with pytest.raises(storage.RunError, match=r"work_labels\.npy"):
         km.fit(x)
 
 
@@ -328,7 +329,7 @@ def test_seconds_that_make_no_sense_are_refused(x, folder, seconds):
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(x, folder, monkeypatch):
-    write, written = persist.write_folder, []
+    write, written = storage.write_folder, []
 
     def full(path, *args, **options):
         if len(written) == 3:
@@ -336,7 +337,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(x, folder, monkeypatc
         written.append(path)
         return write(path, *args, **options)
 
-    monkeypatch.setattr(persist, "write_folder", full)
+    monkeypatch.setattr(storage, "write_folder", full)
     km = KMeans(50, checkpoint=folder, checkpoint_seconds=0, random_state=0)
     with pytest.raises(OSError, match=r"cannot be written.*No space left.*000003, stays") as caught:
         km.fit(x)
@@ -379,11 +380,11 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(x, folder, tmp_path)
 # Writing takes as long as fitting here, so that a kill falls into either.
 CHILD = """
 import os, sys, time
-from fastann import persist
+from fastann import storage
 from fastann.cli import main
-fsync, finish = os.fsync, persist._finish
+fsync, finish = os.fsync, storage._finish
 os.fsync = lambda handle: (time.sleep(0.004), fsync(handle))
-persist._finish = lambda *given: (print("writing", flush=True), finish(*given))[1]
+storage._finish = lambda *given: (print("writing", flush=True), finish(*given))[1]
 print("ready", flush=True)
 main(sys.argv[1:])
 """
@@ -418,8 +419,8 @@ def test_thirty_kills_lose_nothing(x, tmp_path):
         if not run.exists():
             states.append("nothing yet")
             continue
-        status = persist.read_manifest(run)["status"]
-        if status == persist.COMPLETE:
+        status = storage.read_manifest(run)["status"]
+        if status == storage.COMPLETE:
             ended = KMeans.load(run)
             for name in ("cluster_centers_", "labels_", "distances_", "margins_", "inertia_"):
                 np.testing.assert_array_equal(getattr(ended, name), getattr(expected, name), err_msg=name)
@@ -429,9 +430,9 @@ def test_thirty_kills_lose_nothing(x, tmp_path):
             continue
         if list(run.glob(".finish.*")):
             states.append("half finished")
-        found = [path for path in (run / persist.CHECKPOINTS).glob("*") if path.name.isdecimal()]
+        found = [path for path in (run / storage.CHECKPOINTS).glob("*") if path.name.isdecimal()]
         for path in found:
-            persist.read_folder(path, name=checkpoint.NAME, what="a checkpoint")  # whole, to the byte
+            storage.read_folder(path, name=checkpoint.NAME, what="a checkpoint")  # whole, to the byte
         states.append(f"{len(found)} checkpoints")
     assert {"1 checkpoints", "half finished", "complete"} <= set(states)
 
@@ -467,7 +468,7 @@ def begun(x, tmp_path):
 
 def test_a_begun_run_is_readable_and_says_how_to_go_on(begun, tmp_path):
     data, run = begun
-    assert persist.read_manifest(run)["status"] == "running"
+    assert storage.read_manifest(run)["status"] == "running"
     for arguments in (
         ["export", run, "--format", "csv", "--out", tmp_path / "a.csv"],
         ["predict", run, data, "--out", "a.npy"],
@@ -527,5 +528,5 @@ def test_parameters_are_checked_before_anything_is_replaced(begun, x, tmp_path):
 
 
 def test_a_classifier_is_not_a_fit_to_go_on_with(tmp_path):
-    persist.begin_run(tmp_path / "run", {"estimator": "PrototypeClassifier", "parameters": {}, "data": None})
+    storage.begin_run(tmp_path / "run", {"estimator": "PrototypeClassifier", "parameters": {}, "data": None})
     assert "PrototypeClassifier" in invoke("fit", "--resume", tmp_path / "run", code=2).output

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from fastann import KMeans
 from fastann.cli import main
-from fastann.cluster import kmeans as kmeans_module
-from fastann.cluster.index import SPECS
-from fastann.persist import begin_run
+from fastann.estimators import kmeans as kmeans_module
+from fastann.index.spec import SPECS
+from fastann.storage.folder import begin_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 DONE, FAILED, USAGE = 0, 1, 2
@@ -594,7 +594,7 @@ def test_ctrl_c_ends_a_real_fit_in_time_with_a_run(here):
         "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "from fastann import cli\n"
-        "from fastann.cluster.kmeans import KMeans\n"
+        "from fastann.estimators.kmeans import KMeans\n"
         "fit = KMeans.fit\n"
         "def press(state):\n"
         "    if state.record.iteration == 2: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -10,12 +10,11 @@ from sklearn.cluster import KMeans as Sklearn
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
 
-from fastann import IVF, KMeans
-from fastann.cluster import kernels
-from fastann.cluster.assign import assign
-from fastann.cluster.index import Flat
+from fastann import IVF, KMeans, kernels
+from fastann.cluster.passes.every import assign
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource
+from fastann.index.spec import Flat
 
 # --------------------------------------------------------------------------- scikit-learn as oracle
 
@@ -274,7 +273,7 @@ def test_kernels_are_warm():
     import numba
 
     before = numba.get_num_threads()
-    with kernels.numba_threads(10**6):
+    with kernels.limit_threads(10**6):
         assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
     assert numba.get_num_threads() == before
 

@@ -12,12 +12,12 @@ from sklearn.metrics.pairwise import paired_distances, pairwise_distances
 
 from fastann import KMeans, records
 from fastann.data.source import ArraySource, as_source
-from fastann.persist import RunError
 from fastann.quality import metrics as quality
 from fastann.quality import projection as projection_module
 from fastann.quality.evaluate import FILE, LISTED, Evaluation, evaluate
 from fastann.quality.metrics import Clusters, Findings
 from fastann.quality.retrieval import true_neighbours
+from fastann.storage.folder import RunError
 
 METRICS = ["euclidean", "cosine"]
 SAMPLED = {

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fastann import KMeans, export, exports, tables
+from fastann import KMeans, export
 from fastann.cli import main
+from fastann.runs import exports
+from fastann.storage import tables
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,13 @@ from scipy import sparse
 
 import fastann
 from fastann import KMeans, open_source
-from fastann.data import ahead, formats
+from fastann.data import ahead
 from fastann.data import source as source_module
-from fastann.data.files import Shards, check_unchanged, natural, reopen
-from fastann.data.passes import Passes
+from fastann.data.blocks import Passes
+from fastann.data.csr import as_table
+from fastann.data.formats.file import file as formats
+from fastann.data.open import Shards, check_unchanged, natural, reopen
 from fastann.data.source import ArraySource, Centred, Source, Subset, UnitNorm, as_source
-from fastann.data.sparse import as_table
 
 NUMBERS = ["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64"]
 

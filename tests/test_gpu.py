@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastann import KMeans
-from fastann.cluster import gpu
+from fastann.index import gpu
 
 
 class FakeIndex:

@@ -7,16 +7,26 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import logsumexp
 
+from fastann import kernels
 from fastann.classify.prototypes import Prototypes, Thinning, prune, round_to, shrink
 from fastann.classify.refine import SMOOTHING, Descent, calibrate
-from fastann.cluster import groups, kernels_groups
-from fastann.cluster.groups import Either, InvertedIndex, Shared, Sharing, Within, first_of, neighbours, similarity
-from fastann.cluster.index import Flat
+from fastann.cluster.passes import groups
+from fastann.cluster.passes.groups import (
+    Either,
+    InvertedIndex,
+    Shared,
+    Sharing,
+    Within,
+    first_of,
+    neighbours,
+    similarity,
+)
 from fastann.cluster.space import Space, fit_space
 from fastann.cluster.update import Rows
 from fastann.data import source as source_module
+from fastann.data.csr import CSRSource, Densified, Sparsified, as_table
 from fastann.data.source import ArraySource, Centred, UnitNorm
-from fastann.data.sparse import CSRSource, Densified, Sparsified, as_table
+from fastann.index.spec import Flat
 
 KINDS = ["dense", "csr"]
 METRICS = ["cosine", "euclidean"]
@@ -65,7 +75,7 @@ def test_nearest_of_the_own_group_is_what_brute_force_finds(kind, seed, n, d, si
     first = first_of(np.array(sizes))
     x, c = whole(rng, n, d, 0.6), whole(rng, int(first[-1]), d, 0.6)
     labels = rng.integers(0, len(sizes), n).astype(np.int32)
-    ids, sqdist = kernels_groups.nearest(of_kind(kind, x), labels, of_kind(kind, c), first)
+    ids, sqdist = kernels.nearest_in_group(of_kind(kind, x), labels, of_kind(kind, c), first)
     far = sqdists(x, c)
     for i, g in enumerate(labels):
         own = far[i, first[g] : first[g + 1]]
@@ -80,7 +90,7 @@ def test_equal_distances_go_to_the_lowest_id():
     x = np.array([[1, 0], [0, 1]], np.float32)
     c = np.zeros((4, 2), np.float32)
     for kind in KINDS:
-        ids, _ = kernels_groups.nearest(
+        ids, _ = kernels.nearest_in_group(
             of_kind(kind, x), np.array([0, 1], np.int32), of_kind(kind, c), np.array([0, 2, 4])
         )
         np.testing.assert_array_equal(ids, [0, 2])
@@ -91,7 +101,7 @@ def test_equal_distances_go_to_the_lowest_id():
 
 def picks_of(x, w, counts, sizes, seed=0):
     uniform = np.random.default_rng(seed).random((int(np.sum(sizes)), 3))
-    return kernels_groups.plus_plus(x, w, first_of(np.array(counts)), np.array(sizes, np.int64), uniform)
+    return kernels.plus_plus(x, w, first_of(np.array(counts)), np.array(sizes, np.int64), uniform)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -270,7 +280,7 @@ DTYPES = ["float32", "float64", "int8", "int64", "bool", "uint16"]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_chunks_and_rows_taken_are_the_matrix(dtype, rng, monkeypatch):
-    monkeypatch.setattr("fastann.data.sparse.CHUNK_BYTES", 400)
+    monkeypatch.setattr("fastann.data.csr.CHUNK_BYTES", 400)
     x = sparse.csr_matrix(whole(rng, 50, 9, 0.4).clip(0)).astype(dtype)
     source = CSRSource(x)
     for rows in (None, 1, 7, 50, 99):

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastann.cluster import kernels, kernels_screen, kernels_screen_search, kernels_search
-from fastann.cluster.index import Flat
+from fastann import kernels
+from fastann.index.spec import Flat
+from fastann.kernels.screen import certificate
 
 
 def distances(x, c):
@@ -53,7 +54,7 @@ def test_rescore_sorts_and_puts_missing_last(rng):
     x = rng.standard_normal((50, 6), dtype="f")
     c = rng.standard_normal((9, 6), dtype="f")
     ids = np.tile(np.array([4, -1, 2, 7], np.int32), (50, 1))
-    out, sqdist = kernels_search.rescore(x, c, ids)
+    out, sqdist = kernels.rescore(x, c, ids)
     truth = distances(x, c[[4, 2, 7]])
     np.testing.assert_array_equal(out[:, :3], np.array([4, 2, 7])[np.argsort(truth, axis=1)])
     assert (out[:, 3] == -1).all()
@@ -83,7 +84,7 @@ def test_sums_are_the_same_bits_on_any_number_of_threads(rng, weighted):
     results = []
     for threads in (1, 2):
         sums, counts = np.zeros((30, 7)), np.zeros(30, float if weighted else np.int64)
-        with kernels.numba_threads(threads):
+        with kernels.limit_threads(threads):
             kernels.add_rows(x, w, labels, sums, counts)
         results.append(sums)
     np.testing.assert_array_equal(*results)
@@ -98,7 +99,7 @@ def test_survey_lets_nan_and_infinity_through(rng):
     assert np.isfinite(np.delete(sqnorm, [3, 50])).all()
 
 
-@pytest.mark.skipif(not kernels_screen_search.suits(64, 24, 1.0), reason="this CPU has neither AMX nor VNNI")
+@pytest.mark.skipif(not kernels.suits_screen(64, 24, 1.0), reason="this CPU has neither AMX nor VNNI")
 @pytest.mark.parametrize("hinted", [False, True])
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 24, 64), (700, 33, 65), (513, 384, 100), (300, 700, 130)])
 def test_screening_changes_no_label(rng, n, d, k, hinted):
@@ -108,8 +109,8 @@ def test_screening_changes_no_label(rng, n, d, k, hinted):
         c = np.concatenate([x[: k // 2], (data[rng.integers(n, size=k)] + 1e-6).astype("f")])[:k]
         c = np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
         hint = rng.integers(-1, k, n).astype(np.int32) if hinted else None
-        packed = kernels_screen_search.pack(c, kernels_screen.pad_columns(np.arange(k)), c.mean(axis=0))
-        labels, sqdist = kernels_screen_search.nearest(x, c, packed, hint)
+        packed = kernels.pack_screen(c, certificate.pad_columns(np.arange(k)), c.mean(axis=0))
+        labels, sqdist = kernels.nearest_screened(x, c, packed, hint)
         truth = distances(x, c)
         np.testing.assert_array_equal(labels, truth.argmin(1))
         np.testing.assert_allclose(sqdist, truth.min(1), rtol=1e-6)
@@ -141,7 +142,7 @@ def test_an_index_whose_centroids_moved_is_one_built_anew(rng, updated):
 
 def test_amx_tiles_emulated():
     """What surrounds the tile instructions, on CPUs that lack them; a process of its own, as it replaces them."""
-    if not kernels_screen.permitted("amx", "avx512bf16"):
+    if not certificate.permitted("amx", "avx512bf16"):
         pytest.skip("this CPU cannot round to bfloat16")
     script = Path(__file__).with_name("emulated_amx.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
@@ -151,7 +152,7 @@ def test_amx_tiles_emulated():
 def test_without_screening_the_labels_are_the_same(blobs, monkeypatch):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
-    monkeypatch.setattr(kernels_screen_search, "suits", lambda k, d, spread: False)
+    monkeypatch.setattr(kernels, "suits_screen", lambda k, d, spread: False)
     np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
 
 
@@ -160,14 +161,14 @@ def test_many_near_ties_in_float32_are_settled_in_float64(rng):
     x = (1000 + rng.standard_normal((50, 8))).astype("f")
     c = (1000 + 1e-2 * rng.standard_normal((3000, 8))).astype("f")
     sqnorm = (c.astype(np.float64) ** 2).sum(1).astype("f")
-    np.testing.assert_array_equal(kernels_search.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))
+    np.testing.assert_array_equal(kernels.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))
 
 
 def test_rows_of_very_many_columns_are_exact():
     rng = np.random.default_rng(0)
     x, c = rng.standard_normal((50, 9000)).astype(np.float32), rng.standard_normal((12, 9000)).astype(np.float32)
     c[7] = c[3]  # a tie goes to the lower
-    labels, sqdist = kernels_search.nearest(x, c, (c.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
+    labels, sqdist = kernels.nearest(x, c, (c.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
     exact = ((x[:, None].astype(np.float64) - c) ** 2).sum(axis=2)
     np.testing.assert_array_equal(labels, exact.argmin(axis=1))
     np.testing.assert_allclose(sqdist, exact.min(axis=1), rtol=1e-4)

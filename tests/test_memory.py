@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from fastann import KMeans, checks, open_source
-from fastann.cluster import assign, init, memory, plan, update
+from fastann.cluster import memory, plan, update
+from fastann.cluster import start as init
 from fastann.cluster.memory import Memory, needed, plan_memory, size_of
+from fastann.cluster.passes import every as assign
 from fastann.data import mapping
 from fastann.data import source as sources
 from fastann.data.source import ArraySource, Centred, Subset
@@ -26,7 +28,7 @@ def x():
 @pytest.fixture
 def path(tmp_path, x, monkeypatch):
     """The rows as a file that is read in chunks, as large ones are."""
-    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
     monkeypatch.setattr(sources, "CHUNK_BYTES", 2**17)
     np.save(tmp_path / "rows.npy", x)
     return tmp_path / "rows.npy"
@@ -109,7 +111,7 @@ def test_rows_in_memory_are_bounded_too(x, spills):
 @pytest.mark.parametrize("kind", ["array", "file", "float16"])
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind):
     """What numpy allocates, as tracemalloc counts it: two sizes, at the least max_memory, differ by little a row."""
-    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
     monkeypatch.setattr(sources, "CHUNK_BYTES", 2**18)
     monkeypatch.setattr(sources, "AT_ONCE", 2**13)
     monkeypatch.setattr(memory, "CHUNK_BYTES", 2**18)
@@ -329,7 +331,7 @@ def test_training_on_samples_reads_the_rest_once_per_pass(x, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="needs /proc to tell")
 def test_of_a_file_larger_than_memory_only_what_is_read_is_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
     monkeypatch.setattr(mapping, "MEMORY", 0)
     np.save(tmp_path / "large.npy", np.ones((500_000, 32), np.float32))
     rows = open_source(tmp_path / "large.npy")
@@ -344,7 +346,7 @@ def test_of_a_file_larger_than_memory_only_what_is_read_is_mapped(tmp_path, monk
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8])
 def test_mapped_blocks_are_the_rows(tmp_path, monkeypatch, order, dtype):
-    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
     array = np.asarray(np.random.default_rng(0).integers(-9, 9, (5000, 7)), dtype, order=order)
     np.save(tmp_path / "rows.npy", array)
     rows = open_source(tmp_path / "rows.npy")
@@ -359,7 +361,7 @@ def test_mapped_blocks_are_the_rows(tmp_path, monkeypatch, order, dtype):
 
 
 def test_a_mapped_float32_file_is_not_copied(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastann.data.formats.DIRECT_BYTES", 0)
+    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
     np.save(tmp_path / "rows.npy", np.ones((5000, 7), np.float32))
     rows = open_source(tmp_path / "rows.npy")
     blocks = [block for _, block in rows.chunks(999)]
@@ -378,7 +380,7 @@ def test_draws_are_different_ascending_and_spread(n, size):
 
 
 def test_members_are_found_without_sorting():
-    from fastann.cluster import kernels
+    from fastann import kernels
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 9, 500).astype(np.int32)

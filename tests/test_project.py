@@ -15,58 +15,29 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fastann"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# Imports point downward only: a module may import from its own layer's folder and from those below.
-LAYERS = [
-    ["fastann.cli"],
-    ["fastann.report"],
-    ["fastann.study"],
-    ["fastann.quality"],
-    ["fastann.records"],
-    ["fastann.exports", "fastann.duplicates"],
-    ["fastann.classify"],
-    ["fastann.cluster"],
-    ["fastann.data"],
-    ["fastann.tables"],
-    ["fastann.persist"],
-    ["fastann.checks"],
+# The rooms, top to bottom: a module imports from its own room and from those below; rooms of one line do not meet.
+ROOMS = [
+    ["cli"],
+    ["__init__"],
+    ["study", "quality", "duplicates"],
+    ["estimators"],
+    ["runs"],
+    ["report", "classify"],
+    ["cluster"],
+    ["records", "index"],
+    ["storage", "data"],
+    ["kernels", "checks"],
 ]
-# The order inside fastann.cluster, top to bottom; a module imports only from below itself.
-CLUSTER = [
-    "kmeans",
-    "saved",
-    "fitting",
-    "checkpoint",
-    "protocol",
-    "lloyd",
-    "online",
-    "adapt",
-    "sweep",
-    "groups",
-    "plan",
-    "init",
-    "assign",
-    "update",
-    "memory",
-    "index",
-    "native",
-    "gpu",
-    "space",
-    "stop",
-    "members",
-    "kernels_sweep",
-    "kernels_groups",
-    "kernels_refine",
-    "kernels_inverted",
-    "kernels_dedup",
-    "kernels_sparse",
-    "kernels_screen_search",
-    "kernels_amx",
-    "kernels_vnni",
-    "kernels_screen",
-    "kernels_search",
-    "kernels",
-    "kernels_rows",
-]
+STANDING = {  # arrows up that are still to be turned
+    "fastann.index.recall -> fastann.cluster.passes.every",
+    "fastann.kernels.base -> fastann.data",
+    "fastann.kernels.base -> fastann.data.source",
+    "fastann.runs.exports -> fastann.estimators.kmeans",
+    "fastann.study.worker -> fastann",
+}
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+# Numba compiles the kernels, FAISS searches in one room: nobody else knows of them.
+HOMES = {"numba": "kernels.", "llvmlite": "kernels.", "faiss": "index."}
 
 
 def modules():
@@ -84,34 +55,76 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer(name):
-    return next((i for i, prefixes in enumerate(LAYERS) if name.startswith(tuple(prefixes))), None)
+NAMES = {name for name, _ in modules()}
+PUBLIC = {f"fastann.{name}": f"{home}.{name}" for name, home in fastann._HOME.items()}
+
+
+def room(name):
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def arrows():
+    """Every import of one module of the package by another, those inside functions too."""
+    for name, tree in modules():
+        for target in imports(tree):
+            if target in PUBLIC:  # by its public name: an import of the package itself
+                yield name, "fastann"
+            while target not in NAMES and "." in target:
+                target = target.rpartition(".")[0]
+            if target in NAMES and target not in ("fastann", name):
+                yield name, target
+
+
+def test_every_room_has_its_place():
+    assert {room(name) for name in NAMES} == set(LEVEL)
 
 
 def test_imports_point_downward():
-    for name, tree in modules():
-        for target in imports(tree):
-            if layer(name) is not None and layer(target) is not None:
-                assert layer(target) >= layer(name), f"{name} imports {target}"
+    up = {
+        f"{name} -> {target}"
+        for name, target in arrows()
+        if room(name) != room(target)
+        and not (room(name) != "__init__" and target == "fastann")
+        and LEVEL[room(target)] <= LEVEL[room(name)]
+    }
+    up |= {f"{name} -> {target}" for name, target in arrows() if target == "fastann" and LEVEL[room(name)] > 1}
+    assert up <= STANDING, "\n".join(sorted(up))
 
 
-def test_imports_point_downward_inside_the_engine():
-    order = {f"fastann.cluster.{m}": i for i, m in enumerate(CLUSTER)}
-    seen = {name for name, _ in modules() if name.startswith("fastann.cluster.")}
-    assert seen == set(order), "a module of the engine is missing from, or unknown to, the order above"
-    for name, tree in modules():
-        for target in imports(tree):
-            if name in order and target in order and target != name:
-                assert order[target] > order[name], f"{name} imports {target}"
+@pytest.mark.xfail(reason="data has two doors", strict=True)
+def test_no_circle_of_files():
+    below = {}
+    for name, target in arrows():
+        if not name.startswith(f"{target}."):  # a package is loaded with what it holds
+            below.setdefault(name, set()).add(target)
+    state = {}
+
+    def visit(name, path):
+        assert state.get(name) != "open", " -> ".join([*path, name])
+        if name not in state:
+            state[name] = "open"
+            for target in sorted(below.get(name, ())):
+                visit(target, [*path, name])
+            state[name] = "done"
+
+    for name in sorted(below):
+        visit(name, [])
 
 
-KERNELS = {f"cluster.{name}" for name in CLUSTER if name.startswith("kernels")} | {"data.kernels_half"}
-
-
-@pytest.mark.parametrize(("library", "homes"), [("faiss", {"cluster.index"}), ("numba", KERNELS)])
-def test_heavy_libraries_have_one_home(library, homes):
+@pytest.mark.parametrize(("library", "home"), HOMES.items())
+def test_heavy_libraries_have_one_home(library, home):
     users = {name for name, tree in modules() if any(t.split(".")[0] == library for t in imports(tree))}
-    assert users == {f"fastann.{home}" for home in homes}
+    assert users
+    assert all(name.startswith(f"fastann.{home}") for name in users), users
+
+
+@pytest.mark.xfail(reason="spaces are compared by name", strict=True)
+def test_only_spaces_know_metrics_by_name():
+    pattern = re.compile(r"metric\"?\]? *[!=]= *|[!=]= *[\"'](cosine|euclidean)")
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "cluster" / "space.py":
+            found = pattern.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{path}: {found and found.group()}"
 
 
 def test_public_names_exist_and_are_documented():
@@ -156,8 +169,6 @@ def test_every_command_is_in_the_readme_and_has_help():
         assert f"fastann {name}" in README or f"make {name}" in README, name
 
 
-def test_every_module_is_in_the_architecture():
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    for path in PACKAGE.rglob("*.py"):
-        if path.name != "__init__.py":
-            assert path.name in text, path
+def test_every_module_says_what_it_is_for():
+    for name, tree in modules():
+        assert ast.get_docstring(tree), name

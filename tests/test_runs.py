@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastann import IVF, KMeans, dedup, open_source, persist
-from fastann.cluster import members as members_module
-from fastann.cluster.members import Members
-from fastann.persist import RunError, begin_run, check_target, read_manifest, read_run, write_array, write_run
+from fastann import IVF, KMeans, dedup, open_source, storage
+from fastann.runs import members as members_module
+from fastann.runs.members import Members
+from fastann.storage.folder import RunError, begin_run, check_target, read_manifest, read_run, write_array, write_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NEEDED = ["centroids.safetensors", "labels.npy", "distances.npy"]
@@ -779,7 +779,7 @@ def fails(monkeypatch, step):
     """Make one step of writing a run fail, as on a full disk."""
     owner, name = {
         "centroids": ("safetensors.numpy", "save_file"),
-        "clusters": ("fastann.tables", "write_csv"),
+        "clusters": ("fastann.storage.tables", "write_csv"),
         "array": ("numpy", "save"),
         "second array": ("numpy", "save"),
         "manifest": ("pathlib.Path", "write_text"),
@@ -794,7 +794,7 @@ def fails(monkeypatch, step):
         return (real if harmless.get(step) else no_space)(first, *args, **kwargs)
 
     monkeypatch.setattr(f"{owner}.{name}", fail)
-    monkeypatch.setattr("fastann.persist._exchange", lambda a, b: False)
+    monkeypatch.setattr("fastann.storage.folder._exchange", lambda a, b: False)
 
 
 STEPS = ["centroids", "clusters", "array", "second array", "manifest", "flush", "rename"]
@@ -826,7 +826,7 @@ def test_a_failed_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
 def test_a_run_is_replaced_in_one_step(run, tmp_path, other, monkeypatch):
-    if not persist._exchange(run, run):
+    if not storage._exchange(run, run):
         pytest.skip("this file system cannot exchange two names")
     monkeypatch.setattr(Path, "rename", no_space)
     other.save(run, force=True)
@@ -1032,13 +1032,13 @@ def test_a_real_kill_while_finishing_leaves_a_begun_run(begun, tmp_path, last):
     script = (
         "import os, signal, sys\n"
         "import numpy as np\n"
-        "from fastann import persist\n"
+        "from fastann import storage\n"
         "real = os.replace\n"
         "def replace(a, b):\n"
         "    if str(b).endswith(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(a, b)\n"
         "os.replace = replace\n"
-        "persist.write_run(sys.argv[1], {}, {'centroids': np.ones((2, 2))}, {'labels': np.arange(9)}, finish=True)\n"
+        "storage.write_run(sys.argv[1], {}, {'centroids': np.ones((2, 2))}, {'labels': np.arange(9)}, finish=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(begun), last], capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -1075,7 +1075,7 @@ def test_a_manifest_is_read_without_the_files(run):
 
 def test_a_folder_of_another_kind_is_named_as_such(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nowhere"):
-        persist.read_folder(tmp_path / "nowhere", name="checkpoint.json", what="a checkpoint")
-    persist.write_folder(tmp_path / "one", {"at": 3}, {"rows": np.arange(4)}, name="checkpoint.json")
-    record, arrays = persist.read_folder(tmp_path / "one", name="checkpoint.json", what="a checkpoint")
+        storage.read_folder(tmp_path / "nowhere", name="checkpoint.json", what="a checkpoint")
+    storage.write_folder(tmp_path / "one", {"at": 3}, {"rows": np.arange(4)}, name="checkpoint.json")
+    record, arrays = storage.read_folder(tmp_path / "one", name="checkpoint.json", what="a checkpoint")
     assert (record["at"], arrays["rows"].tolist()) == (3, [0, 1, 2, 3])

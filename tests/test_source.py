@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastann import KMeans
-from fastann.data import kernels_half
+from fastann import KMeans, kernels
 from fastann.data import source as source_module
 from fastann.data.source import Centred, UnitNorm, as_source
+from fastann.kernels import half
 
 FLOATS = ["float16", "float32", "float64", "longdouble", ">f2", ">f4", ">f8"]
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i2", ">i8", "bool"]
@@ -262,11 +262,11 @@ def test_chunks_of_any_size_cover_every_row_once(grid, rows, dtype):
 
 @pytest.mark.parametrize("able", [True, False])
 def test_every_float16_is_converted_as_numpy_does(monkeypatch, able):
-    monkeypatch.setattr(kernels_half, "CAN", kernels_half.CAN and able)
+    monkeypatch.setattr(half, "CAN", half.CAN and able)
     every = np.tile(np.arange(2**16, dtype=np.uint16).view(np.float16), 3).reshape(-1, 3)
     for block in (every, every[:100], every[::2], np.asfortranarray(every), every.astype(">f2")):
         expected = block.astype(np.float32)
-        got = kernels_half.widened(block)
+        got = kernels.widened(block)
         assert got.flags.c_contiguous
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got, expected)

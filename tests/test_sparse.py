@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from fastann import IVF, KMeans
-from fastann.cluster.native import FlatIndex
+from fastann.index.own import FlatIndex
 
 DENSE_TO_SPARSE = [sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix, sparse.csr_array, sparse.lil_matrix]
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import euclidean_distances
 
-from fastann import HNSW, Cells, Flat, KMeans
-from fastann.cluster import fitting, kernels, kernels_screen_search, kernels_sweep, lloyd, plan
-from fastann.cluster.native import FlatIndex
-from fastann.cluster.sweep import Sweep
+from fastann import HNSW, Cells, Flat, KMeans, kernels
+from fastann.cluster import fit as fitting
+from fastann.cluster import lloyd, plan
+from fastann.cluster.passes.bounded import Sweep
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource, Subset
+from fastann.index.own import FlatIndex
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def large(monkeypatch):
 @pytest.fixture(params=["this CPU", "BLAS"])
 def arithmetic(request, monkeypatch):
     if request.param == "BLAS":
-        monkeypatch.setattr(kernels_screen_search, "suits", lambda k, d, spread: False)
+        monkeypatch.setattr(kernels, "suits_screen", lambda k, d, spread: False)
 
 
 def sweep(x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1):
@@ -85,10 +86,10 @@ def test_running_sums_are_those_of_the_labels(many, rng, weighted, metric):
     assert work.partial.inertia == pytest.approx(((x - means[work.rows.labels]) ** 2).sum(1) @ ones, rel=1e-6)
 
 
-@pytest.mark.parametrize("rule", [kernels_sweep.SIZE_AWARE, kernels_sweep.SIZE_AWARE_COSINE])
+@pytest.mark.parametrize("rule", [kernels.SIZE_AWARE, kernels.SIZE_AWARE_COSINE])
 def test_size_aware_costs_are_the_change_of_the_objective(rng, rule):
     """Move one row from cluster to cluster, recompute both means: the objective changes by what the costs say."""
-    cosine = rule == kernels_sweep.SIZE_AWARE_COSINE
+    cosine = rule == kernels.SIZE_AWARE_COSINE
     x = rng.standard_normal((40, 5))
     if cosine:
         x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -112,7 +113,7 @@ def test_size_aware_costs_are_the_change_of_the_objective(rng, rule):
         for j, mine in ((other, False), (own, True)):
             s = sums(labels == j)
             mass = np.linalg.norm(s) if cosine else w[labels == j].sum()
-            cost.append(kernels_sweep._cost(rule, ((x[i] - s / mass) ** 2).sum(), mass, w[i], mine))
+            cost.append(kernels._cost(rule, ((x[i] - s / mass) ** 2).sum(), mass, w[i], mine))
         change = objective(moved) - objective(labels)
         assert (cost[0] - cost[1]) * (1 if cosine else w[i]) == pytest.approx(change, abs=1e-9)
 

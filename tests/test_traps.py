@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastann import IVF, Flat, KMeans
-from fastann.cluster.assign import assign
+from fastann.cluster.passes.every import assign
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastann
 from fastann import HNSW, IVF, Cells, Flat, KMeans, parse_index
-from fastann.cluster.adapt import Audit, Recall, least
+from fastann.index.recall import Audit, Recall, least
 from fastann.study import tune as tuning
 from fastann.study.estimate import table
 

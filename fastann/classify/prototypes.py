@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from fastann.cluster.groups import first_of
+from fastann.cluster.passes.groups import first_of
 from fastann.cluster.space import Space
 from fastann.data.source import sqnorms, unit_rows
 

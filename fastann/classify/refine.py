@@ -15,12 +15,12 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
+from fastann import kernels
 from fastann.classify.prototypes import Prototypes, sqnorms_of
-from fastann.cluster import kernels, kernels_refine
-from fastann.cluster.groups import Either, neighbours
-from fastann.cluster.kernels_rows import pieces, table
+from fastann.cluster.passes.groups import Either, neighbours
+from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
-from fastann.data.sparse import entries_per_row
+from fastann.kernels.rows import pieces, table
 
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
 RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
@@ -109,14 +109,14 @@ class Descent:
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         d = x.shape[1]
         rows, prototypes = table(x), table(self.vectors, write=True)
-        first, places = kernels_refine.pairs_by_prototype(ids, len(self.owner))
+        first, places = kernels.pairs_by_prototype(ids, len(self.owner))
         score, slope = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
         loss = np.empty((len(labels), 2))
-        kernels_refine.scores(
+        kernels.pair_scores(
             rows, pieces(x), prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1)
         )
-        kernels_refine.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
-        kernels_refine.step(
+        kernels.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
+        kernels.descend(
             rows,
             pieces(x),
             prototypes,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from fastann import kernels
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
 from fastann.classify.training import Course, Epoch, Recipe, Table, choose_sizes, mean_shift, train
-from fastann.cluster import kernels, kernels_groups
-from fastann.cluster.groups import add, neighbours, nothing, similarity, stack
+from fastann.cluster.passes.groups import add, neighbours, nothing, similarity, stack
+from fastann.data.csr import CSRSource
 from fastann.data.source import ArraySource, Source
-from fastann.data.sparse import CSRSource
 
 BLOCK = 1024  # rows that meet the same prototypes: what a larger batch is cut into
 PER_SEED = 8  # rows a class waits for, per prototype, before it has prototypes for good
@@ -128,7 +128,7 @@ class Stream:
         assert p is not None
         metric = recipe.space.metric
         if recipe.sharing is None:
-            ids, sqdist = (a[:, None] for a in kernels_groups.nearest(x, y, p.vectors, p.first(classes)))
+            ids, sqdist = (a[:, None] for a in kernels.nearest_in_group(x, y, p.vectors, p.first(classes)))
             shares = w[:, None]
         else:
             index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)

@@ -10,9 +10,9 @@ import numpy as np
 
 from fastann.classify.prototypes import Prototypes, Thinning, prune, shrink, sqnorms_of
 from fastann.classify.refine import Descent, calibrate
-from fastann.cluster.fitting import Rules, iterate
-from fastann.cluster.groups import Either, Shared, Sharing, Within, first_of, neighbours, start
+from fastann.cluster.fit import Rules, iterate
 from fastann.cluster.lloyd import Progress, State, lloyd
+from fastann.cluster.passes.groups import Either, Shared, Sharing, Within, first_of, neighbours, start
 from fastann.cluster.space import Space
 from fastann.cluster.stop import CtrlC, Deadline
 from fastann.cluster.update import Partial, Rows

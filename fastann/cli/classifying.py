@@ -15,7 +15,7 @@ import numpy as np
 from fastann.cli.common import errors, main, with_options
 
 if TYPE_CHECKING:
-    from fastann.classify.classifier import PrototypeClassifier
+    from fastann.estimators.classifier import PrototypeClassifier
 
 SHOWN = 5  # worst classes, and confusions, that evaluate lists
 
@@ -71,10 +71,10 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
     DATA is .npy, or .npz as scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, or .csv with
     a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
-    from fastann import PrototypeClassifier, checks, persist
-    from fastann.data.sparse import as_table
+    from fastann import PrototypeClassifier, checks, storage
+    from fastann.data.csr import as_table
 
-    persist.check_target(out, force=force)
+    storage.check_target(out, force=force)
     options["random_state"] = options.pop("seed")
     options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
     options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
@@ -105,8 +105,8 @@ def predict(
     A .txt gets one label a line, a .csv the columns row, label and similarity: the cosine, or 1 / (1 + squared
     distance), to the nearest prototype.
     """
-    from fastann import PrototypeClassifier, checks, persist
-    from fastann.data.sparse import as_table
+    from fastann import PrototypeClassifier, checks, storage
+    from fastann.data.csr import as_table
 
     if proba and (reject_below is not None or reject_label is not None):
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
@@ -114,7 +114,7 @@ def predict(
     fitted, source = PrototypeClassifier.load(model), as_table(data)
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
-        persist.write_array(out, shares)
+        storage.write_array(out, shares)
         click.echo(f"probabilities of {len(shares):,} rows and {shares.shape[1]:,} classes written to {out}")
         return
     if reject_below is not None:
@@ -126,9 +126,9 @@ def predict(
         fitted.set_params(reject_label=checks.text_labels([reject_label], as_text=as_text)[0].item())
     labels = fitted.predict(source)
     if out.endswith(".npy"):
-        persist.write_array(out, labels)
+        storage.write_array(out, labels)
     else:
-        persist.write_text(out, _text(fitted, source, labels, out))
+        storage.write_text(out, _text(fitted, source, labels, out))
     click.echo(f"{len(labels):,} labels written to {out}")
 
 
@@ -147,7 +147,7 @@ def evaluate(model: str, data: str, labels: str, label_column: str | None, out: 
     the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records
-    from fastann.data.sparse import as_table
+    from fastann.data.csr import as_table
 
     if out is not None:
         _check_out("--json", out, [".json"], force)
@@ -236,7 +236,7 @@ def measure(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict
     """
     from sklearn.metrics import f1_score
 
-    from fastann.cluster.assign import wilson
+    from fastann.cluster.passes.every import wilson
 
     n, right = len(truth), truth == predicted
     hits = int(right.sum())

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from fastann.cli.common import errors, main, with_options
 
 if TYPE_CHECKING:
-    from fastann.cluster.kmeans import KMeans
+    from fastann.estimators.kmeans import KMeans
 
 
 def _sample(value: str | None) -> int | float | None:
@@ -104,7 +104,7 @@ def fit(
     goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended.
     Ctrl-C and --time-limit end a fit early but complete the run.
     """
-    from fastann import persist
+    from fastann import storage
 
     if resume is not None:
         _refuse_beside_resume(context)
@@ -117,7 +117,7 @@ def fit(
             raise click.UsageError("Missing option '--n-clusters' / '-k'.")
         if out is None:
             raise click.UsageError("Missing option '--out'.")
-        persist.check_target(out, force=force)
+        storage.check_target(out, force=force)
         options["temp_folder"] = options["temp_folder"] or _made(Path(out).absolute().parent)
         source = rows_of(data, column, id_column, dtype, d)
         if checkpoint is None:
@@ -155,8 +155,8 @@ def _made(folder: Path) -> Path:
 
 def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
     """Fit with checkpoints in the run directory, which is there from now on."""
-    from fastann.cluster import saved
-    from fastann.data.sparse import as_table
+    from fastann.data.csr import as_table
+    from fastann.runs import clustering as saved
 
     km, source = _estimator(quiet, options), as_table(data)
     saved.begin(km, source, out, force=force)
@@ -165,12 +165,13 @@ def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any
 
 def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
     """Go on with a run that was begun; nothing is left to do for a complete one."""
-    from fastann import KMeans, persist
-    from fastann.cluster import checkpoint, saved
+    from fastann import KMeans, storage
+    from fastann.cluster import checkpoint
+    from fastann.runs import clustering as saved
 
-    if not persist.is_running(run):
+    if not storage.is_running(run):
         km = KMeans.load(run)
-        checkpoint.remove(Path(run) / persist.CHECKPOINTS)
+        checkpoint.remove(Path(run) / storage.CHECKPOINTS)
         click.echo(f"{run} is complete: {len(km.labels_):,} rows in {len(km.cluster_centers_):,} clusters")
         return
     km, source = saved.resume(KMeans, run)
@@ -202,24 +203,25 @@ def predict(
 
     A .npy file gets the labels alone (int32), a .csv or .parquet file row, id (where DATA has ids), cluster, distance.
     """
-    from fastann import KMeans, persist, tables
+    from fastann import KMeans, storage
     from fastann.cluster import plan
-    from fastann.data.sparse import as_table
-    from fastann.exports import assignments
+    from fastann.data.csr import as_table
+    from fastann.runs.exports import assignments
+    from fastann.storage import tables
 
     format = Path(out).suffix.removeprefix(".")
     if format not in ("npy", *tables.FORMATS):
         raise click.UsageError(f"--out {out}: give a name that ends in .npy (labels), .csv or .parquet (a table)")
     if format in tables.FORMATS:
         tables.check_format(out, format)
-    persist.check_file(out, force=force)
+    storage.check_file(out, force=force)
     km = KMeans.load(run)
     if index is not None:
         km.index_ = plan.choose_index(index, len(km.cluster_centers_))
     source = as_table(rows_of(data, column, id_column, dtype, d))
     if format == "npy":
         labels = km.predict(source)
-        persist.write_array(out, labels)
+        storage.write_array(out, labels)
     else:
         distances, nearest = km.kneighbors(source, 1)
         labels = nearest[:, 0]
@@ -231,7 +233,7 @@ def predict(
 @errors
 def indexes() -> None:
     """List the indexes, their options and defaults."""
-    from fastann.cluster.index import SPECS
+    from fastann.index.spec import SPECS
 
     click.echo("auto\n    Exact on small problems; on others candidates, bounds and cell-major search. The default.")
     for name, spec in SPECS.items():
@@ -251,10 +253,10 @@ def indexes() -> None:
 @errors
 def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     """Cluster the 531,720 8x8 patches of scikit-learn's two sample photographs."""
-    from fastann import persist
+    from fastann import storage
     from fastann.data.patches import patches
 
-    persist.check_target(out, force=force)
+    storage.check_target(out, force=force)
     click.echo("Cutting the two photographs into 8x8 patches ...", err=True)
     data = patches()
     clock = time.perf_counter()

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fastann import persist
+from fastann import storage
 from fastann.cluster.memory import size_of
-from fastann.data import files
+from fastann.data import open as files
 from fastann.data.source import Source
 
 NAME = "checkpoint.json"
@@ -62,7 +62,7 @@ class Checkpoints:
         self._make()
         self.latest, self.spent = None, 0.0
         if found := self._sweep():
-            values, arrays = persist.read_folder(found[0], name=NAME, what="a checkpoint")
+            values, arrays = storage.read_folder(found[0], name=NAME, what="a checkpoint")
             self._check(values["task"])
             self.task = values["task"]
             self.latest, self.spent = (values["fit"], arrays), values["seconds"]
@@ -86,7 +86,7 @@ class Checkpoints:
         self.latest = None  # its files go
         try:
             whole = {"task": self.task, "seconds": spent, "fit": values}
-            persist.write_folder(self.folder / f"{number:06d}", whole, arrays, name=NAME)
+            storage.write_folder(self.folder / f"{number:06d}", whole, arrays, name=NAME)
         except OSError as error:
             size = sum(array.nbytes for array in arrays.values())
             kept = f"the last one, {before[0]}, stays" if before else "there is none yet"

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastann.cluster.adapt import Adaptive, retuned
-from fastann.cluster.assign import assign
 from fastann.cluster.memory import Memory
-from fastann.cluster.native import Builder, CellsIndex, FlatIndex
+from fastann.cluster.passes.bounded import Sweep
+from fastann.cluster.passes.every import assign
 from fastann.cluster.plan import Plan
-from fastann.cluster.sweep import Sweep
 from fastann.cluster.update import Partial, Rows, recenter, refill
 from fastann.data.source import Source
+from fastann.index.own import Builder, CellsIndex, FlatIndex
+from fastann.index.recall import Adaptive, retuned
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks
-from fastann.cluster import kernels
+from fastann import checks, kernels
 from fastann.data.source import Centred, Source, UnitNorm, sqnorms
 
 METRICS = ("euclidean", "cosine")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fastann.cluster import kernels
+from fastann import kernels
 from fastann.cluster.memory import Memory
 from fastann.data.source import Source, dense
 

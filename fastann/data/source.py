@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks
-from fastann.data import kernels_half
+from fastann import checks, kernels
 from fastann.data.ahead import read_ahead
 from fastann.data.mapping import mapped
 
@@ -73,7 +72,7 @@ class Source(ABC):
     def convert(self, block: np.ndarray) -> np.ndarray:
         """Turn a block of the stored dtype into float32, C-ordered."""
         if block.dtype == np.float16:
-            return kernels_half.widened(block)
+            return kernels.widened(block)
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is found, and named, by `survey`
             return np.ascontiguousarray(block, dtype=np.float32)
 
@@ -272,7 +271,7 @@ def as_source(x: Any, name: str = "X") -> Source:
     TypeError, ValueError, FileNotFoundError, PermissionError, ImportError
         If it is not a readable table of real numbers with at least one row and column.
     """
-    from fastann.data import files  # which is made of sources
+    from fastann.data import open as files
 
     if isinstance(x, Source):
         return x

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks, records
-from fastann.cluster import kernels, kernels_search
+from fastann import checks, kernels, records
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.data.source import Source, as_source
 from fastann.quality import metrics
@@ -163,7 +162,7 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If an argument makes no sense; fastann.persist.RunError, a ValueError, if a run cannot be read.
+        If an argument makes no sense; fastann.storage.folder.RunError, a ValueError, if a run cannot be read.
     """
     for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
         checks.integer(value, name, low, high)
@@ -180,7 +179,7 @@ def evaluate(
     classes = None if truth is None else _classes(truth, source.n)
     if stability:
         _check_refit(model, source.n)
-    with kernels.numba_threads(checks.jobs(None if model is None else model.n_jobs)):
+    with kernels.limit_threads(checks.jobs(None if model is None else model.n_jobs)):
         clusters, kind = _clusters(clustering if model is None else model, source, metric)
         picks = metrics.draw(source.n, sample, np.random.default_rng([random_state, 0]))
         own, other = metrics.row_distances(clusters)
@@ -216,7 +215,7 @@ def _model(clustering: Any) -> Any:
     """The fitted model that `clustering` is or that lies there, or None for labels."""
     from sklearn.utils.validation import check_is_fitted
 
-    from fastann.cluster.kmeans import KMeans
+    from fastann.estimators.kmeans import KMeans
 
     if isinstance(clustering, (str, os.PathLike)):
         path = Path(clustering)
@@ -330,7 +329,7 @@ def _is_fitted_on(model: Any, view: Source, centroids: np.ndarray) -> bool:
     if len(model.labels_) != view.n:
         return False
     picks = np.unique(np.linspace(0, view.n - 1, _COMPARED).astype(np.int64))
-    own = kernels_search.own_sqdist(view.take(picks), centroids, model.labels_[picks])
+    own = kernels.own_sqdist(view.take(picks), centroids, model.labels_[picks])
     near = 1e-3 * float(model.distances_.max())
     return np.allclose(model._space.distance(own), model.distances_[picks], rtol=1e-3, atol=near)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fastann.cluster import kernels_search
-from fastann.cluster.native import FlatIndex
+from fastann import kernels
 from fastann.cluster.space import Space
 from fastann.data.source import Source, Subset
+from fastann.index.own import FlatIndex
 
 FEW_ROWS = 10  # sampled rows a cluster below which measures of a sample say little about the whole
 PAIRS = 4096  # clusters whose distances to each other scikit-learn's Davies-Bouldin may hold at once: 128 MiB
@@ -106,11 +106,11 @@ def row_distances(c: Clusters) -> tuple[np.ndarray, np.ndarray]:
     for start, block in c.view.chunks():
         part = slice(start, start + len(block))
         labels = c.labels[part]
-        own[part] = kernels_search.own_sqdist(block, c.centroids, labels)
+        own[part] = kernels.own_sqdist(block, c.centroids, labels)
         if len(c.centroids) > 1:
             ids, _ = index.search(block, 2)
             second = np.where(ids[:, 0] == labels, ids[:, 1], ids[:, 0])
-            other[part] = kernels_search.own_sqdist(block, c.centroids, second)
+            other[part] = kernels.own_sqdist(block, c.centroids, second)
     return own, other
 
 
@@ -154,7 +154,7 @@ def table(c: Clusters, own: np.ndarray, members: int, out: Findings) -> dict[str
     if u > 1:
         ids, _ = FlatIndex(c.centroids).search(c.centroids, 2)
         other = np.where(ids[:, 0] == np.arange(u), ids[:, 1], ids[:, 0])
-        apart = c.space.distance(kernels_search.own_sqdist(c.centroids, c.centroids, other))
+        apart = c.space.distance(kernels.own_sqdist(c.centroids, c.centroids, other))
         nearest = c.used[other]
         out.put("inter", apart.mean())
     outliers = _first_members(c, -distance, members)

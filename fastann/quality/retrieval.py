@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fastann.cluster import kernels, kernels_search
-from fastann.cluster.assign import wilson
+from fastann import kernels
+from fastann.cluster.passes.every import wilson
 from fastann.data.source import Source
 from fastann.quality.metrics import Clusters, Findings
 
@@ -53,7 +53,7 @@ def true_neighbours(view: Source, picks: np.ndarray, queries: np.ndarray) -> np.
     best_sqdist = np.empty((len(picks), 0), np.float32)
     for start, block in view.chunks():
         sqnorm = kernels.survey(block)[0].astype(np.float32)
-        ids, sqdist = kernels_search.nearest_m(queries, block, sqnorm, min(m, len(block)))
+        ids, sqdist = kernels.nearest_m(queries, block, sqnorm, min(m, len(block)))
         best = np.hstack([best, ids.astype(np.int64) + start])
         best_sqdist = np.hstack([best_sqdist, sqdist])
         order = np.argsort(best_sqdist, axis=1, kind="stable")[:, :m]

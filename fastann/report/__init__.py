@@ -6,7 +6,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastann import persist, records
+from fastann import records, storage
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
@@ -34,7 +34,7 @@ def build(folder: str | os.PathLike) -> Path:
         If jinja2 or matplotlib is missing.
     """
     folder = Path(folder)
-    names = (records.STUDY, persist.MANIFEST, EVALUATION)
+    names = (records.STUDY, storage.MANIFEST, EVALUATION)
     found = [name for name in names if (folder / name).is_file()]
     if not found:
         what = f"has none of {', '.join(names)}" if folder.is_dir() else "is not a folder"
@@ -46,9 +46,9 @@ def build(folder: str | os.PathLike) -> Path:
         page = studies.page(folder)
     else:
         evaluation = evaluations.read(folder / EVALUATION) if EVALUATION in found else None
-        page = runs.page(folder, evaluation) if persist.MANIFEST in found else evaluations.page(evaluation or {})
+        page = runs.page(folder, evaluation) if storage.MANIFEST in found else evaluations.page(evaluation or {})
     path = folder / REPORT
-    persist.write_text(path, html.render(page))
+    storage.write_text(path, html.render(page))
     return path
 
 

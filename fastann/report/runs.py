@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import persist
-from fastann.cluster import kernels
+from fastann import kernels, storage
 from fastann.cluster.stop import StopReason
 from fastann.records import METRICS, RecordError
 from fastann.report import clusters, evaluations, html, plots
@@ -23,8 +22,8 @@ INERTIA, RECALL = METRICS["inertia"], METRICS["recall"]
 def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     """Read a run directory, and say what it holds; an evaluation in the same folder is shown with it."""
     try:
-        manifest, tensors, arrays = persist.read_run(folder)
-    except persist.RunError as error:
+        manifest, tensors, arrays = storage.read_run(folder)
+    except storage.RunError as error:
         raise RecordError(str(error)) from None
     labels, centroids = arrays.get("labels"), tensors.get("centroids")
     if labels is None or centroids is None or not len(labels):

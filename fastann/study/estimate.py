@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks
-from fastann.cluster import kernels, plan
-from fastann.cluster.index import HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
-from fastann.cluster.kmeans import KMeans
+from fastann import checks, kernels
+from fastann.cluster import plan
+from fastann.estimators.kmeans import KMeans
+from fastann.index.spec import HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
 
 SIZES = (1024, 4096)  # clusters at which searches are timed: two, so that fixed and growing costs come apart
 ROWS = 16_384  # rows per timed search
@@ -87,7 +87,7 @@ def estimate(
         ["auto", Flat(), Cells(), IVF(), HNSW()] if wanted is None else [_parse(one) for one in wanted]
     )
     threads = checks.jobs(n_jobs)
-    with kernels.numba_threads(threads), faiss_threads(threads):
+    with kernels.limit_threads(threads), faiss_threads(threads):
         found = [
             _automatic(n, d, k, n_jobs) if isinstance(spec, str) else _indexed(spec, n, d, k, iterations)
             for spec in specs

@@ -21,9 +21,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from fastann import checks, persist, records
-from fastann.cluster.index import Factory, Spec, parse_index
+from fastann import checks, records, storage
 from fastann.cluster.space import METRICS
+from fastann.index.spec import Factory, Spec, parse_index
 from fastann.records import Record, RecordError, Study
 from fastann.study import worker
 from fastann.study.worker import PEERS
@@ -382,7 +382,7 @@ class _Data:
         if self.path is not None:
             return self.path
         if not (folder / DATA).exists():
-            persist.write_array(folder / DATA, self.array)
+            storage.write_array(folder / DATA, self.array)
         return folder / DATA
 
 

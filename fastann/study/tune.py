@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks
-from fastann.cluster import kernels
-from fastann.cluster.adapt import Audit, Recall, least, most, retuned
-from fastann.cluster.index import AUTO, HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
-from fastann.cluster.kmeans import KMeans
+from fastann import checks, kernels
 from fastann.data.source import Source, as_source
+from fastann.estimators.kmeans import KMeans
+from fastann.index.recall import Audit, Recall, least, most, retuned
+from fastann.index.spec import AUTO, HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
 
 AUDIT_ROWS = 8192  # held-out rows that recall is found on; as many others confirm it
 TIMED_ROWS = 65_536  # rows that searches are timed on
@@ -171,7 +170,7 @@ def tune(
     km.fit(train)
     centroids = km._centroids()
     audit, fresh, timed = (km._space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed))
-    with kernels.numba_threads(threads), faiss_threads(threads):
+    with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 
 

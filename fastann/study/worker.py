@@ -26,14 +26,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastann import persist
-from fastann.cluster import kernels_search, plan
-from fastann.cluster.assign import label, recall, search, wilson
-from fastann.cluster.index import IVF, Cells, Factory, FaissIndex, Flat, Spec, faiss
-from fastann.cluster.native import CellsIndex, FlatIndex
+from fastann import kernels, storage
+from fastann.cluster import plan
+from fastann.cluster.passes.every import label, recall, search, wilson
 from fastann.cluster.space import fit_space
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource, Source
+from fastann.index.own import CellsIndex, FlatIndex
+from fastann.index.spec import IVF, Cells, Factory, FaissIndex, Flat, Spec, faiss
 from fastann.study import vanilla
 
 COMMAND = [sys.executable, "-m", "fastann.study.worker"]
@@ -480,8 +480,8 @@ def _prepare(order: dict[str, Any], tell: Callable[[str], None]) -> tuple[dict, 
     ).fit(x)
     space, view = fit_space(ArraySource(x), order["metric"])
     truth = FlatIndex(space.inward(km.cluster_centers_)).search(_searched(order, view), 1)[0][:, 0]
-    persist.write_array(order["centroids"], km.cluster_centers_)
-    persist.write_array(order["truth"], truth)
+    storage.write_array(order["centroids"], km.cluster_centers_)
+    storage.write_array(order["truth"], truth)
     return {}, {}
 
 
@@ -533,8 +533,8 @@ def _assign(order: dict[str, Any], tell: Callable[[str], None]) -> tuple[dict, d
         times.append(time.perf_counter() - clock)
     peak = _peak()
     tell("measure")
-    best = kernels_search.own_sqdist(x, centroids, truth)
-    found = kernels_search.own_sqdist(x, centroids, ids.astype(np.int32))
+    best = kernels.own_sqdist(x, centroids, truth)
+    found = kernels.own_sqdist(x, centroids, ids.astype(np.int32))
     values = {
         "seconds": float(np.median(times)),
         "seconds_build": seconds_build,

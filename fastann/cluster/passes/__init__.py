@@ -1,0 +1,1 @@
+"""Passes over rows: each owns its rows and gives them to centroids."""

@@ -1,0 +1,177 @@
+"""Starting centroids: random rows, greedy k-means++, k-means||."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from fastann import kernels
+from fastann.cluster.memory import Memory
+from fastann.cluster.passes.every import blocks
+from fastann.cluster.update import Rows
+from fastann.data.source import Source, dense
+from fastann.index.spec import Flat
+
+_PART = 2**18  # rows looked at once
+_MANY = 2**24  # rows of which not each gets a number to draw from
+PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
+
+
+def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+    """`k` different rows, drawn with probability proportional to their weights: float32 [k, d]."""
+    return dense(source.take(np.sort(draw(source.n, weights, k, rng))))
+
+
+def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `size` different rows of `n`; equal weights draw the same rows as none."""
+    if weights is None or weights.min() == weights.max():
+        return draw_any(n, size, rng)
+    positive = np.flatnonzero(weights)
+    if len(positive) <= size:  # every row of positive weight, then some of the others
+        rest = rng.choice(np.flatnonzero(weights == 0), size - len(positive), replace=False)
+        return np.concatenate([positive, rest])
+    return rng.choice(n, size, replace=False, p=weights / weights.sum())
+
+
+def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `size` different numbers below `n`, ascending; takes memory for these alone where `n` is large."""
+    if n <= _MANY or size > n // 2:
+        return np.sort(rng.choice(n, size, replace=False))
+    picks = np.empty(0, np.int64)
+    while len(picks) < size:  # what was drawn already does not count
+        picks = np.union1d(picks, rng.integers(n, size=size - len(picks)))
+    return picks
+
+
+def plus_plus(
+    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
+) -> np.ndarray:
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample of at least 128 rows a cluster.
+
+    Each centre is the best, by the inertia it leaves, of several rows drawn with probability proportional
+    to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
+    """
+    size = max(2**15, 128 * k)
+    if source.n > size:
+        picks = draw_any(source.n, size, rng)
+        weights = None if weights is None else weights[picks]
+        if weights is not None and not weights.any():
+            weights = None
+        x = source.take(picks)
+    else:
+        x = source.take(np.arange(source.n))
+    return _greedy(x, weights, k, rng)
+
+
+def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    n = x.shape[0]
+    w = np.ones(n) if weights is None else weights
+    trials = 2 * (2 + int(np.log(k)))
+    xsq = kernels.sqnorms(x).astype(np.float32) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x)
+    across = x.T.tocsr() if sparse.issparse(x) else x.T
+    chosen = np.empty(k, np.int64)
+    chosen[0] = _weighted_draw(np.cumsum(w), 1, rng)[0]
+    closest = _sqdist_to(x, across, xsq, chosen[:1])[0]
+    for j in range(1, k):
+        cumulative = np.cumsum(closest * w)
+        if cumulative[-1] <= 0:  # fewer distinct rows than k: any rows do
+            chosen[j:] = rng.choice(n, k - j, replace=k - j > n)
+            break
+        tries = _weighted_draw(cumulative, trials, rng)
+        left = np.minimum(_sqdist_to(x, across, xsq, tries), closest)
+        best = int(np.argmin(left @ w))
+        chosen[j], closest = tries[best], left[best]
+    return dense(x[chosen])
+
+
+def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    out = dense(x[picks] @ across)
+    out *= -2
+    out += xsq
+    out += xsq[picks, None]
+    return np.maximum(out, 0, out=out)
+
+
+def _weighted_draw(cumulative: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    return _at(cumulative, rng.random(size))
+
+
+def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    at = np.searchsorted(cumulative, shares * cumulative[-1], side="right")
+    return np.minimum(at, len(cumulative) - 1)
+
+
+def parallel(
+    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
+) -> np.ndarray:
+    """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
+
+    The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
+    """
+    u = rng.random(1)
+    first = (u * source.n).astype(int) if weights is None else _at(np.cumsum(weights), u)
+    rows = Rows(memory.full(source.n, np.int32, 0), memory.full(source.n, np.float32, np.inf), weights)
+    new = centres = dense(source.take(first))
+    for _ in range(5):
+        _nearer(source, new, len(centres) - len(new), rows)
+        total = rows.inertia()
+        if total <= 0:
+            new = centres[:0]
+            break
+        new = dense(source.take(_draw_by_cost(rows, 2 * k / total, rng)))
+        if len(new):
+            centres = np.concatenate([centres, new])
+    _nearer(source, new, len(centres) - len(new), rows)
+    if len(centres) <= k:
+        return np.concatenate([centres, random(source, weights, k, rng, memory)])[:k]
+    mass = kernels.tally(rows.labels, len(centres), None, weights)
+    return _greedy(centres, mass, k, rng)
+
+
+def _nearer(source: Source, new: np.ndarray, first: int, rows: Rows) -> None:
+    """Take note of the rows that are nearer to the `new` centres, which get numbers from `first`."""
+    if not len(new):
+        return
+    index = Flat().build(new)
+    for block, part in blocks(source, rows, source.rows_per_chunk()):
+        ids, sqdist = index.search(block, 1)
+        nearer = np.flatnonzero(sqdist[:, 0] < part.sqdist)
+        part.sqdist[nearer], part.labels[nearer] = sqdist[nearer, 0], ids[nearer, 0] + first
+
+
+def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw each row with a probability of `scale` times what it adds to the inertia, a part at a time."""
+    found = []
+    for start in range(0, len(rows.labels), _PART):
+        part = rows[start : start + _PART]
+        cost = part.sqdist if part.weights is None else part.sqdist * part.weights
+        found.append(start + np.flatnonzero(rng.random(len(cost)) < scale * cost.astype(np.float64)))
+    return np.concatenate(found)
+
+
+Init = Callable[[Source, "np.ndarray | None", int, np.random.Generator, Memory], np.ndarray]
+
+INITS: dict[str, Init] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
+
+
+def start(
+    name: str,
+    source: Source,
+    weights: np.ndarray | None,
+    k: int,
+    rng: np.random.Generator,
+    memory: Memory | None = None,
+) -> np.ndarray:
+    """Starting centroids, float32 [k, d], by the method called `name` ("auto" or one of `INITS`)."""
+    if name == "auto":
+        name = "k-means++" if k <= PLUS_PLUS_UP_TO else "random"
+    return INITS[name](source, weights, k, rng, memory or Memory())
+
+
+def subsample(
+    source: Source, weights: np.ndarray | None, size: int, rng: np.random.Generator, memory: Memory
+) -> tuple[Source, np.ndarray | None]:
+    """Draw `size` rows to train on: their Source and their weights."""
+    picks = draw_any(source.n, size, rng)
+    return memory.sample(source, picks), None if weights is None else weights[picks]

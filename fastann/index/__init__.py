@@ -1,0 +1,1 @@
+"""Indexes over centroids: what users write, what it builds, how good it is."""

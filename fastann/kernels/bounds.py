@@ -1,0 +1,270 @@
+"""The compiled loops of a sweep: rows that keep a list of candidate centroids, and bounds that spare most of the work.
+
+Each row remembers eight candidates and two lower bounds: `second`, on its distance to every candidate but its
+own centroid, and `beyond`, on its distance to every centroid that is no candidate (Drake and Hamerly,
+"Accelerated k-means with adaptive distance bounds", 2012). Centroids that drift loosen them. While
+they hold, the row is not even read. `second` is rigorous; `beyond` is loosened by a share of the drift among the
+row's own candidates, so that it holds for nearly all rows, not for certain: the recall of the labels is measured.
+"""
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+from fastann.kernels.base import FAST, norms_for, pair, prefetch, readonly
+from fastann.kernels.rows import table
+
+LISTED = 8  # candidates per row
+LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
+SKIP, LOOKED, WANTING = 0, 1, 2
+_PIECE = 1024
+
+
+def fetch(x, i):
+    """Ask for the cache lines of a row."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(fetch)
+def _fetch(x, i):
+    if isinstance(x, types.BaseTuple):
+        return lambda x, i: None
+
+    def lines(x, i):
+        d = np.int64(x.shape[1])
+        for t in range(0, d, 16):
+            prefetch(x, i * d + t)
+
+    return lines
+
+
+@njit(inline="always")
+def _stay(rule, mass, w):
+    """Factor on the squared distance to a row's own centroid: Hartigan's W / (W - w), or its cosine form.
+
+    A row alone in its cluster stays.
+    """
+    if rule == LLOYD:
+        return np.float32(1)
+    if mass <= w:
+        return np.float32(0)
+    return np.float32(mass / (mass - w)) if rule == SIZE_AWARE else np.float32(1 + w / mass)
+
+
+@njit(inline="always")
+def _join(rule, mass, w):
+    """Lower bound of the factor on the squared distance to another centroid: W / (W + w), or its cosine form."""
+    if rule == LLOYD:
+        return np.float32(1)
+    if rule == SIZE_AWARE:
+        return np.float32(mass / (mass + w))
+    return np.float32(max(0.0, 1 - w / mass)) if mass > 0 else np.float32(0)
+
+
+@njit(inline="always")
+def _cost(rule, sqdist, mass, w, own):
+    """What a row adds to the objective in a cluster: lower is better, comparable between clusters of one row.
+
+    Euclidean (Hartigan, 1975): W d^2 / (W + w), or W d^2 / (W - w) for its own cluster. Cosine, exactly: minus
+    the growth of the length R of the cluster's sum, sqrt(R^2 + 2 R w s + w^2) - R, s the cosine; R - sqrt(R^2 -
+    2 R w s + w^2) for its own.
+    """
+    if rule == LLOYD:
+        return np.float64(sqdist)
+    if rule == SIZE_AWARE:
+        if own:
+            return sqdist * (mass / (mass - w)) if mass > w else -1.0
+        return sqdist * (mass / (mass + w))
+    s = 1 - 0.5 * np.float64(sqdist)
+    if own:
+        if mass <= w:
+            return -1e300
+        step = w * (w - 2 * mass * s)
+        return step / (np.sqrt(max(mass * mass + step, 0.0)) + mass)
+    step = w * (w + 2 * mass * s)
+    return -step / (np.sqrt(max(mass * mass + step, 0.0)) + mass)
+
+
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
+def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
+    n = order.shape[0]
+    weighted = weights.shape[0] > 0
+    for piece in prange((n + _PIECE - 1) // _PIECE):
+        dist = np.empty(LISTED, np.float32)
+        some = np.empty(_PIECE, np.int64)  # places in `order` of the rows to look at
+        count = 0
+        for q in range(piece * _PIECE, min(n, (piece + 1) * _PIECE)):
+            i = order[q]
+            own = labels[i]
+            w = weights[i] if weighted else 1.0
+            upper = np.sqrt(sqdist[i]) + drift[own]
+            most = np.float32(0)
+            least = np.inf
+            for t in range(LISTED):
+                j = ids[i, t]
+                if j >= 0 and j != own:
+                    most = max(most, drift[j])
+                    least = min(least, mass[j])
+            second[i] -= most
+            beyond[i] -= reach * most
+            bound = max(np.float32(0), min(second[i], beyond[i]))
+            if upper * upper * _stay(rule, mass[own], w) <= _join(rule, least, w) * bound * bound:
+                sqdist[i] = upper * upper
+                status[q] = SKIP
+            else:
+                some[count] = q
+                count += 1
+        for s in range(count):
+            fetch(x, order[some[min(s + 2, count - 1)]])
+            q = some[s]
+            i = order[q]
+            own = labels[i]
+            w = weights[i] if weighted else 1.0
+            least = np.inf
+            for t in range(LISTED):
+                j = ids[i, t]
+                if j >= 0 and j != own:
+                    least = min(least, mass[j])
+            join = _join(rule, least, w)
+            bound = max(np.float32(0), min(second[i], beyond[i]))
+            own_sq = pair(x, i, c, own, csq)  # exact, which often suffices
+            if own_sq * _stay(rule, mass[own], w) <= join * bound * bound:
+                sqdist[i] = own_sq
+                status[q] = LOOKED
+                continue
+            # Every candidate, exactly. The list keeps its order of the last search.
+            best = own
+            far = own_sq
+            for t in range(LISTED):
+                j = ids[i, t]
+                dist[t] = np.inf
+                if j >= 0:
+                    dist[t] = own_sq if j == own else pair(x, i, c, j, csq)
+                    far = max(far, dist[t])
+            best_sq = own_sq
+            cost = _cost(rule, own_sq, mass[own], w, True)
+            for t in range(LISTED):
+                j = ids[i, t]
+                if j >= 0 and j != own:
+                    v = _cost(rule, dist[t], mass[j], w, False)
+                    if v < cost:
+                        cost = v
+                        best = j
+                        best_sq = dist[t]
+            runner = own_sq if best != own else np.float32(np.inf)
+            for t in range(LISTED):
+                if ids[i, t] >= 0 and ids[i, t] != best:
+                    runner = min(runner, dist[t])
+            labels[i] = best
+            sqdist[i] = best_sq
+            second[i] = np.sqrt(runner)
+            status[q] = LOOKED
+            bound = max(np.float32(0), beyond[i])
+            if best_sq * _stay(rule, mass[best], w) > join * bound * bound:
+                status[q] = WANTING
+                beyond[i] = np.sqrt(far) if far > 0 else np.float32(np.inf)
+
+
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
+def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
+    """Merge what a search found into the candidates of its rows, at most `most`, and assign them."""
+    weighted = weights.shape[0] > 0
+    n = rows.shape[0]
+    for piece in prange((n + _PIECE - 1) // _PIECE):
+        list_ids = np.empty(LISTED + 1, np.int32)
+        list_dist = np.empty(LISTED + 1, np.float32)
+        for q in range(piece * _PIECE, min(n, (piece + 1) * _PIECE)):
+            i = rows[q]
+            own = labels[i]
+            w = weights[i] if weighted else 1.0
+            size = 0
+            for t in range(LISTED):
+                if found[q, t] >= 0:
+                    list_ids[size] = found[q, t]
+                    list_dist[size] = found_dist[q, t]
+                    size += 1
+            for t in range(-1, LISTED):  # the row's own centroid, then its former candidates
+                j = own if t < 0 else ids[i, t]
+                known = j < 0
+                for s in range(size):
+                    known = known or list_ids[s] == j
+                if known:
+                    continue
+                v = np.sqrt(pair(x, i, c, j, csq))
+                if size == most and v >= list_dist[size - 1]:
+                    continue
+                s = min(size, most - 1)
+                while s > 0 and list_dist[s - 1] > v:
+                    list_dist[s] = list_dist[s - 1]
+                    list_ids[s] = list_ids[s - 1]
+                    s -= 1
+                list_dist[s] = v
+                list_ids[s] = j
+                size = min(size + 1, most)
+            best = -1
+            best_dist = np.float32(0)
+            cost = np.inf
+            if own >= 0:
+                best = own
+                own_sq = pair(x, i, c, own, csq)
+                best_dist = np.sqrt(own_sq)
+                cost = _cost(rule, own_sq, mass[own], w, True)
+            for s in range(size):
+                j = list_ids[s]
+                if j != own:
+                    v = _cost(rule, list_dist[s] * list_dist[s], mass[j], w, False)
+                    if v < cost:
+                        cost = v
+                        best = j
+                        best_dist = list_dist[s]
+            runner = np.float32(np.inf)
+            for s in range(size):
+                ids[i, s] = list_ids[s]
+                if list_ids[s] != best:
+                    runner = min(runner, list_dist[s])
+            for s in range(size, LISTED):
+                ids[i, s] = -1
+            labels[i] = best
+            sqdist[i] = best_dist * best_dist
+            second[i] = runner
+            beyond[i] = list_dist[size - 1] if size < c.shape[0] else np.float32(np.inf)
+
+
+def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, status):
+    """Decide, for each row, whether it can move at all; compare those that can with their candidates.
+
+    Parameters
+    ----------
+    x : float32 [n, d], or a float32 CSR matrix
+    order : int32 [r]
+        Which rows to visit; rows of one cluster together keep its candidates in cache.
+    c : float32 [k, d]
+    weights : float64 [n] or None
+    rule : LLOYD, SIZE_AWARE or SIZE_AWARE_COSINE
+    mass : float64 [k]
+        Weight of each cluster, or length of its sum for cosine.
+    drift : float32 [k]
+        How far each centroid moved since the last visit.
+    reach : float
+        How far centroids that are no candidates are taken to have moved.
+    rows, candidates : updated in place
+    status : uint8 [r]
+        Set to SKIP, LOOKED or WANTING (a centroid that is no candidate might be nearer), in the order of `order`.
+    """
+    w = np.empty(0) if weights is None else weights
+    _look(
+        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, drift, np.float32(reach),
+        rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond, status,
+    )  # fmt: skip
+
+
+def merge(x, order, c, weights, rule, mass, most, found, found_dist, rows, candidates):
+    """Merge search results (ids int32 [r, 8], distances float32 [r, 8]) into the rows `order`, and assign these.
+
+    At most `most` candidates are kept; the other arguments are those of `look`.
+    """
+    w = np.empty(0) if weights is None else weights
+    _merge(
+        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, most, found, found_dist,
+        rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Searches decided by a certificate: rounded operands screen, float64 decides."""

@@ -1,0 +1,451 @@
+"""Screening with AMX tiles: bfloat16 products at several times the float32 rate (Intel Xeon since 2023).
+
+bfloat16 moves a point by at most 2^-9 of its norm. The instructions are inline assembly, a few lines each, because
+that does not depend on the features Numba compiles for; where `available` is False they must not be compiled. An AMX
+tile is 16 rows of 64 bytes; operands are stored tile by tile, in the order in which the kernel walks them, 64-byte
+aligned (unaligned operands cost a factor of three):
+
+    rows       [block of 32 rows      ][step of 32 dims][upper, lower 16 rows][16 rows][32 dims]
+    centroids  [strip of 32 centroids ][step of 32 dims][left, right 16      ][16 pairs of dims][16][2]
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+from fastann.kernels.base import HUGE, prefetch
+from fastann.kernels.screen.certificate import BLOCK, address, aligned, asm, below32, hand, permitted, scratch_f32
+
+STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
+ROUND = np.float32(2.0**-9 * 1.01)  # bfloat16 moves a point by at most this share of its rounded norm
+
+_I64 = ir.IntType(64)
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether this process may run these kernels; asks Linux for the permission that tiles need."""
+    if not permitted("amx", "amx-tile", "amx-bf16", "avx512bw", "avx512bf16"):
+        return False
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.syscall.restype = ctypes.c_long
+        mask = ctypes.c_uint64(0)
+        # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), then ARCH_GET_XCOMP_PERM to see that it was given;
+        # it fails on old kernels, in sandboxes, and where a thread has a signal stack too small for the tiles.
+        asked = libc.syscall(ctypes.c_long(158), ctypes.c_long(0x1023), ctypes.c_long(18))
+        read = libc.syscall(ctypes.c_long(158), ctypes.c_long(0x1022), ctypes.byref(mask))
+    except (OSError, AttributeError):
+        return False
+    return asked == 0 and read == 0 and bool(mask.value >> 18 & 1)
+
+
+# --------------------------------------------------------------------------- instructions
+
+
+@intrinsic
+def tile_begin(typingctx, tile_config):
+    """Load the tile configuration; once per task."""
+
+    def codegen(context, builder, sig, args):
+        asm(builder, "ldtilecfg ($0)", "r,~{memory}", [address(context, builder, sig.args[0], args[0], _I64(0))])
+        return context.get_dummy_value()
+
+    return types.void(tile_config), codegen
+
+
+@intrinsic
+def tile_end(typingctx):
+    """Give the tiles back: otherwise every context switch saves 8 KiB."""
+
+    def codegen(context, builder, sig, args):
+        asm(builder, "tilerelease", "~{memory}", [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def tile_init(typingctx, cn, offset):
+    """Accumulators := cn[offset:offset + 32] in each of 32 rows (loads with stride 0)."""
+
+    def codegen(context, builder, sig, args):
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
+            builder,
+            "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
+            "tileloadd ($0,$1), %tmm2\n tileloadd 64($0,$1), %tmm3",
+            "r,r,~{memory},~{tmm0},~{tmm1},~{tmm2},~{tmm3}",
+            [p, _I64(0)],
+        )
+        return context.get_dummy_value()
+
+    return types.void(cn, types.intp), codegen
+
+
+@intrinsic
+def tile_load(typingctx, acc, offset):
+    """Accumulators := acc[offset:offset + 1024], a 32 x 32 block."""
+
+    def codegen(context, builder, sig, args):
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
+            builder,
+            "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
+            "tileloadd 2048($0,$1), %tmm2\n tileloadd 2112($0,$1), %tmm3",
+            "r,r,~{memory},~{tmm0},~{tmm1},~{tmm2},~{tmm3}",
+            [p, _I64(128)],
+        )
+        return context.get_dummy_value()
+
+    return types.void(acc, types.intp), codegen
+
+
+@intrinsic
+def tile_step(typingctx, xb, x_offset, cb, c_offset):
+    """Accumulators += (32 rows at xb) . (32 centroids at cb) over 32 dims.
+
+    The strip of centroids is reused by every block of rows and should stay in L1; the streaming load of the
+    rows (tileloaddt1) keeps them from pushing it out.
+    """
+
+    def codegen(context, builder, sig, args):
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        q = address(context, builder, sig.args[2], args[2], args[3])
+        asm(
+            builder,
+            "tileloadd ($1,$2), %tmm6\n tileloaddt1 ($0,$2), %tmm4\n"
+            "tdpbf16ps %tmm6, %tmm4, %tmm0\n"
+            "tileloadd 1024($1,$2), %tmm7\n"
+            "tdpbf16ps %tmm7, %tmm4, %tmm1\n"
+            "tileloaddt1 1024($0,$2), %tmm5\n"
+            "tdpbf16ps %tmm6, %tmm5, %tmm2\n"
+            "tdpbf16ps %tmm7, %tmm5, %tmm3",
+            "r,r,r,~{memory}," + ",".join(f"~{{tmm{i}}}" for i in range(8)),
+            [p, q, _I64(64)],
+        )
+        return context.get_dummy_value()
+
+    return types.void(xb, types.intp, cb, types.intp), codegen
+
+
+@intrinsic
+def tile_store(typingctx, out, offset):
+    """out[offset:offset + 1024] := accumulators, a 32 x 32 block."""
+
+    def codegen(context, builder, sig, args):
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        asm(
+            builder,
+            "tilestored %tmm0, ($0,$1)\n tilestored %tmm1, 64($0,$1)\n"
+            "tilestored %tmm2, 2048($0,$1)\n tilestored %tmm3, 2112($0,$1)",
+            "r,r,~{memory}",
+            [p, _I64(128)],
+        )
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp), codegen
+
+
+@intrinsic
+def _round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
+    """xb[32] := bfloat16(x[32] - shift[32]), to nearest even; square[16] += sums of their squares."""
+
+    def codegen(context, builder, sig, args):
+        t = sig.args
+        asm(
+            builder,
+            "vmovups 64($0), %zmm0\n vsubps 64($1), %zmm0, %zmm0\n"
+            "vmovups ($0), %zmm1\n vsubps ($1), %zmm1, %zmm1\n"
+            "vcvtne2ps2bf16 %zmm1, %zmm0, %zmm0\n vmovups %zmm0, ($2)\n"
+            "vmovups ($3), %zmm1\n vdpbf16ps %zmm0, %zmm0, %zmm1\n vmovups %zmm1, ($3)",
+            "r,r,r,r,~{memory},~{xmm0},~{xmm1}",
+            [
+                address(context, builder, t[0], args[0], args[1]),
+                address(context, builder, t[2], args[2], args[3]),
+                address(context, builder, t[4], args[4], args[5]),
+                address(context, builder, t[6], args[6], _I64(0)),
+            ],
+        )
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, shift, types.intp, xb, types.intp, square), codegen
+
+
+@intrinsic
+def copy32(typingctx, a, a_offset, b, b_offset):
+    """b[b_offset:+32] := a[a_offset:+32], 32 bfloat16 (one cache line)."""
+
+    def codegen(context, builder, sig, args):
+        p = address(context, builder, sig.args[0], args[0], args[1])
+        q = address(context, builder, sig.args[2], args[2], args[3])
+        asm(builder, "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)", "r,r,~{memory},~{xmm0}", [p, q])
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, b, types.intp), codegen
+
+
+# --------------------------------------------------------------------------- packing
+
+
+def _tile_config() -> np.ndarray:
+    c = aligned(64, np.uint8)
+    c[0] = 1  # palette
+    c[16:32].view(np.uint16)[:] = 64  # bytes per row of each of the 8 tiles
+    c[48:56] = 16  # rows of each
+    return c
+
+
+TILE_CONFIG = _tile_config()
+
+
+@njit(cache=True)
+def scratch_u16(n):
+    """`n` uint16, 64-byte aligned, inside compiled code."""
+    raw = np.empty(n + 32, np.uint16)
+    start = (-raw.ctypes.data % 64) // 2
+    return raw[start : start + n]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def _pack(c, shift, columns, changed, cb, cn, moved):
+    d = c.shape[1]
+    steps = (d + 31) // 32
+    for s in prange(columns.shape[0] // BLOCK):
+        row = np.zeros(steps * 32, np.float32)
+        bits = row.view(np.uint32)
+        back = np.zeros(1, np.uint32)  # a rounded value's bits, and the float they are
+        value = back.view(np.float32)
+        for j in range(BLOCK):
+            g = columns[s * BLOCK + j]
+            if g >= 0 and not changed[g]:
+                continue
+            norm = 0.0
+            error = 0.0
+            for p in range(d):
+                row[p] = c[g, p] - shift[p] if g >= 0 else np.float32(0)
+                b = bits[p]
+                back[0] = ((b + np.uint32(0x7FFF) + ((b >> 16) & np.uint32(1))) >> 16) << 16
+                norm += np.float64(value[0]) ** 2
+                error += (np.float64(value[0]) - np.float64(row[p])) ** 2
+                row[p] = np.float32(-2) * value[0]
+            cn[s * BLOCK + j] = norm if g >= 0 else HUGE
+            moved[s * BLOCK + j] = np.sqrt(error)
+            o = s * steps * 512 + (j // 16) * 256 + j % 16
+            for k in range(steps):
+                for p in range(16):
+                    b = 32 * k + 2 * p
+                    cb[o + p * 16] = (bits[b] >> 16) | bits[b + 1]
+                o += 512
+
+
+class Packed:
+    """Centroids in tiles, shifted and rounded to bfloat16.
+
+    Attributes
+    ----------
+    columns : int32 [strips * 32]
+        Centroid of each column, -1 where it is padding.
+    operands : tuple
+        The tiles (holding -2 c), and the squared norms of the rounded centroids.
+    config : uint8 [64]
+        The tile configuration.
+    shift : float32 [d rounded up to 32]
+    moved : float32
+        How far rounding moved a centroid, at most.
+    largest : float32
+        Largest norm of a shifted centroid.
+    """
+
+    def __init__(self, centroids: np.ndarray, columns: np.ndarray, shift: np.ndarray):
+        d = centroids.shape[1]
+        steps = -(-d // 32)
+        self.columns = columns
+        self.shift = np.zeros(steps * 32, np.float32)
+        self.shift[:d] = shift
+        cb = aligned(len(columns) // BLOCK * steps * 512, np.uint32)
+        cn = aligned(len(columns), np.float32)
+        self.operands, self.config = (cb, cn), TILE_CONFIG
+        self._moved = np.empty(len(columns), np.float32)
+        self.update(centroids, np.ones(len(centroids), bool))
+
+    def update(self, centroids: np.ndarray, changed: np.ndarray) -> None:
+        """Pack again, in place, the centroids that `changed` (bool [k])."""
+        cb, cn = self.operands
+        _pack(centroids, self.shift, self.columns, changed, cb, cn, self._moved)
+        real = self.columns >= 0
+        self.moved = np.float32(self._moved[real].max() * 1.0001)
+        self.largest = np.float32(np.sqrt(cn[real].max()) * 1.01)
+
+
+@njit(cache=True)
+def pack_rows(x, rows, start, n, shift, xsq, error):
+    """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty).
+
+    Returns them, room to gather some of them, and room for scores; xsq := rounded norms squared, error := how far
+    rounding may have moved them.
+    """
+    d = x.shape[1]
+    steps = (d + 31) // 32
+    full = d // 32
+    blocks = (n + BLOCK - 1) // BLOCK
+    xb = scratch_u16(blocks * steps * 1024)
+    tail = np.zeros(32, np.float32)
+    square = np.empty(16, np.float32)
+    for i in range(blocks * BLOCK):
+        o = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
+        if i >= n:
+            for _ in range(steps):
+                for t in range(32):
+                    xb[o + t] = 0
+                o += 1024
+            continue
+        r = rows[start + i] if rows.size else start + i
+        ahead = start + min(i + 4, n - 1)  # asking four rows ahead makes gathers 20-35% faster
+        ahead = rows[ahead] if rows.size else ahead
+        square[:] = 0
+        for k in range(full):
+            prefetch(x, ahead * d + 32 * k)
+            prefetch(x, ahead * d + 32 * k + 16)
+            _round32(x, r * d + 32 * k, shift, 32 * k, xb, o, square)
+            o += 1024
+        if full < steps:
+            for t in range(d - 32 * full):
+                tail[t] = x[r, 32 * full + t]
+            _round32(tail, 0, shift, 32 * full, xb, o, square)
+        total = np.float32(0)
+        for t in range(16):
+            total += square[t]
+        xsq[i] = total
+        error[i] = np.sqrt(total) * ROUND
+    return xb, scratch_u16(blocks * steps * 1024), scratch_f32(1024 * max(2, blocks))
+
+
+# --------------------------------------------------------------------------- screening
+
+
+@njit(cache=True)
+def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
+    """Screen `n` packed rows against strips first..last-1: hand every score below limit[i] to what wants it.
+
+    That is either `lists` = (scores, columns), sorted lists of eight per row, limit[i] becoming the eighth best;
+    or `nearest` = (columns, x, start, c, label, least, xsq, error, slack), which compares place once and lowers
+    limit[i] to what may still be nearest. The other one is None, and its code is not compiled.
+
+    Long rows are taken STEPS steps place a time so that the strip stays in L1, partial sums waiting in `buffer`
+    (1024 * max(2, blocks) floats, aligned). The scores of one block are selected from while the tiles work on
+    the next, a few rows per step, so that vector work and branch misses hide behind the tile unit.
+    """
+    blocks = (n + BLOCK - 1) // BLOCK
+    visits = (steps + STEPS - 1) // STEPS
+    length = (steps + visits - 1) // visits
+    current = 0
+    row = end = column = place = 0  # what is left to select of the block before
+    for strip in range(first, last):
+        for visit in range(visits):
+            k0 = visit * length
+            k1 = min(steps, k0 + length)
+            per = (BLOCK + k1 - k0 - 1) // (k1 - k0)
+            for b in range(blocks):
+                if visits > 1:
+                    current = b * 1024
+                if visit == 0:
+                    tile_init(cn, strip * BLOCK)
+                else:
+                    tile_load(buffer, current)
+                p = (b * steps + k0) * 1024
+                q = (strip * steps + k0) * 512
+                for _ in range(k0, k1):
+                    tile_step(xb, p, cb, q)
+                    p += 1024
+                    q += 512
+                    for i in range(row, min(row + per, end)):
+                        hits = below32(buffer, place, limit[i])
+                        if hits:
+                            hand(hits, buffer, place, limit, i, column, lists, nearest)
+                        place += BLOCK
+                    row += per
+                tile_store(buffer, current)
+                if visit == visits - 1:
+                    row = b * BLOCK
+                    end = min(row + BLOCK, n)
+                    column = strip * BLOCK
+                    place = current
+                    current = 1024 - current
+                else:
+                    end = 0
+    for i in range(row, end):
+        hits = below32(buffer, place, limit[i])
+        if hits:
+            hand(hits, buffer, place, limit, i, column, lists, nearest)
+        place += BLOCK
+
+
+@njit(cache=True)
+def screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
+    """Screen packed rows, all `n` if `some` is None, against strips first..last-1: see `_screen`.
+
+    `operands` and `config` are a `Packed`'s. Some rows are gathered, with their lists, and `nearest` must be None.
+    """
+    xb, xg, buffer = packed
+    cb, cn = operands
+    steps = (d + 31) // 32
+    tile_begin(config)
+    if some is None:
+        _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest)
+    else:
+        count = some.shape[0]
+        scores, ids = lists
+        g_limit = np.empty(count, np.float32)
+        g_scores = np.empty(count * 8, np.float32)
+        g_ids = np.empty(count * 8, np.int32)
+        for p in range(count):
+            i = some[p]
+            a = (i // BLOCK) * steps * 1024 + (i % BLOCK) * 32
+            b = (p // BLOCK) * steps * 1024 + (p % BLOCK) * 32
+            for _ in range(steps):
+                copy32(xb, a, xg, b)
+                a += 1024
+                b += 1024
+            g_limit[p] = limit[i]
+            for t in range(8):
+                g_scores[p * 8 + t] = scores[i * 8 + t]
+                g_ids[p * 8 + t] = ids[i * 8 + t]
+        _screen(xg, count, cb, cn, steps, first, last, g_limit, buffer, (g_scores, g_ids), None)
+        for p in range(count):
+            i = some[p]
+            limit[i] = g_limit[p]
+            for t in range(8):
+                scores[i * 8 + t] = g_scores[p * 8 + t]
+                ids[i * 8 + t] = g_ids[p * 8 + t]
+    tile_end()
+
+
+@njit(cache=True)
+def dense(packed, n, d, operands, config, strips, out):
+    """All scores of `n` packed rows: that of (row, column) is out[row * strips * 32 + column]."""
+    xb, _, buffer = packed
+    cb, cn = operands
+    steps = (d + 31) // 32
+    blocks = (n + BLOCK - 1) // BLOCK
+    tile_begin(config)
+    for strip in range(strips):
+        for b in range(blocks):
+            tile_init(cn, strip * BLOCK)
+            p = b * steps * 1024
+            q = strip * steps * 512
+            for _ in range(steps):
+                tile_step(xb, p, cb, q)
+                p += 1024
+                q += 512
+            tile_store(buffer, 0)
+            for i in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
+                o = (i * strips + strip) * BLOCK
+                out[o : o + BLOCK] = buffer[(i % BLOCK) * BLOCK : (i % BLOCK + 1) * BLOCK]
+    tile_end()

@@ -1,0 +1,1 @@
+"""Results as folders and files."""

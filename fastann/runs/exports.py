@@ -1,0 +1,146 @@
+"""A clustering in the formats of other programs: FAISS indexes, arrays, tables, lines of units."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from fastann import checks, storage
+from fastann.index.spec import faiss
+from fastann.storage import tables
+
+if TYPE_CHECKING:
+    from fastann.estimators.kmeans import KMeans
+
+_UNITS = 2**16  # written at once
+
+FORMATS: dict[str, tuple[str, Callable[[KMeans, Path, dict[str, Any]], None]]] = {}
+
+
+def export(
+    model: KMeans,
+    path: str | os.PathLike,
+    format: str,
+    *,
+    ids: Any = None,
+    lengths: Any = None,
+    force: bool = False,
+) -> None:
+    """Write a fitted `KMeans` for another program, beside its target and then renamed.
+
+    Parameters
+    ----------
+    model : KMeans
+    path : path
+        File to write.
+    format : {"faiss", "faiss-ivf", "npy", "csv", "parquet", "km"}
+        An index over the centres, as FAISS reads it (``faiss.read_index``); a trained, empty IndexIVFFlat whose cells
+        are the clusters; the centres as an array; a table of row, id, cluster, distance, second_cluster and margin
+        (of these, what the model has); the clusters alone, as the units of speech that HuBERT's tools read: one
+        utterance a line. With the cosine metric the indexes take inner products: search them with rows of unit norm.
+    ids : array-like of shape (n_samples,), optional
+        Names of rows for the tables; the model's `ids_` when not given.
+    lengths : array-like of int, optional
+        For "km", the rows of each utterance; all rows are one when not given.
+    force : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    ValueError, TypeError, FileExistsError, ImportError
+        If something does not match, exists already, or needs a library that is missing.
+    """
+    checks.choice(format, "format", FORMATS)
+    target = Path(path)
+    storage.check_file(target, force=force)
+    n = len(model.labels_)
+    if lengths is not None and format != "km":
+        raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
+    extra = {
+        "ids": model.ids_ if ids is None else checks.given_ids(ids, n),
+        "lengths": [n] if lengths is None else checks.lengths(lengths, n),
+    }
+    FORMATS[format][1](model, target, extra)
+
+
+def assignments(
+    labels: np.ndarray,
+    distances: np.ndarray,
+    *,
+    ids: np.ndarray | None = None,
+    second: np.ndarray | None = None,
+    margins: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Columns of the table of assignments: row, id, cluster, distance, second_cluster, margin, but for None."""
+    columns = {"id": ids, "cluster": labels, "distance": distances, "second_cluster": second, "margin": margins}
+    return {"row": range(len(labels))} | {name: of for name, of in columns.items() if of is not None}
+
+
+def _format(name: str, help: str) -> Callable[[Callable], Callable]:
+    def add(write: Callable[[KMeans, Path, dict[str, Any]], None]) -> Callable:
+        FORMATS[name] = (help, write)
+        return write
+
+    return add
+
+
+@_format("faiss", "a flat FAISS index over the centres")
+def _faiss(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    _write_index(_flat(model), path)
+
+
+@_format("faiss-ivf", "a trained, empty IndexIVFFlat whose cells are the clusters")
+def _faiss_ivf(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    lib, quantizer = faiss(), _flat(model)
+    index = lib.IndexIVFFlat(quantizer, quantizer.d, quantizer.ntotal, quantizer.metric_type)
+    index.is_trained = True
+    _write_index(index, path)
+
+
+@_format("npy", "the centres as an array")
+def _npy(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    storage.write_array(path, model.cluster_centers_)
+
+
+@_format("csv", "a table of row, cluster, distance and more")
+def _csv(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    tables.write(path, _table(model, extra), "csv")
+
+
+@_format("parquet", "the same as Parquet")
+def _parquet(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    tables.write(path, _table(model, extra), "parquet")
+
+
+def _table(model: KMeans, extra: dict[str, Any]) -> dict[str, Any]:
+    second, margins = (getattr(model, name, None) for name in ("second_labels_", "margins_"))
+    return assignments(model.labels_, model.distances_, ids=extra["ids"], second=second, margins=margins)
+
+
+@_format("km", "clusters as HuBERT's units, one utterance a line")
+def _km(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+    def write(file: BinaryIO) -> None:
+        for part in np.split(model.labels_, np.cumsum(extra["lengths"])[:-1]):
+            for start in range(0, len(part), _UNITS):
+                units = " ".join(map(str, part[start : start + _UNITS].tolist()))
+                file.write((" " * (start > 0) + units).encode())
+            file.write(b"\n")
+
+    storage.write_file(path, write)
+
+
+def _flat(model: KMeans) -> Any:
+    centres = np.ascontiguousarray(model.cluster_centers_, np.float32)
+    lib = faiss()
+    index = lib.IndexFlatIP(centres.shape[1]) if model.metric == "cosine" else lib.IndexFlatL2(centres.shape[1])
+    index.add(centres)
+    return index
+
+
+def _write_index(index: Any, path: Path) -> None:
+    data = faiss().serialize_index(index)
+    storage.write_file(path, lambda file: file.write(data.tobytes()))
