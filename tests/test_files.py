@@ -21,7 +21,7 @@ from fastann.data import ahead
 from fastann.data import source as source_module
 from fastann.data.blocks import Passes
 from fastann.data.csr import as_table
-from fastann.data.formats.file import file as formats
+from fastann.data.formats import file as formats
 from fastann.data.open import Shards, check_unchanged, natural, reopen
 from fastann.data.source import ArraySource, Centred, Source, Subset, UnitNorm, as_source
 
