@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels, storage
-from fastann.cluster.space import survey
+from fastann.cluster.survey import survey
 from fastann.data.csr import Densified, as_table
 from fastann.data.open import reopen
 from fastann.data.source import Source
@@ -244,7 +244,7 @@ def dedup(
     threshold = checks.cosine(threshold, "threshold")
     checks.choice(keep, "keep", KEEP)
     checks.integer(neighbours, "neighbours", 0)
-    source = reopen(model._data) if X is None else as_table(X)
+    source = reopen(model.clustering_.rows.data) if X is None else as_table(X)
     own = source.ids()
     if source.sparse:
         source = Densified(source)

@@ -47,11 +47,9 @@ class Prototypes:
     def __getitem__(self, some: np.ndarray) -> Prototypes:
         return Prototypes(self.vectors[some], self.owner[some], self.weights[some], self.spread[some])
 
-    def means(self, metric: str) -> Any:
-        """Mean of the rows of each: the vector, or for the cosine metric as much shorter as its rows are spread."""
-        return (
-            sparse.diags(np.sqrt(np.maximum(0, 1 - self.spread))) @ self.vectors if metric == "cosine" else self.vectors
-        )
+    def means(self, space: Space) -> Any:
+        """Mean of the rows of each: the vector, or for unit vectors as much shorter as its rows are spread."""
+        return sparse.diags(np.sqrt(np.maximum(0, 1 - self.spread))) @ self.vectors if space.unit else self.vectors
 
 
 @dataclass(frozen=True)
@@ -177,8 +175,8 @@ def sqnorms_of(x: Any) -> np.ndarray:
 
 
 def normed(vectors: Any, space: Space) -> Any:
-    """Vectors of unit norm, if the metric is the cosine."""
-    if space.metric != "cosine":
+    """Vectors of unit norm, if the space has such."""
+    if not space.unit:
         return vectors.astype(np.float32, copy=False)
     if sparse.issparse(vectors):
         return unit_rows(vectors)
@@ -204,7 +202,7 @@ def _mean_distance(vectors: Any, space: Space, rng: np.random.Generator) -> floa
 
 def _merged(p: Prototypes, i: np.ndarray, j: np.ndarray, space: Space) -> Prototypes:
     """Merge prototypes j into prototypes i: the mean of the rows of both."""
-    means, weights, spread = p.means(space.metric), p.weights.copy(), p.spread.copy()
+    means, weights, spread = p.means(space), p.weights.copy(), p.spread.copy()
     weights[i] += weights[j]
     share = p.weights[j] / np.maximum(weights[i], np.finfo(float).tiny)
     apart = sqnorms_of(means[i] - means[j])
@@ -227,7 +225,7 @@ def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
     classes = len(sizes)
     if strength == 0 or not (sizes > 1).any():
         return p
-    means = p.means(space.metric)
+    means = p.means(space)
     gather = sparse.csr_matrix((p.weights, (p.owner, np.arange(len(p)))), (classes, len(p)))
     total = np.bincount(p.owner, p.weights, minlength=classes)
     centre = (sparse.diags(1 / np.where(total > 0, total, 1)) @ (gather @ means))[p.owner]
@@ -238,7 +236,7 @@ def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
         pull = PULL * np.divide(within, between, out=np.zeros(classes), where=(between > 0) & (total > sizes))
     share = pull[p.owner] / np.maximum(pull[p.owner] + p.weights, np.finfo(float).tiny)
     mean = sparse.diags(1 - share) @ means + sparse.diags(share) @ centre
-    spread = np.maximum(0, 1 - sqnorms_of(mean)) if space.metric == "cosine" else p.spread
+    spread = np.maximum(0, 1 - sqnorms_of(mean)) if space.unit else p.spread
     single = (sizes == 1)[p.owner]
     vectors = normed(mean, space)
     if single.any():

@@ -17,7 +17,8 @@ from scipy.optimize import minimize_scalar
 
 from fastann import kernels
 from fastann.classify.prototypes import Prototypes, sqnorms_of
-from fastann.cluster.passes.groups import Either, neighbours
+from fastann.classify.search import PrototypeSearch
+from fastann.cluster.passes.groups import neighbours
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 from fastann.kernels.rows import pieces, table
@@ -42,15 +43,15 @@ class Descent:
         prototypes: Prototypes,
         classes: int,
         *,
-        metric: str,
+        euclidean: bool,
         candidates: int,
-        spec: Either,
+        spec: PrototypeSearch,
         device: Any,
         rng: np.random.Generator,
     ):
         self.vectors = prototypes.vectors.copy()
         self.owner, self.first = prototypes.owner, prototypes.first(classes)
-        self.euclidean, self.candidates = metric == "euclidean", candidates
+        self.euclidean, self.candidates = euclidean, candidates
         self.spec, self.device, self.rng = spec, device, rng
         self.scale = 0.0
         self.mean, self.square = self._zeros(), self._zeros()

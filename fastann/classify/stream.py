@@ -14,7 +14,8 @@ from scipy import sparse
 from fastann import kernels
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
 from fastann.classify.training import Course, Epoch, Recipe, Table, choose_sizes, mean_shift, train
-from fastann.cluster.passes.groups import add, neighbours, nothing, similarity, stack
+from fastann.cluster.passes.groups import add, neighbours, stack
+from fastann.cluster.update import Sums
 from fastann.data.csr import CSRSource
 from fastann.data.source import ArraySource, Source
 
@@ -126,7 +127,7 @@ class Stream:
         """Running means: returns how far prototypes moved, on average, and the sum of squared distances."""
         p = self.prototypes
         assert p is not None
-        metric = recipe.space.metric
+        space = recipe.space
         if recipe.sharing is None:
             ids, sqdist = (a[:, None] for a in kernels.nearest_in_group(x, y, p.vectors, p.first(classes)))
             shares = w[:, None]
@@ -134,25 +135,25 @@ class Stream:
             index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)
             ids, sqdist = neighbours(index, x, y, p.vectors, p.first(classes), recipe.sharing.nearest)
             own = p.owner[ids] == y[:, None]
-            shares = recipe.sharing.shares(similarity(sqdist, metric), own, ids >= 0) * w[:, None]
+            shares = recipe.sharing.shares(space.similarity(sqdist), own, ids >= 0) * w[:, None]
         shares = np.where(ids >= 0, shares, 0)
         cost = float((shares * np.where(shares > 0, sqdist, 0)).sum())
         touched, place = np.unique(np.where(shares > 0, ids, -1), return_inverse=True)
         place = place.reshape(ids.shape).astype(np.int32) - (touched[0] < 0)
         touched = touched[touched >= 0]
         before = p.vectors[touched]
-        partial = nothing(before, weighted=True)
+        sums = Sums.zero(before, weighted=True)
         for column in range(ids.shape[1]):
-            add(partial, x, np.ascontiguousarray(shares[:, column]), np.ascontiguousarray(place[:, column]))
+            add(sums, x, np.ascontiguousarray(shares[:, column]), np.ascontiguousarray(place[:, column]))
         self._undo.append((p, touched, p[touched]))
-        weights, total = p.weights[touched], p.weights[touched] + partial.counts
-        mean = sparse.diags(1 / total) @ (sparse.diags(weights) @ p[touched].means(metric) + partial.sums)
-        if metric == "cosine":
+        weights, total = p.weights[touched], p.weights[touched] + sums.counts
+        mean = sparse.diags(1 / total) @ (sparse.diags(weights) @ p[touched].means(space) + sums.sums)
+        if space.unit:
             p.spread[touched] = np.maximum(0, 1 - sqnorms_of(mean))
         else:
             far = np.bincount(place.ravel() + 1, (shares * np.where(shares > 0, sqdist, 0)).ravel())[1:]
             p.spread[touched] = (weights * p.spread[touched] + far) / total
-        after = normed(mean, recipe.space)
+        after = normed(mean, space)
         p.weights[touched] = total
         p.vectors = with_rows(p.vectors, touched, after)
         return mean_shift(before, after), cost

@@ -10,12 +10,16 @@ import numpy as np
 
 from fastann.classify.prototypes import Prototypes, Thinning, prune, shrink, sqnorms_of
 from fastann.classify.refine import Descent, calibrate
+from fastann.classify.search import PrototypeSearch
+from fastann.classify.start import start
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.empty import EMPTY
 from fastann.cluster.fit import Rules, iterate
-from fastann.cluster.lloyd import Progress, State, lloyd
-from fastann.cluster.passes.groups import Either, Shared, Sharing, Within, first_of, neighbours, start
+from fastann.cluster.lloyd import Progress, State, Upkeep, lloyd
+from fastann.cluster.passes.groups import Shared, Sharing, Within, first_of, neighbours
+from fastann.cluster.passes.rows import Rows
 from fastann.cluster.space import Space
 from fastann.cluster.stop import CtrlC, Deadline
-from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source, Subset
 
 HELD_OUT = 10  # one row in so many is held out to tell whether refinement helps
@@ -72,7 +76,7 @@ class Recipe:
     tol: float
     candidates: int
     dtype: str
-    spec: Either
+    spec: PrototypeSearch
     device: Any
 
 
@@ -143,47 +147,51 @@ def train(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generat
 
 def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator, course: Course) -> Prototypes:
     """Iterate from given prototypes until the rules say stop."""
-    first, metric = p.first(data.classes), recipe.space.metric
-    rows = Rows.new(data.source.n, data.weights)
-    work = Within(data.source, rows, data.labels, first, metric)
-    if recipe.sharing is not None:
-        work = Shared(data.source, rows, data.labels, first, metric, recipe.sharing)
-    progress = Progress(p.vectors)
+    work = within(recipe.space, data, p, recipe.sharing)
     states = lloyd(
         work,
-        progress,
-        None if recipe.sharing is None else recipe.spec,
-        metric=metric,
-        empty="keep",
-        device=recipe.device,
+        Progress(),
+        Upkeep(None if recipe.sharing is None else recipe.spec, recipe.device),
+        criterion=NEAREST,
+        refill=EMPTY["keep"],
         rng=rng,
     )
     course.begin(p.vectors)
     rules = Rules(recipe.max_iter, recipe.tol, Deadline(None))
     # Not entered: Ctrl-C ends the whole fit, of which this is a part, and leaves the estimator as it was.
-    iterate(states, rules, lambda inertias: False, CtrlC(), [course], ignore_empty=True)
-    assert work.partial is not None
-    return prune(weighed(progress.centroids, p.owner, work.partial, rows, metric), 0.0)
+    iterate(states, rules, lambda inertias: False, CtrlC(), [course], [], ignore_empty=True)
+    return prune(weighed(work, p.owner), 0.0)
 
 
-def weighed(vectors: Any, owner: np.ndarray, partial: Partial, rows: Rows, metric: str) -> Prototypes:
-    """Prototypes with the weight and spread of the rows that were assigned to them."""
-    weights = partial.counts.astype(np.float64)
+def within(space: Space, data: Table, p: Prototypes, sharing: Sharing | None = None) -> Within:
+    """The pass of labelled rows over the prototypes of their classes."""
+    rows, first = Rows.new(data.source.n, data.weights), p.first(data.classes)
+    if sharing is None:
+        work = Within(data.source, rows, data.labels, first, space)
+    else:
+        work = Shared(data.source, rows, data.labels, first, space, sharing)
+    work.centroids = p.vectors
+    return work
+
+
+def weighed(work: Within, owner: np.ndarray) -> Prototypes:
+    """Prototypes with the weight and spread of the rows that a pass assigned to them."""
+    rows, weights = work.rows, work.sums.counts.astype(np.float64)
     held = np.where(weights > 0, weights, 1)
-    if metric == "cosine":  # of unit vectors: 1 - |mean|^2
-        spread = np.maximum(0, 1 - sqnorms_of(partial.sums) / held**2)
+    if work.space.unit:  # of unit vectors: 1 - |mean|^2
+        spread = np.maximum(0, 1 - sqnorms_of(work.sums.sums) / held**2)
     else:
         some = rows.labels >= 0
         far = rows.sqdist if rows.weights is None else rows.sqdist * rows.weights
         spread = np.bincount(rows.labels[some], far[some], minlength=len(owner)) / held
-    return Prototypes(vectors, owner, weights, spread)
+    return Prototypes(work.centroids, owner, weights, spread)
 
 
-def reweigh(data: Table, p: Prototypes, metric: str) -> Prototypes:
+def reweigh(data: Table, p: Prototypes, space: Space) -> Prototypes:
     """The same prototypes with the weights of the rows of their class nearest to them."""
-    rows = Rows.new(data.source.n, data.weights)
-    work = Within(data.source, rows, data.labels, p.first(data.classes), metric)
-    return weighed(p.vectors, p.owner, work.assign(p.vectors, 0, None, size_aware=False), rows, metric)
+    work = within(space, data, p)
+    work.assign(None, 0, NEAREST)
+    return weighed(work, p.owner)
 
 
 def choose_sizes(recipe: Recipe, data: Table, rng: np.random.Generator) -> np.ndarray:
@@ -200,10 +208,9 @@ def choose_sizes(recipe: Recipe, data: Table, rng: np.random.Generator) -> np.nd
     for size in SIZES:
         sizes = np.minimum(np.where(going, size, 1), np.maximum(1, counts))
         p = train(plain, fit, sizes, rng, Course())
-        rows = Rows.new(rest.source.n, rest.weights)
-        Within(rest.source, rows, rest.labels, p.first(data.classes), recipe.space.metric).assign(
-            p.vectors, 0, None, size_aware=False
-        )
+        work = within(recipe.space, rest, p)
+        work.assign(None, 0, NEAREST)
+        rows = work.rows
         far = rows.sqdist if rows.weights is None else rows.sqdist * rows.weights
         spread = np.bincount(rest.labels, far, minlength=data.classes)
         if before is not None:
@@ -269,14 +276,13 @@ def fit_prototypes(
     verdict : Verdict or None
         For "auto".
     """
-    metric = recipe.space.metric
     scale, verdict = None, None
     if refine == "auto":
         scale, verdict = trial(recipe, data, sizes, rng)
     p = train(recipe, data, sizes, rng, course)
     if refine == "softmax" or (verdict is not None and verdict.kept):
         descent = descend(recipe, data, p, rng, course)
-        p = reweigh(data, replace(p, vectors=descent.vectors), metric)
+        p = reweigh(data, replace(p, vectors=descent.vectors), recipe.space)
         scale = descent.scale if scale is None else scale
     if scale is None:
         scale = judge(recipe, data[rows_of(data, rng)], p)[1]
@@ -326,7 +332,7 @@ def judge(recipe: Recipe, data: Table, p: Prototypes) -> tuple[float, float]:
     weights = np.ones(len(ids)) if data.weights is None else data.weights
     best = ids[np.arange(len(ids)), sqdist.argmin(axis=1)]
     hits = float(weights @ (p.owner[best] == data.labels)) / max(float(weights.sum()), np.finfo(float).tiny)
-    score = np.where(ids >= 0, -sqdist.astype(np.float64) / (2 if recipe.space.metric == "cosine" else 1), -np.inf)
+    score = np.where(ids >= 0, -sqdist.astype(np.float64) / recipe.space.per_score, -np.inf)
     right = (p.owner[ids] == data.labels[:, None]) & (ids >= 0)
     return hits, calibrate(score, right, weights)
 
@@ -336,7 +342,7 @@ def descend(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator
     descent = Descent(
         p,
         data.classes,
-        metric=recipe.space.metric,
+        euclidean=not recipe.space.unit,
         candidates=recipe.candidates,
         spec=recipe.spec,
         device=recipe.device,

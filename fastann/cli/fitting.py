@@ -156,10 +156,9 @@ def _made(folder: Path) -> Path:
 def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
     """Fit with checkpoints in the run directory, which is there from now on."""
     from fastann.data.csr import as_table
-    from fastann.runs import clustering as saved
 
     km, source = _estimator(quiet, options), as_table(data)
-    saved.begin(km, source, out, force=force)
+    km.begin_run(source, out, force=force)
     _fit_and_save(km, source, out, force=False)
 
 
@@ -167,14 +166,14 @@ def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
     """Go on with a run that was begun; nothing is left to do for a complete one."""
     from fastann import KMeans, storage
     from fastann.cluster import checkpoint
-    from fastann.runs import clustering as saved
+    from fastann.runs.clustering import resume
 
     if not storage.is_running(run):
         km = KMeans.load(run)
         checkpoint.remove(Path(run) / storage.CHECKPOINTS)
         click.echo(f"{run} is complete: {len(km.labels_):,} rows in {len(km.cluster_centers_):,} clusters")
         return
-    km, source = saved.resume(KMeans, run)
+    km, source = resume(run, KMeans)
     given = {name: options[name] for name in ("n_jobs", "max_memory", "temp_folder") if options[name] is not None}
     km.set_params(verbose=not quiet, **given)
     _fit_and_save(km, source, run, force=False)

@@ -69,8 +69,8 @@ class Checkpoints:
         self.seed: int = self.task["seed"]
         self.began = self.written = time.perf_counter()
 
-    def offer(self, record: Callable[[Any], Record], part: Any) -> None:
-        """Write ``record(part)`` if it is time.
+    def offer(self, record: Callable[[], Record]) -> None:
+        """Write ``record()`` if it is time.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Checkpoints:
         """
         if time.perf_counter() - self.written < self.seconds:
             return
-        values, arrays = record(part)
+        values, arrays = record()
         before = self._found()
         number = 1 + (int(before[0].name) if before else 0)
         spent = self.spent + time.perf_counter() - self.began

@@ -1,4 +1,4 @@
-"""Run the Lloyd loop from each start, stop it by the rules, keep the best."""
+"""Run the Lloyd loop from each start, on each sample, stop it by the rules, keep the best."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from fastann.cluster import start as init
+from fastann.cluster import start
 from fastann.cluster.checkpoint import Checkpoints, Record
-from fastann.cluster.lloyd import Iteration, Progress, Search, State, lloyd, passes
+from fastann.cluster.empty import EMPTY
+from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
-from fastann.cluster.passes.bounded import Sweep
+from fastann.cluster.passes.base import Pass
 from fastann.cluster.plan import Plan
-from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
+from fastann.cluster.space import Space
+from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
 from fastann.data.source import Source
+from fastann.index.base import Spec
+from fastann.index.parse import parse_index
 from fastann.index.recall import Adaptive
-from fastann.index.spec import parse_index
 
 
 @dataclass(frozen=True)
@@ -33,33 +36,56 @@ class Rules:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be clustered and how: the rows, seen in their space, and what does not change on the way."""
+    """What is to be clustered and how: the rows, seen in their space, and what does not change on the way.
+
+    Attributes
+    ----------
+    source : Source
+    weights : float64 [n] or None
+    k : int
+    space : Space
+    plan : Plan
+    start : str or float32 [k, d]
+        A method of `fastann.cluster.start`, or centroids.
+    n_init : int
+    empty : str
+        A policy of `fastann.cluster.empty`.
+    device : "cpu" or tuple of int
+    seed : int
+    memory : Memory
+    """
 
     source: Source
     weights: np.ndarray | None
     k: int
+    space: Space
     plan: Plan
     start: str | np.ndarray
     n_init: int
-    metric: str
     empty: str
     device: Any
     seed: int
     memory: Memory
 
 
-@dataclass
-class Clustering:
-    """What came of it: centroids (float32 [k, d]), the last pass with the state of its rows, the course of the run.
+@dataclass(frozen=True)
+class Trained:
+    """What came of it.
 
-    `adapt` holds the search option that was found, where the index left one open.
+    Attributes
+    ----------
+    work : Pass
+        The last one, with its centroids and the state of its rows.
+    history : list of Iteration
+    stop_reason : StopReason
+    spec : Spec or None
+        The index with the search option that was found, where it left one open.
     """
 
-    centroids: np.ndarray
-    work: Search | Sweep
+    work: Pass
     history: list[Iteration]
     stop_reason: StopReason
-    adapt: Adaptive | None = None
+    spec: Spec | None
 
 
 class Fit:
@@ -70,81 +96,121 @@ class Fit:
     attempt, level : int
         The start that is iterated from, and the sample that is trained on; the last of the plan's is all rows.
     rng : Generator
-    before : list of Iteration
-        What was done in this attempt on smaller samples.
-    progress : Progress
-        Where the loop is on this level.
-    sample, weights, adapt, work
-        What this level iterates over, made by `_enter`.
-    best : Clustering or None
+    before, part : list of Iteration
+        What was done in this attempt on smaller samples, and on this one.
+    reason : StopReason
+        Why the iterations on this sample stopped; whoever makes them sets it.
+    progress, upkeep, work
+        Where the loop is on this level, its index and its pass.
+    best : Trained or None
         Of the attempts that are done.
     """
 
-    def __init__(self, task: Task):
-        self.task, self.attempt, self.level = task, 0, 0
-        self.before: list[Iteration] = []
-        self.best: Clustering | None = None
+    reason = StopReason.CONVERGED
 
-    def begin(self, attempt: int) -> None:
+    def __init__(self, task: Task):
+        self.task = task
+        self.best: Trained | None = None
+        self.work: Any = None
+
+    @classmethod
+    def begin(cls, task: Task) -> Self:
+        """From the first start."""
+        fit = cls(task)
+        fit._attempt(0)
+        return fit
+
+    @classmethod
+    def resume(cls, task: Task, found: Record | None) -> Self | None:
+        """From where a checkpoint of the same task was made; None if there is none."""
+        if found is None:
+            return None
+        fit = cls(task)
+        fit._restore(found)
+        return fit
+
+    # ----------------------------------------------------------------- what is iterated
+
+    def attempts(self) -> Iterator[int]:
+        """Every start, from the present one on: its number."""
+        while True:
+            yield self.attempt
+            self._done()
+            if self.reason not in ENDED or self.attempt == self.task.n_init - 1:
+                return
+            self._attempt(self.attempt + 1)
+
+    def stages(self) -> Iterator[Iterator[State]]:
+        """Every sample of this attempt, from the present one on: the iterations on it."""
+        task = self.task
+        while True:
+            yield lloyd(
+                self.work,
+                self.progress,
+                self.upkeep,
+                criterion=task.plan.criterion,
+                refill=EMPTY[task.empty],
+                rng=self.rng,
+                note=task.plan.reason,
+            )
+            if self.whole or self.reason not in ENDED:
+                return
+            self._grow()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are trained on."""
+        return self.level == len(self.task.plan.levels) - 1
+
+    def _attempt(self, attempt: int) -> None:
         """Begin with a new start."""
-        self.work: Any = None  # before the next one takes memory
-        self.attempt, self.level, self.before = attempt, 0, []
+        self.work = None  # before the next one takes memory
+        self.attempt, self.level, self.before = attempt, 0, list[Iteration]()
         self.rng = np.random.default_rng([self.task.seed, 0, attempt])
         self._enter()
-        start = self.task.start
-        if isinstance(start, str):
-            start = init.start(start, self.sample, self.weights, self.task.k, self.rng, self.task.memory)
-        self.progress = Progress(start)
+        given, k = self.task.start, self.task.k
+        self.work.centroids = (
+            start.start(given, self.work, k, self.rng, self.task.memory) if isinstance(given, str) else given
+        )
 
-    def grow(self, part: list[Iteration]) -> None:
+    def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""
-        self.before += part
+        centroids = self.work.centroids
+        self.before = self.before + self.part
         self.level += 1
         self.work = None  # as above
         self._enter()
-        self.progress = Progress(self.progress.centroids)
+        self.work.centroids = centroids
 
     def _enter(self) -> None:
         """Make everything that this level needs, but for what the iterations change."""
         task, size = self.task, self.task.plan.levels[self.level]
         self.entered = self.rng.bit_generator.state
-        self.sample, self.weights = task.source, task.weights
+        sample, weights = task.source, task.weights
         if size < task.source.n:
-            self.sample, self.weights = init.subsample(task.source, task.weights, size, self.rng, task.memory)
-        self.adapt = None
+            sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory)
+        adapt = None
         if task.plan.recall is not None:
-            self.adapt = Adaptive(task.plan.spec, task.plan.recall, self.sample, self.rng)
-        self.work = self._pass(self.sample, self.weights)
+            adapt = Adaptive(task.plan.spec, task.plan.recall, sample, self.rng)
+        self.part, self.progress = list[Iteration](), Progress()
+        self.upkeep = Upkeep(task.plan.spec, task.device, adapt)
+        self.work = self._pass(sample, weights)
 
-    def _pass(self, source: Source, weights: np.ndarray | None) -> Search | Sweep:
-        return passes(source, weights, self.task.k, self.task.plan, self.task.metric, self.task.memory)
+    def _pass(self, source: Source, weights: np.ndarray | None) -> Pass:
+        return self.task.plan.work(source, weights, self.task.k, self.task.space, self.task.memory)
 
-    def states(self) -> Iterator[State]:
-        """The iterations on this level, from where it is."""
-        task = self.task
-        return lloyd(
-            self.work,
-            self.progress,
-            task.plan.spec,
-            metric=task.metric,
-            empty=task.empty,
-            device=task.device,
-            rng=self.rng,
-            adapt=self.adapt,
-            note=task.plan.reason,
-        )
-
-    def done(self, part: list[Iteration], reason: StopReason) -> None:
+    def _done(self) -> None:
         """Take note of the attempt's outcome."""
-        history, whole = self.before + part, self.level == len(self.task.plan.levels) - 1
-        if self.best is None or (whole and history[-1].inertia < self.best.history[-1].inertia):
-            self.best = Clustering(self.progress.centroids, self.work, history, reason, self.adapt)
+        history = self.before + self.part
+        if self.best is None or (self.whole and history[-1].inertia < self.best.history[-1].inertia):
+            adapt = self.upkeep.adapt
+            self.best = Trained(self.work, history, self.reason, None if adapt is None else adapt.spec)
 
     # ----------------------------------------------------------------- on disk
 
-    def record(self, part: list[Iteration]) -> Record:
-        """All of it, `part` being the iterations on this level, as plain values and arrays."""
-        p, best = self.progress, self.best
+    def record(self) -> Record:
+        """All of it, as plain values and arrays."""
+        p, adapt, built, best = self.progress, self.upkeep.adapt, self.upkeep.built, self.best
         values: dict[str, Any] = {
             "attempt": self.attempt,
             "level": self.level,
@@ -152,51 +218,49 @@ class Fit:
             "last": p.last,
             "rises": p.rises,
             "rose": p.rose,
-            "built": None if p.built is None else p.built[1],
+            "built": None if built is None else built[1],
             "entered": self.entered,
             "rng": self.rng.bit_generator.state,
-            "adapt": None if self.adapt is None else str(self.adapt.spec),
+            "adapt": None if adapt is None else str(adapt.spec),
             "before": [asdict(record) for record in self.before],
-            "part": [asdict(record) for record in part],
+            "part": [asdict(record) for record in self.part],
             "best": None,
         }
-        arrays = {"centroids": p.centroids, **{f"work_{name}": a for name, a in self.work.state().items()}}
-        if p.built is not None:
-            arrays["built"] = p.built[0]
+        arrays = {"centroids": self.work.centroids, **{f"work_{name}": a for name, a in self.work.state().items()}}
+        if built is not None:
+            arrays["built"] = built[0]
         if best is not None:
             values["best"] = {
                 "history": [asdict(record) for record in best.history],
                 "reason": str(best.stop_reason),
-                "adapt": None if best.adapt is None else str(best.adapt.spec),
+                "adapt": None if best.spec is None else str(best.spec),
             }
-            arrays |= {"best": best.centroids, **{f"best_{name}": a for name, a in best.work.state().items()}}
+            arrays |= {"best": best.work.centroids, **{f"best_{name}": a for name, a in best.work.state().items()}}
         return values, arrays
 
-    def restore(self, record: Record) -> list[Iteration]:
-        """Take up what `record` gave, of a fit of the same task; returns its `part`."""
+    def _restore(self, record: Record) -> None:
+        """Take up what `record` gave, of a fit of the same task."""
         values, arrays = record
         self.attempt, self.level = values["attempt"], values["level"]
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = values["entered"]
         self._enter()
         self.rng.bit_generator.state = values["rng"]
-        if self.adapt is not None:
-            self.adapt.spec = parse_index(values["adapt"])
+        if self.upkeep.adapt is not None:
+            self.upkeep.adapt.spec = parse_index(values["adapt"])
+        if values["built"] is not None:
+            self.upkeep.built = (np.array(arrays["built"]), values["built"])
         self.work.restore(_named(arrays, "work_"))
-        self.before = [Iteration(**record) for record in values["before"]]
-        built = None if values["built"] is None else (np.array(arrays["built"]), values["built"])
-        p = Progress(np.array(arrays["centroids"]), built=built)
-        p.iteration, p.last, p.rises, p.rose = (values[name] for name in ("iteration", "last", "rises", "rose"))
-        self.progress = p
+        self.work.centroids = np.array(arrays["centroids"])
+        self.before, self.part = ([Iteration(**one) for one in values[name]] for name in ("before", "part"))
+        self.progress = Progress(*(values[name] for name in ("iteration", "last", "rises", "rose")))
         if (best := values["best"]) is not None:
             work = self._pass(self.task.source, self.task.weights)
             work.restore(_named(arrays, "best_"))
-            adapt = self.adapt
-            if adapt is not None:
-                adapt = adapt.at(parse_index(best["adapt"]))
-            history = [Iteration(**record) for record in best["history"]]
-            self.best = Clustering(np.array(arrays["best"]), work, history, StopReason(best["reason"]), adapt)
-        return [Iteration(**record) for record in values["part"]]
+            work.centroids = np.array(arrays["best"])
+            history = [Iteration(**one) for one in best["history"]]
+            spec = None if best["adapt"] is None else parse_index(best["adapt"])
+            self.best = Trained(work, history, StopReason(best["reason"]), spec)
 
 
 def cluster(
@@ -206,41 +270,21 @@ def cluster(
     checkpoints: Checkpoints | None = None,
     watchers: Sequence[Callable[[State], Any]] = (),
     verbose: bool = False,
-) -> Clustering:
+) -> Trained:
     """Cluster the rows from `n_init` starts; the best clustering is returned.
 
     Each start trains on the samples the plan names, one after the other, the last being all rows. Each of
     `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
     running iteration. With `checkpoints` it goes on from the last of these.
     """
-    fit, part, ended = Fit(task), list[Iteration](), (StopReason.CONVERGED, StopReason.MAX_ITER)
-    found = None if checkpoints is None else checkpoints.latest
-    if found is not None:
-        part = fit.restore(found)
+    fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest) or Fit.begin(task)
+    keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
-        for attempt in range(fit.attempt, task.n_init):
+        for attempt in fit.attempts():
             with _bar(verbose, rules.max_iter, attempt if task.n_init > 1 else None) as bar:
-                if found is None:
-                    fit.begin(attempt)
-                found = None
-                while True:
-                    part, reason = iterate(
-                        fit.states(),
-                        rules,
-                        partial(task.plan.enough, fit.level),
-                        ctrl_c,
-                        [bar, *watchers],
-                        history=part,
-                        keep=None if checkpoints is None else lambda so_far: checkpoints.offer(fit.record, so_far),
-                    )
-                    if fit.level == len(task.plan.levels) - 1 or reason not in ended:
-                        break
-                    fit.grow(part)
-                    part = []
-            fit.done(part, reason)
-            part = []
-            if reason not in ended:
-                break
+                for states in fit.stages():
+                    enough = partial(task.plan.enough, fit.level)
+                    fit.reason = iterate(states, rules, enough, ctrl_c, [bar, *watchers], fit.part, keep=keep)
     assert fit.best is not None
     return fit.best
 
@@ -251,17 +295,17 @@ def iterate(
     enough: Callable[[list[float]], bool],
     ctrl_c: CtrlC,
     watchers: Sequence[Callable[[State], Any]],
+    history: list[Iteration],
     *,
     ignore_empty: bool = False,
-    history: Sequence[Iteration] = (),
-    keep: Callable[[list[Iteration]], Any] | None = None,
-) -> tuple[list[Iteration], StopReason]:
+    keep: Callable[[], Any] | None = None,
+) -> StopReason:
     """Iterate until a stopping rule holds; converged with empty clusters only if these are to be ignored.
 
-    `history` holds the iterations that were done before. `keep` is called with all of them whenever it goes on.
+    `history` has the iterations that were done before, and gets those done here. `keep` is called whenever it goes
+    on.
     """
-    done_before, history = len(history), list(history)
-    began = time.perf_counter()
+    done_before, began = len(history), time.perf_counter()
     for state in states:
         previous = history[-1].inertia if history else None
         history.append(state.record)
@@ -270,17 +314,17 @@ def iterate(
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
         if done and (record.empty == 0 or ignore_empty) and not state.rose:
-            return history, StopReason.CONVERGED
+            return StopReason.CONVERGED
         if ctrl_c.pressed:
-            return history, StopReason.INTERRUPTED
+            return StopReason.INTERRUPTED
         if any(asked):
-            return history, StopReason.CALLBACK
+            return StopReason.CALLBACK
         if len(history) >= rules.max_iter:
-            return history, StopReason.MAX_ITER
+            return StopReason.MAX_ITER
         if not rules.deadline.allows(spent / (len(history) - done_before)):
-            return history, StopReason.TIME_LIMIT
+            return StopReason.TIME_LIMIT
         if keep is not None:
-            keep(history)
+            keep()
     raise AssertionError("the loop never ends by itself")  # pragma: no cover
 
 

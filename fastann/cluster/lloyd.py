@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from fastann.cluster.memory import Memory
-from fastann.cluster.passes.bounded import Sweep
-from fastann.cluster.passes.every import assign
-from fastann.cluster.plan import Plan
-from fastann.cluster.update import Partial, Rows, recenter, refill
-from fastann.data.source import Source
-from fastann.index.own import Builder, CellsIndex, FlatIndex
-from fastann.index.recall import Adaptive, retuned
+from fastann.cluster.criterion import NEAREST, Criterion
+from fastann.cluster.empty import EmptyPolicy
+from fastann.cluster.passes.base import Pass
+from fastann.cluster.update import Tally
+from fastann.index.base import Builder, Index
+from fastann.index.recall import Adaptive
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Iteration:
 class State:
     """An iteration just finished: its record, the centroids (float32 [k, d]) it led to, and whether to go on anyway.
 
-    `rose` tells that the size-aware rule made the inertia rise, which the next iteration makes up for.
+    `rose` tells that the criterion made the inertia rise, which the next iteration makes up for.
     """
 
     record: Iteration
@@ -81,201 +80,150 @@ class State:
 
 @dataclass
 class Progress:
-    """Where the loop is: what it takes from one iteration to the next, beside the rows and the random numbers.
+    """What the loop takes from one iteration to the next, beside the rows, the index and the random numbers.
 
     Attributes
     ----------
-    centroids : float32 [k, d]
     iteration : int
         Iterations done.
     last : float
         The inertia of the last one.
     rises : int
-        How often the size-aware rule made it rise.
+        How often the criterion made it rise.
     rose : bool
         Whether the last iteration did.
+    """
+
+    iteration: int = 0
+    last: float = np.inf
+    rises: int = 0
+    rose: bool = False
+
+    def by(self, criterion: Criterion) -> Criterion:
+        """What the next iteration goes by: the criterion, from where it begins.
+
+        All rows of a batch move at once, which a guarded one does not account for: when the inertia rises, an
+        iteration without it follows, and it is given up for good when that has happened twice.
+        """
+        held = criterion.guarded and (self.rose or self.rises >= 2)
+        return NEAREST if held or self.iteration + 1 < criterion.begins else criterion
+
+    def done(self, by: Criterion, inertia: float) -> None:
+        """Take note of an iteration."""
+        self.rose = by.guarded and inertia > self.last * (1 + 1e-9)
+        self.rises += self.rose
+        self.iteration, self.last = self.iteration + 1, inertia
+
+
+@dataclass
+class Upkeep:
+    """Keeps an index over centroids that move.
+
+    Attributes
+    ----------
+    spec : Builder or None
+        What builds the index; None where a pass needs none.
+    device : "cpu" or tuple of int
+    adapt : Adaptive or None
+        Chooses the search option that the spec leaves open, whenever an index is built.
     index : Index or None
         As last searched; None is made again from `built`.
     built : tuple of float32 [k, d] and int, or None
         Centroids and seed that an index was built with which only moves along with the centroids since.
     """
 
-    centroids: Any
-    iteration: int = 0
-    last: float = np.inf
-    rises: int = 0
-    rose: bool = False
-    index: Any = None
+    spec: Builder | None
+    device: Any = "cpu"
+    adapt: Adaptive | None = None
+    index: Index | None = None
     built: tuple[np.ndarray, int] | None = None
 
-    def follow(self, spec: Builder, changed: np.ndarray, device: Any, adapt: Adaptive | None) -> None:
-        """Move the index to the centroids, some of which `changed`."""
+    @property
+    def name(self) -> str:
+        """The index, for people."""
+        return str((self.spec or "none") if self.adapt is None else self.adapt.spec)
+
+    def ready(self, work: Pass, iteration: int, batch: int, rng: np.random.Generator) -> Index | None:
+        """The index over the present centroids.
+
+        It is built anew at the first batch of early iterations and of every fourth, as other cells find what these
+        miss. Between, it moves along with the centroids if it can.
+        """
+        anew = batch == 0 and (iteration <= 3 or iteration % 4 == 0)
+        if self.spec is None:
+            return None
+        if anew or self.built is None:
+            seed = int(rng.integers(2**31))
+            index = self.spec.started().build(work.centroids, seed=seed, device=self.device)
+            self.built = (work.centroids, seed) if index.moves else None
+            self.index = index if self.adapt is None else self.adapt(index, work.centroids)
+        else:
+            self.index = self._followed(work.centroids, work.changed)
+        return self.index
+
+    def _followed(self, centroids: np.ndarray, changed: np.ndarray) -> Index:
+        """The index, moved to the centroids, some of which `changed`."""
+        assert self.spec is not None
         assert self.built is not None
-        if self.index is None:
-            before, seed = self.built
-            index = spec.started().build(before, seed=seed, device=device)
-            self.index = index if adapt is None else retuned(index, adapt.spec)
-            changed = np.ones_like(changed)
-        self.index = self.index.moved(self.centroids, changed)
-
-    def build(self, spec: Builder, seed: int, device: Any, adapt: Adaptive | None) -> None:
-        """Build the index anew."""
-        index = spec.started().build(self.centroids, seed=seed, device=device)
-        self.index = index if adapt is None else adapt(index, self.centroids)
-        self.built = (self.centroids, seed) if isinstance(index, FlatIndex | CellsIndex) else None
+        if self.index is not None:
+            return self.index.moved(centroids, changed)
+        before, seed = self.built
+        index = self.spec.started().build(before, seed=seed, device=self.device)
+        index = index if self.adapt is None else index.retuned(self.adapt.spec)
+        return index.moved(centroids, np.ones_like(changed))
 
 
-class Pass(Protocol):
-    """What an iteration does with the rows: assigns those of each batch, and tells the centroids that follow.
+class Clock:
+    """Seconds by phase of an iteration."""
 
-    Attributes
-    ----------
-    source : Source
-    rows : Rows
-    batches : int
-        Parts in which an iteration visits the rows.
-    size_aware : bool
-        Whether `assign` may be asked to go by Hartigan's criterion.
-    changed : bool [k]
-        Centroids that the last `recenter` moved.
-    """
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("build", "assign", "update"), 0.0)
 
-    source: Source
-    rows: Rows
-    changed: np.ndarray
-
-    @property
-    def batches(self) -> int: ...
-    @property
-    def size_aware(self) -> bool: ...
-
-    def assign(self, centroids: Any, batch: int, index: Any, *, size_aware: bool) -> Partial:
-        """Assign the rows of a batch, updating `rows`."""
-        ...
-
-    def recenter(self, centroids: Any) -> Any:
-        """Centroids of the rows as assigned."""
-        ...
-
-    def refilled(self) -> None:
-        """Centroids of empty clusters were moved."""
-        ...
-
-
-class Search:
-    """The plain pass: every row searched in the index, in every iteration. `Sweep` is the one that remembers."""
-
-    batches = 1
-    size_aware = False
-
-    def __init__(self, source: Source, rows: Rows, k: int, metric: str):
-        self.source, self.rows, self.metric = source, rows, metric
-        self.changed = np.ones(k, bool)
-        self.partial: Partial | None = None
-
-    def assign(self, centroids: np.ndarray, batch: int, index: Any, *, size_aware: bool) -> Partial:
-        """Assign every row."""
-        self.partial = assign(self.source, self.rows, index, centroids)
-        return self.partial
-
-    def recenter(self, centroids: np.ndarray) -> np.ndarray:
-        """Means of the assigned rows."""
-        assert self.partial is not None
-        return recenter(self.partial, centroids, self.metric)
-
-    def refilled(self) -> None:
-        """Nothing to remember: every mean is computed in every iteration."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What it remembers from one iteration to the next."""
-        return {"labels": self.rows.labels, "sqdist": self.rows.sqdist}
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up what `state` gave."""
-        self.rows.labels[:], self.rows.sqdist[:] = state["labels"], state["sqdist"]
-
-
-def passes(
-    source: Source, weights: np.ndarray | None, k: int, plan: Plan, metric: str, memory: Memory
-) -> Search | Sweep:
-    """The kind of pass a plan asks for."""
-    rows = Rows.new(source.n, weights, memory)
-    if not plan.candidates:
-        return Search(source, rows, k, metric)
-    return Sweep(
-        source,
-        rows,
-        k,
-        metric=metric,
-        batches=plan.batches,
-        candidates=plan.candidates,
-        caution=plan.caution,
-        size_aware=plan.size_aware,
-        memory=memory,
-    )
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - began
 
 
 def lloyd(
     work: Pass,
     progress: Progress,
-    spec: Builder | None,
+    upkeep: Upkeep,
     *,
-    metric: str,
-    empty: str,
-    device: Any,
+    criterion: Criterion,
+    refill: EmptyPolicy,
     rng: np.random.Generator,
-    adapt: Adaptive | None = None,
     note: str = "",
 ) -> Iterator[State]:
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
-    The rows' state and the `progress` are updated in place; the rows' labels belong to the centroids an iteration
-    began with. The `adapt` chooses the search option that the spec leaves open, whenever an index is built. The
-    size-aware rule starts with the third iteration, when clusters have found their sizes. All rows move at once, which
-    it does not account for: when the inertia rises, an iteration without it follows, and it is given up for good
-    when that has happened twice.
+    The pass, the progress and the index are updated in place. The rows' labels belong to the centroids an iteration
+    began with.
     """
-    source, rows = work.source, work.rows
     for iteration in count(progress.iteration + 1):
-        clock = dict.fromkeys(("build", "assign", "update"), 0.0)
-        tally = Partial.zero(0, 0, weighted=False)
-        emptied, rule = 0, work.size_aware and iteration > 2 and not progress.rose and progress.rises < 2
+        clock, tally, empty, inertia = Clock(), Tally(), 0, np.inf
+        by = progress.by(criterion)
         for batch in range(work.batches):
-            ticks = [time.perf_counter()]
-            fresh = batch == 0 and (iteration <= 3 or iteration % 4 == 0)  # other cells find what these miss
-            if spec is None:  # a pass that needs no index
-                pass
-            elif fresh or progress.built is None:
-                progress.build(spec, int(rng.integers(2**31)), device, adapt)
-            else:
-                progress.follow(spec, work.changed, device, adapt)
-            ticks.append(time.perf_counter())
-            partial = work.assign(progress.centroids, batch, progress.index, size_aware=rule)
-            ticks.append(time.perf_counter())
-            progress.centroids = work.recenter(progress.centroids)
-            refills = refill(empty, progress.centroids, partial, rows, source, metric, rng)
-            if refills:
-                work.refilled()
-            emptied += refills
-            ticks.append(time.perf_counter())
-            for phase, seconds in zip(clock, np.diff(ticks).tolist(), strict=True):
-                clock[phase] += seconds
-            tally.tally(partial)
-        progress.rose = bool(rule and tally.inertia > progress.last * (1 + 1e-9))
-        progress.rises += progress.rose
-        progress.iteration, progress.last = iteration, tally.inertia
-        what = f"{note}{', size-aware' if rule else ''}".lstrip(", ")
+            with clock("build"):
+                index = upkeep.ready(work, iteration, batch, rng)
+            with clock("assign"):
+                tally += work.assign(index, batch, by)
+            with clock("update"):
+                _, inertia = work.update()
+                empty += work.refill(refill, rng)
+        progress.done(by, inertia)
         record = Iteration(
             iteration=iteration,
-            inertia=tally.inertia,
+            inertia=inertia,
             moved=tally.moved,
-            empty=emptied,
+            empty=empty,
             repaired=tally.repaired,
-            rows=source.n,
+            rows=work.n,
             looked=tally.looked,
             searched=tally.searched,
-            index=str(spec or "none") if adapt is None else str(adapt.spec),
-            plan=what,
-            seconds=clock,
+            index=upkeep.name,
+            plan=", ".join(filter(None, (note, by.name))),
+            seconds=clock.seconds,
         )
-        yield State(record, progress.centroids, progress.rose)
+        yield State(record, work.centroids, progress.rose)

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastann.data.source import CHUNK_BYTES, Gathered, Source, Subset
 
+PART = 2**18  # rows looked at once: what is computed for each of them is small beside a block of rows
 CHUNKS = 6  # blocks alive at once: read ahead, stored, converted, sorted by cluster
 PER_CENTROID = 64  # bytes for each value of a centroid: sums, means, the former ones, what an index packs
 PER_ROW = 16  # bytes for each row of a block, beside the row: its place, its label before
@@ -31,6 +32,8 @@ class Memory:
         Bytes that may be taken; None is no limit.
     folder : path, optional
         Where the files lie: `tempfile.gettempdir()` when not given.
+    part : int
+        Rows that are looked at once where that takes memory for each of them.
 
     Attributes
     ----------
@@ -38,8 +41,9 @@ class Memory:
         Bytes that are not taken.
     """
 
-    def __init__(self, limit: float | None = None, folder: str | os.PathLike | None = None):
+    def __init__(self, limit: float | None = None, folder: str | os.PathLike | None = None, part: int = PART):
         self.left: float = np.inf if limit is None else limit
+        self.part = part
         self.folder = Path(tempfile.gettempdir() if folder is None else folder).absolute()
 
     def empty(self, shape: Any, dtype: Any, most: float = 1.0) -> np.ndarray:
@@ -104,7 +108,9 @@ def needed(source: Source, k: int) -> int:
     return CHUNKS * CHUNK_BYTES + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
 
 
-def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.PathLike | None) -> Memory:
+def plan_memory(
+    source: Source, k: int, limit: int | None, folder: str | os.PathLike | None, part: int = PART
+) -> Memory:
     """Memory for a fit, less what it needs in any case; `limit` in bytes, None for half of what is free.
 
     Raises
@@ -118,7 +124,7 @@ def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.Path
             f"max_memory={limit} ({size_of(limit)}) is too little: blocks of rows and {k:,} centroids of {source.d} "
             f"columns take {size_of(least)}; give at least {least}"
         )
-    return Memory(max(0.0, (free() / 2 if limit is None else limit) - least), folder)
+    return Memory(max(0.0, (free() / 2 if limit is None else limit) - least), folder, part)
 
 
 def room(folder: Path) -> int:

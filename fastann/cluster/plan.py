@@ -3,21 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from fastann.index.spec import Cells, Flat, Spec, parse_index
+import numpy as np
 
-SMALL = 2**29  # rows x clusters x columns up to which an exact pass costs next to nothing
-FEW = 64  # clusters below which one matrix product beats any bookkeeping
-CELLS_FROM = 4096  # clusters from which searching cells beats searching everything
-PER_CELL = 128  # centroids a cell, while fitting
-LEVEL = 4  # each sample is this many times larger than the one before
-ROWS_PER_CLUSTER = 512  # rows a cluster that the first sample has at least
+from fastann.cluster.criterion import NEAREST, SIZE_AWARE, Criterion
+from fastann.cluster.memory import PART, Memory
+from fastann.cluster.passes.base import Pass
+from fastann.cluster.passes.bounded import Bounded
+from fastann.cluster.passes.every import Every
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Space
+from fastann.data.source import Source
+from fastann.index.base import Spec
+from fastann.index.parse import parse_index
+from fastann.index.spec import Cells, Flat
+
 RECALL = 0.99  # what an index of open effort must reach when nothing is said
-LARGE = 256  # rows a cluster from which the size-aware rule gains little, so that searching must be careful
-CAUTION, GAIN = 0.25, 1e-3  # see `Plan`, at effort 1, where there are many clusters of few rows
-CAREFUL_CAUTION, CAREFUL_GAIN = 0.35, 2e-4  # elsewhere: a search is cheap there, and nothing makes up for its lack
-GAIN_ON_SAMPLE = 4e-3  # the same on a sample, whose optimum is not the one sought
+LISTED = 8  # candidates remembered per row, where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How careful the automatic mode is.
+
+    Attributes
+    ----------
+    caution : float
+        Share of the largest drift among a row's candidates by which other centroids are taken to have come
+        nearer. 1 searches often, 0 never again.
+    gain : float
+        Relative decrease of inertia at which to stop, beside the user's `tol`.
+    why : str
+    """
+
+    caution: float
+    gain: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes at which the plan changes. All are measured on embeddings and image patches; results do not need them.
+
+    Attributes
+    ----------
+    small : int
+        Rows x clusters x columns up to which an exact pass costs next to nothing.
+    few : int
+        Clusters below which one matrix product beats any bookkeeping.
+    cells_from : int
+        Clusters from which searching cells beats searching everything.
+    per_cell : int
+        Centroids a cell, while fitting.
+    level : int
+        Each sample is this many times larger than the one before.
+    rows_per_cluster : int
+        Rows a cluster that the first sample has at least.
+    large : int
+        Rows a cluster from which the size-aware rule gains little, so that searching must be careful.
+    many, careful : Regime
+        For many clusters of few rows, and for all others.
+    gain_on_sample : float
+        Relative decrease of inertia at which a sample is left, whose optimum is not the one sought.
+    audited : int
+        Rows of the sample on which recall is measured: at 0.99 its interval is about 0.6% wide.
+    part : int
+        Rows that are looked at once where that takes memory for each of them.
+    """
+
+    small: int = 2**29
+    few: int = 64
+    cells_from: int = 4096
+    per_cell: int = 128
+    level: int = 4
+    rows_per_cluster: int = 512
+    large: int = 256
+    many: Regime = Regime(0.25, 1e-3, "the size-aware rule makes up for what a search misses")
+    careful: Regime = Regime(0.35, 2e-4, "with 0.25, fits ended 1% above exact Lloyd")
+    gain_on_sample: float = 4e-3
+    audited: int = 4096
+    part: int = PART
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -30,17 +100,16 @@ class Plan:
         The index that finds centroids.
     candidates : int
         Candidates remembered per row, 0 for none: every row is then searched in every iteration.
-    size_aware : bool
-        Whether rows move by Hartigan's criterion from the third iteration on.
+    criterion : Criterion
+        By which rows move, from the iteration on with which it begins.
     batches : int
         Parts in which an iteration visits the rows; centroids follow after each.
     caution : float
-        Share of the largest drift among a row's candidates by which other centroids are taken to have come
-        nearer. 1 searches often, 0 never again.
+        See `Regime`.
     levels : tuple of int
         Numbers of rows trained on, one after the other, ending with all.
-    gain : float
-        Relative decrease of inertia at which to stop, beside the user's `tol`.
+    gain, gain_on_sample : float
+        Relative decrease of inertia at which to stop, beside the user's `tol`; and to leave a sample. 0: `tol` alone.
     recall : float or None
         What the search option that `spec` leaves open must reach.
     reason : str
@@ -49,11 +118,12 @@ class Plan:
 
     spec: Spec
     candidates: int = 0
-    size_aware: bool = False
+    criterion: Criterion = NEAREST
     batches: int = 1
     caution: float = 1.0
     levels: tuple[int, ...] = ()
     gain: float = 0.0
+    gain_on_sample: float = 0.0
     recall: float | None = None
     reason: str = ""
 
@@ -62,71 +132,119 @@ class Plan:
         if len(inertias) < 2:
             return False
         before, now = inertias[-2:]
-        gain = self.gain if level == len(self.levels) - 1 else GAIN_ON_SAMPLE
+        gain = self.gain if level == len(self.levels) - 1 else self.gain_on_sample
         return gain > 0 and before - now <= gain * before
 
+    def work(self, source: Source, weights: np.ndarray | None, k: int, space: Space, memory: Memory) -> Pass:
+        """The pass that goes over some rows."""
+        rows = Rows.new(source.n, weights, memory)
+        if self.candidates:
+            return Bounded(
+                source,
+                rows,
+                k,
+                space,
+                batches=self.batches,
+                candidates=self.candidates,
+                caution=self.caution,
+                memory=memory,
+            )
+        return Every(source, rows, k, space)
 
-def choose_index(index: Spec | str, k: int) -> Spec:
-    """Turn the `index` parameter into the spec that predicts: ``"auto"`` is exact for few clusters, cells for many."""
+
+def choose_index(index: Spec | str, k: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
+    """Turn the `index` parameter into the spec that predicts: ``"auto"`` is exact for few clusters, cells for many.
+
+    Cells are for CPUs: a GPU compares rows with everything.
+    """
     if isinstance(index, str) and index == "auto":
-        return Flat() if k < CELLS_FROM else Cells()
+        return Flat() if k < limits.cells_from or device != "cpu" else Cells()
     return parse_index(index)
 
 
-def searcher(index: Spec | str, k: int) -> Spec:
+def searcher(index: Spec | str, k: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
     """The spec that searches during a fit: cheaper than `choose_index`'s, as rows remember what it found before."""
-    spec = choose_index(index, k)
-    return Cells(nlist=k // PER_CELL, nprobe=8, train_iter=2) if spec == Cells() and index == "auto" else spec
+    spec = choose_index(index, k, device, limits)
+    if index == "auto" and spec == Cells():
+        return Cells(nlist=max(1, k // limits.per_cell), nprobe=8, train_iter=2)
+    return spec
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks of a fit, beside clusters.
+
+    Attributes
+    ----------
+    index : Spec or str
+    candidates : int or None
+    size_aware : bool or "auto"
+    effort : float
+    recall : float or None
+        See `fastann.KMeans`.
+    """
+
+    index: Spec | str = "auto"
+    candidates: int | None = None
+    size_aware: bool | str = "auto"
+    effort: float = 1.0
+    recall: float | None = None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the index is left to the plan."""
+        return isinstance(self.index, str) and self.index == "auto"
 
 
 def choose(
-    index: Spec | str,
+    wishes: Wishes,
     n: int,
     d: int,
     k: int,
     *,
-    candidates: int | None,
-    size_aware: bool | str,
-    effort: float,
-    recall: float | None,
     sparse: bool = False,
+    device: Any = "cpu",
+    limits: Limits = LIMITS,
 ) -> Plan:
-    """Plan a fit of `n` rows, `d` columns and `k` clusters.
+    """Plan a fit of `n` rows, `d` columns (of sparse rows: values a row) and `k` clusters.
 
     With a given index the plan is fixed: that index, on all rows, in every iteration, with candidates only if
     asked for. ``"auto"`` is exact on small problems; else it keeps candidates, and starts on samples where
     there are many rows a cluster. Sparse rows are searched exactly.
     """
-    automatic = isinstance(index, str) and index == "auto"
-    spec = Flat() if sparse else choose_index(index, k)
-    aware = size_aware is True
-    if not automatic:
-        kept = candidates or (8 if aware else 0)
-        what = f"{kept} candidates a row" if kept else "every row searched in every iteration"
-        if spec.open is None:
-            return Plan(spec, kept, aware, levels=(n,), reason=f"the given index, {what}")
-        target = RECALL if recall is None else recall
-        what = f"the given index, {spec.open} found for a recall of {target:g}, {what}"
-        return Plan(spec, kept, aware, levels=(n,), recall=target, reason=what)
+    asked = SIZE_AWARE if wishes.size_aware is True else NEAREST
+    kept = wishes.candidates or (LISTED if wishes.size_aware is True else 0)
+    if not wishes.automatic:
+        return _given(wishes, Flat() if sparse else parse_index(wishes.index), n, kept, asked)
+    if n * k * d <= limits.small:
+        return Plan(Flat(), kept, asked, levels=(n,), reason="small enough for exact passes")
     levels = [n]
-    while levels[0] > 2 * LEVEL * ROWS_PER_CLUSTER * k:
-        levels.insert(0, levels[0] // LEVEL)
+    while levels[0] > 2 * limits.level * limits.rows_per_cluster * k:
+        levels.insert(0, levels[0] // limits.level)
     grown = "" if len(levels) == 1 else f", trained on {levels[0]:,} rows first"
-    few = candidates or (8 if aware else 0)
-    if n * k * d <= SMALL:
-        return Plan(Flat(), few, aware, levels=(n,), reason="small enough for exact passes")
-    if k < FEW:
-        return Plan(Flat(), few, aware, levels=tuple(levels), gain=GAIN / effort, reason=f"few clusters: exact{grown}")
-    probes = "every centroid" if k < CELLS_FROM or sparse else "cells of centroids"
-    careful = k < CELLS_FROM or n >= LARGE * k
-    caution, gain = (CAREFUL_CAUTION, CAREFUL_GAIN) if careful else (CAUTION, GAIN)
-    return Plan(
-        Flat() if sparse else searcher(index, k),
-        candidates or 8,
-        size_aware is not False,
+    plan = Plan(Flat(), kept, asked, levels=tuple(levels), gain_on_sample=limits.gain_on_sample)
+    if k < limits.few:
+        return replace(plan, gain=limits.many.gain / wishes.effort, reason=f"few clusters: exact{grown}")
+    spec = Flat() if sparse else searcher(wishes.index, k, device, limits)
+    probes = "every centroid" if spec == Flat() else "cells of centroids"
+    regime = limits.careful if k < limits.cells_from or n >= limits.large * k else limits.many
+    return replace(
+        plan,
+        spec=spec,
+        candidates=wishes.candidates or LISTED,
+        criterion=NEAREST if wishes.size_aware is False else SIZE_AWARE,
         batches=4,
-        caution=min(1.0, caution * effort),
-        levels=tuple(levels),
-        gain=gain / effort,
+        caution=min(1.0, regime.caution * wishes.effort),
+        gain=regime.gain / wishes.effort,
         reason=f"candidates from {probes}, searched anew where bounds fail{grown}",
     )
+
+
+def _given(wishes: Wishes, spec: Spec, n: int, kept: int, criterion: Criterion) -> Plan:
+    """The plan for an index that was given."""
+    what = f"{kept} candidates a row" if kept else "every row searched in every iteration"
+    if spec.open is None:
+        return Plan(spec, kept, criterion, levels=(n,), reason=f"the given index, {what}")
+    target = RECALL if wishes.recall is None else wishes.recall
+    what = f"the given index, {spec.open} found for a recall of {target:g}, {what}"
+    return Plan(spec, kept, criterion, levels=(n,), recall=target, reason=what)

@@ -1,26 +1,42 @@
-"""The space rows are clustered in: which view of them the engine sees, and the way back for centroids."""
+"""The space rows are clustered in: which view of them the engine sees, the way back for centroids, and what a mean is.
 
+A metric is an object here, `Euclidean` or `Cosine`; nowhere else in the package is one compared by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from fastann import checks, kernels
-from fastann.data.source import Centred, Source, UnitNorm, sqnorms
+from fastann.cluster.survey import SMALLEST, Survey, survey
+from fastann.data.source import Centred, Source, UnitNorm
 
-METRICS = ("euclidean", "cosine")
-
-_LARGEST = 2.0**120  # squared norms up to here leave room for the sums of four that a distance takes
-_SMALLEST = 1e-30  # spreads below this vanish when squared in float32
 _FAR = 10.0  # centre when the mean's squared norm exceeds the variance this many times
 _UNIT = 1e-6  # rows whose squared norms are this close to 1 are taken as they are
 
 
-@dataclass(frozen=True)
-class Space:
-    """A metric, and the mean subtracted from rows for numerical reasons (None: none is)."""
+class Space(ABC):
+    """What a metric means to the engine, which knows squared L2 distances only.
 
-    metric: str
+    Attributes
+    ----------
+    metric : str
+        Its name, as users give it.
+    unit : bool
+        Whether rows and centroids have unit norm in this space.
+    per_score : float
+        Squared L2 distance that counts as 1 in a score: a squared distance of 2 is a cosine that is less by 1.
+    mean : float64 [d] or None
+        Subtracted from rows, for numerical reasons.
+    """
+
+    metric: ClassVar[str]
+    unit: ClassVar[bool]
+    per_score: ClassVar[float]
     mean: np.ndarray | None = None
 
     def view(self, source: Source, *, zero_rows: bool = False) -> Source:
@@ -34,40 +50,15 @@ class Space:
             If a row has NaN or infinity, is too large for float32, or is zero under the cosine metric;
             the message names the first such row.
         """
-        return self._view(source, survey(source), zero_rows)
+        return self.seen(source, survey(source), zero_rows)
 
-    def _view(self, source: Source, seen: "Survey", zero_rows: bool = False) -> Source:
-        if self.metric == "cosine":
-            if seen.least == 0 and zero_rows:
-                return UnitNorm(source, seen.zeros)
-            if seen.least == 0:
-                raise ValueError(
-                    f"row {seen.least_row} is zero and has no direction, which metric='cosine' needs; "
-                    "remove zero rows or use metric='euclidean'"
-                )
-            if seen.least < _SMALLEST:
-                raise ValueError(
-                    f"row {seen.least_row} has norm {seen.least**0.5:.1e}, whose square vanishes in float32; "
-                    "scale the rows up, which changes no direction"
-                )
-            unit = abs(seen.least - 1) < _UNIT and abs(seen.most - 1) < _UNIT
-            return source if unit else UnitNorm(source)
-        return source if self.mean is None else Centred(source, self.mean)
+    @abstractmethod
+    def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
+        """The same for a source that was looked at already."""
 
+    @abstractmethod
     def inward(self, centers: np.ndarray) -> np.ndarray:
         """Centres in the user's coordinates -> float32 [k, d] centroids in this space."""
-        if self.metric == "euclidean" and self.mean is None:
-            return np.ascontiguousarray(centers, np.float32)
-        c = np.asarray(centers, np.float64)
-        if self.metric == "cosine":
-            norm = np.linalg.norm(c, axis=1, keepdims=True)
-            if not norm.all():
-                row = int(np.flatnonzero(norm == 0)[0])
-                raise ValueError(f"centre {row} is zero and has no direction, which metric='cosine' needs")
-            c = c / norm
-        elif self.mean is not None:
-            c = c - self.mean
-        return np.ascontiguousarray(c, np.float32)
 
     def outward(self, centroids: np.ndarray) -> np.ndarray:
         """Centroids of this space -> centres [k, d] in the user's coordinates.
@@ -76,76 +67,156 @@ class Space:
         """
         return centroids.copy() if self.mean is None else centroids + self.mean
 
+    @abstractmethod
     def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Squared L2 distances in this space -> the metric's distance: Euclidean, or 1 - cosine."""
-        return np.multiply(sqdist, 0.5, out=out) if self.metric == "cosine" else np.sqrt(sqdist, out=out)
+
+    @abstractmethod
+    def similarity(self, sqdist: np.ndarray) -> np.ndarray:
+        """Squared L2 distances as similarities, float64: the cosine, or 1 / (1 + squared distance)."""
+
+    def means(self, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        """Centroid of each cluster, float32 [k, d]; that of one without rows stays.
+
+        Parameters
+        ----------
+        sums : float64 [k, d]
+            Weighted sums of rows.
+        counts : int64 or float64 [k]
+            Their number, or their weight.
+        centroids : float32 [k, d]
+            As before.
+        """
+        return kernels.means(sums, counts, centroids, cosine=self.unit)[0]
+
+    @abstractmethod
+    def divisor(self, counts: np.ndarray, sqnorm: np.ndarray) -> np.ndarray:
+        """What sums of rows are divided by to be centroids: float64 [k], from their counts and squared norms."""
+
+    @abstractmethod
+    def restored(self, centroids: np.ndarray) -> np.ndarray:
+        """Centroids that were moved freely, back in this space, in place."""
+
+    @abstractmethod
+    def lengths(self, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """Length of each cluster's mean as a share of its centroid's: float64 [k].
+
+        Parameters
+        ----------
+        weights, spread : float64 [k]
+            Weight of the rows of each cluster, and the weighted sum of their distances.
+        """
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one look at every row tells: mean (float64 [d]), total variance, extreme squared norms, zero rows."""
+class Euclidean(Space):
+    """Rows as they are, or less their mean where they lie far from the origin."""
 
-    mean: np.ndarray
-    variance: float
-    least: float
-    least_row: int
-    most: float
-    zeros: np.ndarray
+    metric: ClassVar[str] = "euclidean"
+    unit: ClassVar[bool] = False
+    per_score: ClassVar[float] = 1.0
+    mean: np.ndarray | None = None
+
+    def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
+        return source if self.mean is None else Centred(source, self.mean)
+
+    def inward(self, centers: np.ndarray) -> np.ndarray:
+        if self.mean is None:
+            return np.ascontiguousarray(centers, np.float32)
+        return np.ascontiguousarray(np.asarray(centers, np.float64) - self.mean, np.float32)
+
+    def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return np.sqrt(sqdist, out=out)
+
+    def similarity(self, sqdist: np.ndarray) -> np.ndarray:
+        return 1 / (1 + sqdist.astype(np.float64))
+
+    def divisor(self, counts: np.ndarray, sqnorm: np.ndarray) -> np.ndarray:
+        return counts
+
+    def restored(self, centroids: np.ndarray) -> np.ndarray:
+        return centroids
+
+    def lengths(self, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        return np.ones(len(weights))
 
 
-def survey(source: Source) -> Survey:
-    """Look at every row once; refuse those that float32 arithmetic cannot hold."""
-    total = np.zeros(source.d)
-    squares, least, least_row, most = 0.0, np.inf, 0, 0.0
-    zeros = [np.empty(0, np.int64)]
-    for start, block in source.chunks(source.rows_per_chunk()):
-        if source.sparse:
-            sqnorm, sums = sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
-        else:
-            sqnorm, sums = kernels.survey(block)
-        bad = np.flatnonzero(~(sqnorm <= _LARGEST))
-        if len(bad):
-            _refuse(source, start + int(bad[0]))
-        total += sums
-        squares += float(sqnorm.sum())
-        low = int(sqnorm.argmin())
-        if sqnorm[low] < least:
-            least, least_row = float(sqnorm[low]), start + low
-        most = max(most, float(sqnorm.max()))
-        zeros.append(start + np.flatnonzero(sqnorm == 0))
-    mean = total / source.n
-    variance = max(0.0, squares / source.n - float(mean @ mean))
-    return Survey(mean, variance, least, least_row, most, np.concatenate(zeros))
+@dataclass(frozen=True)
+class Cosine(Space):
+    """Rows scaled to unit norm, whose means are too (spherical k-means; Dhillon and Modha, 2001)."""
+
+    metric: ClassVar[str] = "cosine"
+    unit: ClassVar[bool] = True
+    per_score: ClassVar[float] = 2.0
+
+    def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
+        if look.least == 0 and zero_rows:
+            return UnitNorm(source, look.zeros)
+        if look.least == 0:
+            raise ValueError(
+                f"row {look.least_row} is zero and has no direction, which metric='cosine' needs; "
+                "remove zero rows or use metric='euclidean'"
+            )
+        if look.least < SMALLEST:
+            raise ValueError(
+                f"row {look.least_row} has norm {look.least**0.5:.1e}, whose square vanishes in float32; "
+                "scale the rows up, which changes no direction"
+            )
+        unit = abs(look.least - 1) < _UNIT and abs(look.most - 1) < _UNIT
+        return source if unit else UnitNorm(source)
+
+    def inward(self, centers: np.ndarray) -> np.ndarray:
+        c = np.asarray(centers, np.float64)
+        norm = np.linalg.norm(c, axis=1, keepdims=True)
+        if not norm.all():
+            row = int(np.flatnonzero(norm == 0)[0])
+            raise ValueError(f"centre {row} is zero and has no direction, which metric='cosine' needs")
+        return np.ascontiguousarray(c / norm, np.float32)
+
+    def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return np.multiply(sqdist, 0.5, out=out)
+
+    def similarity(self, sqdist: np.ndarray) -> np.ndarray:
+        return 1 - sqdist.astype(np.float64) / 2
+
+    def divisor(self, counts: np.ndarray, sqnorm: np.ndarray) -> np.ndarray:
+        return np.sqrt(sqnorm)
+
+    def restored(self, centroids: np.ndarray) -> np.ndarray:
+        norm = np.linalg.norm(centroids, axis=1, keepdims=True)
+        centroids /= np.where(norm > 0, norm, 1)
+        return centroids
+
+    def lengths(self, weights: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        along = weights - spread  # the mean cosine is the length of the mean
+        return np.divide(along, weights, out=np.ones(len(weights)), where=weights > 0)
+
+
+SPACES: dict[str, type[Space]] = {space.metric: space for space in (Euclidean, Cosine)}
+METRICS = tuple(SPACES)
+
+
+def space_of(metric: str, mean: np.ndarray | None = None) -> Space:
+    """The space of a metric, of rows from which `mean` (float64 [d]) is subtracted."""
+    checks.choice(metric, "metric", METRICS)
+    if mean is None:
+        return SPACES[metric]()
+    if metric != Euclidean.metric:
+        raise ValueError(f"rows are centred in Euclidean space only, not for metric={metric!r}")
+    return Euclidean(mean)
 
 
 def fit_space(source: Source, metric: str, *, zero_rows: bool = False) -> tuple[Space, Source]:
     """Choose the space for data to fit, and see the data in it; `zero_rows` as in `Space.view`."""
-    seen = survey(source)
-    mean = None
-    if metric == "euclidean":
+    look = survey(source)
+    space = space_of(metric)
+    if not space.unit:
         # Sparse rows stay sparse: their distances are summed in float64, whose digits suffice without centring.
-        far = not source.sparse and float(seen.mean @ seen.mean) > _FAR * seen.variance
-        if 0 < seen.variance < _SMALLEST and not far:
+        far = not source.sparse and float(look.mean @ look.mean) > _FAR * look.variance
+        if 0 < look.variance < SMALLEST and not far:
             raise ValueError(
-                f"the rows differ so little (variance {seen.variance:.1e}) that their squares vanish in float32; "
+                f"the rows differ so little (variance {look.variance:.1e}) that their squares vanish in float32; "
                 "multiply the data, for example by 1 / X.std()"
             )
-        mean = seen.mean if far else None
-    space = Space(metric, mean)
-    return space, space._view(source, seen, zero_rows)
-
-
-def _refuse(source: Source, row: int) -> None:
-    values: Any = source.native(np.array([row]))
-    values = np.asarray(values.toarray() if source.sparse else values)[0]
-    for what, bad in (("NaN", np.isnan(values)), ("infinity", np.isinf(values))):
-        if bad.any():
-            raise ValueError(
-                f"Input X contains {what}, first in row {row}, column {int(bad.argmax())}; "
-                "every value must be finite: remove or impute such rows"
-            )
-    worst = float(np.abs(values.astype(np.float64)).max())
-    raise ValueError(
-        f"row {row} holds values up to {worst:.3g}, whose squares overflow float32; divide the data by a "
-        f"constant so that values stay below about {checks.LARGEST:g}"
-    )
+        space = space_of(metric, look.mean) if far else space
+    return space, space.seen(source, look, zero_rows)

@@ -1,4 +1,4 @@
-"""Starting centroids: random rows, greedy k-means++, k-means||."""
+"""Starting centroids: random rows, greedy k-means++, k-means||. They ask a pass for rows, whoever holds these."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +8,18 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.cluster.memory import Memory
-from fastann.cluster.passes.every import blocks
-from fastann.cluster.update import Rows
+from fastann.cluster.passes.base import Pass
+from fastann.cluster.passes.rows import Rows
 from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
-_PART = 2**18  # rows looked at once
 _MANY = 2**24  # rows of which not each gets a number to draw from
 PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
 
 
-def random(source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+def random(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
     """`k` different rows, drawn with probability proportional to their weights: float32 [k, d]."""
-    return dense(source.take(np.sort(draw(source.n, weights, k, rng))))
+    return dense(work.take(np.sort(draw(work.n, work.weights, k, rng))))
 
 
 def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -44,24 +43,20 @@ def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return picks
 
 
-def plus_plus(
-    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
-) -> np.ndarray:
+def plus_plus(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample of at least 128 rows a cluster.
 
     Each centre is the best, by the inertia it leaves, of several rows drawn with probability proportional
     to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
     """
-    size = max(2**15, 128 * k)
-    if source.n > size:
-        picks = draw_any(source.n, size, rng)
-        weights = None if weights is None else weights[picks]
-        if weights is not None and not weights.any():
-            weights = None
-        x = source.take(picks)
-    else:
-        x = source.take(np.arange(source.n))
-    return _greedy(x, weights, k, rng)
+    size, weights = max(2**15, 128 * k), work.weights
+    if work.n <= size:
+        return _greedy(work.take(np.arange(work.n)), weights, k, rng)
+    picks = draw_any(work.n, size, rng)
+    weights = None if weights is None else weights[picks]
+    if weights is not None and not weights.any():
+        weights = None
+    return _greedy(work.take(picks), weights, k, rng)
 
 
 def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -102,39 +97,38 @@ def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.minimum(at, len(cumulative) - 1)
 
 
-def parallel(
-    source: Source, weights: np.ndarray | None, k: int, rng: np.random.Generator, memory: Memory
-) -> np.ndarray:
+def parallel(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
     """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
 
     The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
     """
-    u = rng.random(1)
-    first = (u * source.n).astype(int) if weights is None else _at(np.cumsum(weights), u)
-    rows = Rows(memory.full(source.n, np.int32, 0), memory.full(source.n, np.float32, np.inf), weights)
-    new = centres = dense(source.take(first))
+    u, n, weights = rng.random(1), work.n, work.weights
+    first = (u * n).astype(int) if weights is None else _at(np.cumsum(weights), u)
+    rows = Rows(memory.full(n, np.int32, 0), memory.full(n, np.float32, np.inf), weights, memory.part)
+    new = centres = dense(work.take(first))
     for _ in range(5):
-        _nearer(source, new, len(centres) - len(new), rows)
+        _nearer(work, new, len(centres) - len(new), rows)
         total = rows.inertia()
         if total <= 0:
             new = centres[:0]
             break
-        new = dense(source.take(_draw_by_cost(rows, 2 * k / total, rng)))
+        new = dense(work.take(_draw_by_cost(rows, 2 * k / total, rng)))
         if len(new):
             centres = np.concatenate([centres, new])
-    _nearer(source, new, len(centres) - len(new), rows)
+    _nearer(work, new, len(centres) - len(new), rows)
     if len(centres) <= k:
-        return np.concatenate([centres, random(source, weights, k, rng, memory)])[:k]
+        return np.concatenate([centres, random(work, k, rng, memory)])[:k]
     mass = kernels.tally(rows.labels, len(centres), None, weights)
     return _greedy(centres, mass, k, rng)
 
 
-def _nearer(source: Source, new: np.ndarray, first: int, rows: Rows) -> None:
+def _nearer(work: Pass, new: np.ndarray, first: int, rows: Rows) -> None:
     """Take note of the rows that are nearer to the `new` centres, which get numbers from `first`."""
     if not len(new):
         return
     index = Flat().build(new)
-    for block, part in blocks(source, rows, source.rows_per_chunk()):
+    for start, block in work.chunks():
+        part = rows[start : start + block.shape[0]]
         ids, sqdist = index.search(block, 1)
         nearer = np.flatnonzero(sqdist[:, 0] < part.sqdist)
         part.sqdist[nearer], part.labels[nearer] = sqdist[nearer, 0], ids[nearer, 0] + first
@@ -143,30 +137,23 @@ def _nearer(source: Source, new: np.ndarray, first: int, rows: Rows) -> None:
 def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Draw each row with a probability of `scale` times what it adds to the inertia, a part at a time."""
     found = []
-    for start in range(0, len(rows.labels), _PART):
-        part = rows[start : start + _PART]
+    for some in rows.parts():
+        part = rows[some]
         cost = part.sqdist if part.weights is None else part.sqdist * part.weights
-        found.append(start + np.flatnonzero(rng.random(len(cost)) < scale * cost.astype(np.float64)))
+        found.append(some.start + np.flatnonzero(rng.random(len(cost)) < scale * cost.astype(np.float64)))
     return np.concatenate(found)
 
 
-Init = Callable[[Source, "np.ndarray | None", int, np.random.Generator, Memory], np.ndarray]
+Start = Callable[[Pass, int, np.random.Generator, Memory], np.ndarray]
 
-INITS: dict[str, Init] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
+STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
 
 
-def start(
-    name: str,
-    source: Source,
-    weights: np.ndarray | None,
-    k: int,
-    rng: np.random.Generator,
-    memory: Memory | None = None,
-) -> np.ndarray:
-    """Starting centroids, float32 [k, d], by the method called `name` ("auto" or one of `INITS`)."""
+def start(name: str, work: Pass, k: int, rng: np.random.Generator, memory: Memory | None = None) -> np.ndarray:
+    """Starting centroids, float32 [k, d], by the method called `name` ("auto" or one of `STARTS`)."""
     if name == "auto":
         name = "k-means++" if k <= PLUS_PLUS_UP_TO else "random"
-    return INITS[name](source, weights, k, rng, memory or Memory())
+    return STARTS[name](work, k, rng, memory or Memory())
 
 
 def subsample(

@@ -25,6 +25,9 @@ class StopReason(StrEnum):
         return _SENTENCES[self]
 
 
+# After these a fit goes on with the next sample or start, if there is one; the others end it.
+ENDED = (StopReason.CONVERGED, StopReason.MAX_ITER)
+
 _SENTENCES = {
     StopReason.CONVERGED: "The inertia decreased by no more than the threshold (tol, or the plan's), or no row moved.",
     StopReason.MAX_ITER: "max_iter iterations were done; the inertia was still decreasing.",

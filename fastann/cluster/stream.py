@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastann.cluster.passes.every import assign
-from fastann.cluster.update import Partial, Rows, recenter
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.passes.every import Every
+from fastann.cluster.space import Space
+from fastann.cluster.update import Sums
 from fastann.data.source import Source, dense
-from fastann.index.own import Index
+from fastann.index.base import Index
 
 LOOKS = 2  # times a batch is assigned: the second time to centroids that it has moved
 STARVED = 0.01  # share of the mean weight below which a centroid is starved
@@ -23,17 +25,17 @@ class Online:
     Attributes
     ----------
     centroids : float32 [k, d]
-    seen : Partial
+    seen : Sums
         Weighted: float64 sums and weights.
     """
 
     centroids: np.ndarray
-    seen: Partial
+    seen: Sums
 
     @classmethod
     def of(cls, centroids: np.ndarray, weights: np.ndarray, lengths: np.ndarray) -> Online:
         """From weights (float64 [k]) and the lengths of the means, which for cosine the centroids do not tell."""
-        return cls(centroids, Partial(centroids * (weights * lengths)[:, None], weights.copy()))
+        return cls(centroids, Sums(centroids * (weights * lengths)[:, None], weights.copy()))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -48,22 +50,23 @@ class Online:
         build: Callable[[np.ndarray], Index],
         *,
         decay: float,
-        metric: str,
+        space: Space,
         rng: np.random.Generator,
-    ) -> tuple[Online, Rows]:
-        """Take in a batch, having forgotten a share of what was seen; returns the batch's rows too, labelled."""
-        before = Partial(self.seen.sums * decay, self.seen.counts * decay)
-        rows = Rows.new(source.n, np.ones(source.n) if weights is None else weights)
-        centroids, seen = self.centroids, self.seen
+    ) -> tuple[Online, Every]:
+        """Take in a batch, having forgotten a share of what was seen; returns the pass over its rows too, labelled."""
+        before, seen = self.seen * decay, self.seen
+        work = Every.over(source, np.ones(source.n) if weights is None else weights, self.centroids, space)
         for _ in range(LOOKS):
-            seen = before + assign(source, rows, build(centroids), centroids)
-            centroids = recenter(seen, centroids, metric)
-        _reseed(centroids, seen, source, rows, rng)
-        return Online(centroids, seen), rows
+            work.assign(build(work.centroids), 0, NEAREST)
+            seen = before + work.sums
+            work.centroids = seen.means(space, work.centroids)
+        _reseed(seen, work, rng)
+        return Online(work.centroids, seen), work
 
 
-def _reseed(centroids: np.ndarray, seen: Partial, source: Source, rows: Rows, rng: np.random.Generator) -> None:
+def _reseed(seen: Sums, work: Every, rng: np.random.Generator) -> None:
     """Move starved centroids to rows of the batch, drawn by their share of its inertia; in place."""
+    rows, centroids = work.rows, work.centroids
     assert rows.weights is not None
     starved = np.flatnonzero(seen.counts < STARVED * seen.counts.mean())
     starved = starved[np.argsort(seen.counts[starved], kind="stable")]
@@ -71,7 +74,7 @@ def _reseed(centroids: np.ndarray, seen: Partial, source: Source, rows: Rows, rn
     count = min(len(starved), int(np.count_nonzero(cost)))
     if not count:
         return
-    picks = np.sort(rng.choice(source.n, count, replace=False, p=cost / cost.sum()))
+    picks = np.sort(rng.choice(work.n, count, replace=False, p=cost / cost.sum()))
     starved, w = starved[:count], rows.weights[picks]
-    centroids[starved] = dense(source.take(picks))
+    centroids[starved] = dense(work.take(picks))
     seen.sums[starved], seen.counts[starved] = centroids[starved] * w[:, None], w

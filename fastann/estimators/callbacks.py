@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fastann.cluster.lloyd import State
 from fastann.cluster.space import Space
+from fastann.index.base import Spec
 
 if TYPE_CHECKING:
 
@@ -34,11 +35,12 @@ else:
 class Callbacks:
     """Tells scikit-learn's callbacks of a fit and of each iteration of it.
 
+    `spec` is the index that a model made from the running iteration predicts with.
     Calling it with a `State` reports the iteration; the answer is whether a callback asks to stop.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, space: Space):
-        self.estimator, self.space = estimator, space
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, space: Space, spec: Spec):
+        self.estimator, self.space, self.spec = estimator, space, spec
         self.root: Any = None
         self.data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
 
@@ -57,17 +59,11 @@ class Callbacks:
         fitted = {
             "cluster_centers_": self.space.outward(state.centroids),
             "_space": self.space,
-            "index_": self.estimator_index(),
+            "index_": self.spec,
             "_n_features_out": len(state.centroids),
             "n_iter_": state.record.iteration,
         }
         return bool(task.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes=fitted))
-
-    def estimator_index(self) -> Any:
-        """The index that a model made from the running iteration predicts with."""
-        from fastann.cluster.plan import choose_index
-
-        return choose_index(self.estimator.index, self.estimator.n_clusters)
 
     def __exit__(self, *exc: object) -> None:
         if self.root is not None:

@@ -18,19 +18,21 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks, kernels
 from fastann.classify.prototypes import Prototypes, Thinning, round_to
+from fastann.classify.search import PrototypeSearch
 from fastann.classify.stream import Stream
 from fastann.classify.training import Course, Recipe, Table, choose_sizes, fit_prototypes
 from fastann.cluster import plan
-from fastann.cluster.passes.every import search
-from fastann.cluster.passes.groups import Either, Sharing, similarity
+from fastann.cluster.passes.groups import Sharing
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.data import open as files
 from fastann.data.csr import Densified, Sparsified, as_table
 from fastann.data.source import Source, UnitNorm, sqnorms
 from fastann.index import gpu
-from fastann.index.own import Searcher
+from fastann.index.base import Index, Spec
+from fastann.index.faiss import faiss, faiss_threads
 from fastann.index.recall import Adaptive
-from fastann.index.spec import Flat, Spec, faiss, faiss_threads
+from fastann.index.repair import search
+from fastann.index.spec import Flat
 from fastann.runs import prototypes as saved
 
 REFINE = ("auto", "none", "softmax")
@@ -43,7 +45,7 @@ ENOUGH = 1000  # rows it takes to find it
 SCORES_AT_ONCE = 2**24  # similarities computed at a time
 
 # Searchers built for predict, beside the estimators: FAISS objects cannot be pickled or copied.
-_built: WeakKeyDictionary[Any, tuple[Any, Searcher, Any]] = WeakKeyDictionary()
+_built: WeakKeyDictionary[Any, tuple[Any, Index, Any]] = WeakKeyDictionary()
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
@@ -332,7 +334,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         checks.real(self.reject_below, "reject_below", -1.0)
         label = self._reject_label()
         out = self.classes_[codes].astype(np.result_type(self.classes_.dtype, np.asarray(label).dtype))
-        out[similarity(sqdist[:, 0], self.metric) < self.reject_below] = label
+        out[self._space.similarity(sqdist[:, 0]) < self.reject_below] = label
         return out
 
     def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
@@ -370,10 +372,10 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         sqdist = self._class_sqdist(X)
         known = np.isfinite(sqdist)
         if len(self.classes_) == 2:
-            far = sqdist / 2 if self.metric == "cosine" else sqdist
-            far = np.where(known, far, 2 if self.metric == "cosine" else np.inf)
+            far = sqdist / self._space.per_score
+            far = np.where(known, far, 2 if self._space.unit else np.inf)
             return far[:, 0] - far[:, 1]
-        return np.where(known, similarity(sqdist, self.metric), -1)
+        return np.where(known, self._space.similarity(sqdist), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class: the softmax of `scale_` times the cosine, or minus the squared distance.
@@ -383,7 +385,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         float64 ndarray of shape (n_samples, n_classes)
             For tens of thousands of classes prefer `kneighbors`.
         """
-        score = self._class_sqdist(X) * (-self.scale_ / (2 if self.metric == "cosine" else 1))
+        score = self._class_sqdist(X) * (-self.scale_ / self._space.per_score)
         e = np.exp(score - score.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 
@@ -537,7 +539,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             tol=self.tol,
             candidates=self.candidates,
             dtype=self.dtype,
-            spec=Either(self.index),
+            spec=PrototypeSearch(self.index),
             device=gpu.parse_device(self.device),
         )
 
@@ -576,7 +578,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     def _directionless(self, block: Any) -> np.ndarray:
         """Rows of a block that are zero, whose cosine to every prototype is taken for 0."""
-        if self._space.metric != "cosine":
+        if not self._space.unit:
             return np.empty(0, np.int64)
         return np.flatnonzero(sqnorms(block) == 0 if sparse.issparse(block) else ~block.any(axis=1))
 
@@ -586,7 +588,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         if p is None or sparse.issparse(p.vectors):
             self.index_: Spec = Flat()
             return
-        spec = Either(self.index).spec(len(p), device)
+        spec = PrototypeSearch(self.index).spec(len(p), device)
         if spec.open is None:
             self.index_ = spec
             return
@@ -600,13 +602,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             adapt(self.index_.build(p.vectors, seed=0, device=device), p.vectors)
             self.index_ = adapt.spec
 
-    def _index(self) -> tuple[Searcher, Any]:
+    def _index(self) -> tuple[Index, Any]:
         """The index over the prototypes, and these; built once while they stay the same."""
         key = (id(self._stream.prototypes), self.history_[-1], self.dtype, str(self.index_), str(self.device))
         if self in _built and _built[self][0] == key:
             return _built[self][1:]
         vectors = self._prototypes.vectors
-        index = Either(self.index_).build(vectors, seed=0, device=gpu.parse_device(self.device))
+        index = PrototypeSearch(self.index_).build(vectors, seed=0, device=gpu.parse_device(self.device))
         _built[self] = (key, index, vectors)
         return index, vectors
 

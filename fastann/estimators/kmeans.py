@@ -1,54 +1,41 @@
-"""The estimator: validate once, run the loop, publish attributes."""
+"""The estimator: checks once, has the rows clustered, publishes what came of it."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Self
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks, kernels
-from fastann.cluster import checkpoint, plan
-from fastann.cluster import start as init
-from fastann.cluster.checkpoint import Checkpoints, identity, plain
-from fastann.cluster.fit import Rules, Task, cluster
-from fastann.cluster.lloyd import Search, State
-from fastann.cluster.memory import Memory, plan_memory
-from fastann.cluster.passes.bounded import Sweep
-from fastann.cluster.passes.every import label, recall, runners_up, search, wilson
-from fastann.cluster.space import METRICS, Space, fit_space
+from fastann.cluster import plan, start
+from fastann.cluster.closing import Clustering, Means, closer, labelled, means_of
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.fit import Rules, Task, Trained, cluster
+from fastann.cluster.lloyd import State
+from fastann.cluster.memory import plan_memory
+from fastann.cluster.passes.base import Pass
+from fastann.cluster.space import fit_space
 from fastann.cluster.stop import Deadline
 from fastann.cluster.stream import Online
-from fastann.cluster.update import EMPTY, Rows
-from fastann.data import open as files
-from fastann.data.csr import Densified, as_table, entries_per_row
-from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
+from fastann.data.csr import entries_per_row
+from fastann.data.source import Source
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
-from fastann.index import gpu
-from fastann.index.own import CellsIndex, Index
-from fastann.index.spec import Cells, FaissIndex, Flat, Spec, faiss, faiss_threads
-from fastann.runs import clustering as saved
+from fastann.estimators.fitted import Centers
+from fastann.estimators.parameters import check_kmeans, check_kmeans_data, checkpoints_of, given_centroids
+from fastann.index.base import Index, Spec
+from fastann.index.spec import Flat
+from fastann.runs import clustering as runs
 
-# Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
-_built: WeakKeyDictionary[Any, tuple[tuple, np.ndarray, Index]] = WeakKeyDictionary()
-
-
-# Parameters that decide what a fit does next; with others of these it cannot go on from a checkpoint.
-DECISIVE = (
-    "n_clusters", "index", "recall", "metric", "init", "n_init", "candidates", "size_aware", "effort", "sample",
-    "empty", "random_state",
-)  # fmt: skip
 BATCH_PLUS_PLUS = 1024  # clusters up to which a stream starts with k-means++
 
 
-class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Centers):
     """K-means whose every iteration finds the nearest centroids through a pluggable index.
 
     Lloyd's algorithm (Lloyd, 1982), spherical for ``metric="cosine"`` (Dhillon and Modha, 2001). Distances
@@ -165,6 +152,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         A string with a ``sentence``.
     index_ : spec
         The index used; `set_search` changes its search options.
+    clustering_ : Clustering
+        All of the result in one frozen object.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         When X has named columns.
@@ -187,11 +176,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     (3,)
     """
 
-    weights_: np.ndarray
-    n_steps_: int
-    _lengths: np.ndarray  # of the means, as shares of the centres': below 1 for cosine
-    _stream_seed: int
-    _seen: float  # weight of all rows seen
+    limits: ClassVar[plan.Limits] = plan.LIMITS  # sizes at which the plan changes
 
     def __init__(
         self,
@@ -268,60 +253,41 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         -------
         self
         """
-        return self._fit_or_restore(X, y, sample_weight)
-
-    def _fit_or_restore(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool = False) -> Self:
-        before = dict(self.__dict__)
-        try:
-            self._fit(X, y, sample_weight, first_batch=first_batch)
-        except BaseException:  # a failed fit leaves the estimator as it was
-            # ... save what scikit-learn's callback protocol keeps on it to tear callbacks down
-            running = {n: v for n, v in self.__dict__.items() if n.startswith(("_callback_", "_skl_"))}
-            self.__dict__.clear()
-            self.__dict__.update(before | running)
-            raise
+        with self._unchanged_on_error():
+            self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool) -> None:
-        deadline = Deadline(self._check_parameters())
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool = False) -> None:
+        deadline = Deadline(check_kmeans(self))
         source = self._source(X, reset=True)
         weights = checks.sample_weight(sample_weight, source.n)
-        k, size, device = self._check_data(source)
+        k, size, device = check_kmeans_data(self, source)
         limit = checks.nbytes(self.max_memory, "max_memory")
-        memory = plan_memory(source, k, limit, self.temp_folder or self.checkpoint)
+        memory = plan_memory(source, k, limit, self.temp_folder or self.checkpoint, self.limits.part)
         seed = checks.seed(self.random_state)
-        checkpoints = self._checkpoints(source, weights, seed)
+        checkpoints = checkpoints_of(self, source, weights, seed)
         if checkpoints is not None:
             seed = checkpoints.seed
             deadline.spend(checkpoints.spent)
         with self._threads():
             space, view = fit_space(source, self.metric)
-            given = self._given_centers(X, k, source.d, space, seed)
+            given = given_centroids(self, X, k, source.d, space, seed)
             # A batch is small, and what it starts with lasts.
-            start = "k-means++" if first_batch and self.init == "auto" and k <= BATCH_PLUS_PLUS else self.init
+            begin = "k-means++" if first_batch and self.init == "auto" and k <= BATCH_PLUS_PLUS else self.init
             train, train_weights = view, weights
             if size is not None and size < source.n:
-                train, train_weights = init.subsample(view, weights, size, np.random.default_rng([seed, 1]), memory)
-            with Callbacks(self, X, y, sample_weight, space) as callbacks:
+                train, train_weights = start.subsample(view, weights, size, np.random.default_rng([seed, 1]), memory)
+            spec = Flat() if source.sparse else plan.choose_index(self.index, k, device, self.limits)
+            with Callbacks(self, X, y, sample_weight, space, spec) as callbacks:
                 task = Task(
                     train,
                     train_weights,
                     k,
-                    plan.choose(
-                        self.index,
-                        train.n,
-                        entries_per_row(train),
-                        k,
-                        sparse=train.sparse,
-                        candidates=self.candidates,
-                        size_aware=self.size_aware,
-                        effort=self.effort,
-                        recall=self.recall,
-                    ),
-                    start=start if given is None else given,
+                    space,
+                    self._plan(train, k, device),
+                    start=begin if given is None else given,
                     n_init=self.n_init,
                     empty=self.empty,
-                    metric=self.metric,
                     device=device,
                     seed=seed,
                     memory=memory,
@@ -333,12 +299,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                     watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
                     verbose=self.verbose,
                 )
-            self.cluster_centers_ = space.outward(done.centroids)
-            self._space, self._n_features_out = space, k
-            index = Flat() if source.sparse else plan.choose_index(self.index, k)
-            self.index_ = index if done.adapt is None else done.adapt.spec
-            self.history_, self.n_iter_, self.stop_reason_ = done.history, len(done.history), done.stop_reason
-            self._close(view, weights, done.work, seed, memory)
+            self._close(task, done, spec if done.spec is None else done.spec, view, weights)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of a stream, so that centres are means of all rows seen (of which `decay` may forget).
@@ -359,94 +320,81 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self
         """
         if not hasattr(self, "cluster_centers_"):
-            return self._fit_or_restore(X, None, sample_weight, first_batch=True)
-        self._check_parameters()
+            with self._unchanged_on_error():
+                self._fit(X, None, sample_weight, first_batch=True)
+            return self
+        check_kmeans(self)
         with self._threads():
-            view = self._view(X)
+            view, before, device = self._view(X), self.clustering_.means, self._device()
             weights = checks.sample_weight(sample_weight, view.n)
-            device, step = self._device(), self.n_steps_ + 1
-            mass = float(view.n if weights is None else weights.sum())
-            online, rows = Online.of(self._centroids(), self.weights_, self._lengths).after(
+            mass, step = float(view.n if weights is None else weights.sum()), before.steps + 1
+            online, work = Online.of(self._centroids(), before.weights, before.lengths).after(
                 view,
                 weights,
                 lambda centroids: self.index_.build(centroids, seed=step, device=device),
-                decay=self._seen / (self._seen + mass) if self.decay == "auto" else float(self.decay),
-                metric=self.metric,
-                rng=np.random.default_rng([self._stream_seed, 2, step]),
+                decay=before.seen / (before.seen + mass) if self.decay == "auto" else float(self.decay),
+                space=self._space,
+                rng=np.random.default_rng([before.seed, 2, step]),
             )
             self.cluster_centers_ = self._space.outward(online.centroids)
-            self.n_steps_ = step
-            self._label(view, rows, self._index(), step)
-            self.weights_, self._lengths, self._seen = online.seen.counts, online.lengths, self._seen + mass
+            work.centroids = self._centroids()
+            rows = labelled(work, self._index(), NEAREST, step, margins=self.margins, audited=self.limits.audited)
+            means = Means(
+                self.cluster_centers_, online.seen.counts, online.lengths, step, before.seed, before.seen + mass
+            )
+            self._publish(replace(self.clustering_, spec=self.index_, means=means, rows=rows))
         return self
 
-    def _close(self, view: Source, weights: np.ndarray | None, work: Search | Sweep, seed: int, memory: Memory) -> None:
-        """Label every row with the nearest published centre, and measure how good the labels are."""
-        centroids = self._centroids()
-        rows = work.rows if work.source is view else Rows.new(view.n, weights, memory)
-        lists = None  # of candidates
-        if isinstance(work, Sweep) and work.source is view and not self.exact_labels:
-            # After this the labels are there; only their distances are wanted.
-            index = self._searcher(len(centroids)).build(centroids, device=self._device())
-            work.close(centroids, index)
-            lists = work.candidates.ids
-        else:
-            index = Flat().build(centroids) if self.exact_labels else self._index()
-        self._label(view, rows, index, seed, lists, memory)
-        counts = kernels.tally(rows.labels, len(centroids))
-        self.weights_ = counts if weights is None else kernels.tally(rows.labels, len(centroids), None, weights)
-        self.n_steps_, self._stream_seed, self._seen = 1, seed, float(self.weights_.sum())
-        self._lengths = np.ones(len(centroids))
-        if self.metric == "cosine":  # the mean cosine is the length of the mean
-            along = self.weights_ - kernels.tally(rows.labels, len(centroids), self.distances_, weights)
-            self._lengths = np.divide(along, self.weights_, out=self._lengths, where=self.weights_ > 0)
-        if self.recall is not None and self.assignment_recall_interval_[1] < self.recall:
+    def _close(self, task: Task, done: Trained, spec: Spec, view: Source, weights: np.ndarray | None) -> None:
+        """Label every row as the criterion closes, measure how good the labels are, and publish all."""
+        k, space, seed = task.k, task.space, task.seed
+        self.cluster_centers_, self._space, self.index_ = space.outward(done.work.centroids), space, spec
+        work = closer(done.work, view, weights, self._centroids(), self.exact_labels, task.memory)
+        rows = labelled(
+            work,
+            self._closing_index(work, task.device),
+            task.plan.criterion.closing,
+            seed,
+            margins=self.margins,
+            audited=self.limits.audited,
+            memory=task.memory,
+        )
+        counts = kernels.tally(rows.labels, k)
+        means = means_of(work, rows, counts, self.cluster_centers_, seed)
+        self._publish(Clustering(space, self.index_, means, rows, done.history, done.stop_reason))
+        if self.recall is not None and rows.interval[1] < self.recall:
             warnings.warn(
-                f"{self.index_} reaches a recall of {self.assignment_recall_:.4f}, less than the {self.recall:g} asked "
+                f"{self.index_} reaches a recall of {rows.recall:.4f}, less than the {self.recall:g} asked "
                 "for; use a richer index (more links, more cells searched) or a lower recall",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         used = np.count_nonzero(counts)
-        if used < len(centroids) and not has_distinct_rows(view, len(centroids)):
+        if used < k and not work.distinct(k):
             warnings.warn(
-                f"Number of distinct clusters ({used}) found smaller than n_clusters ({len(centroids)}): X has fewer "
+                f"Number of distinct clusters ({used}) found smaller than n_clusters ({k}): X has fewer "
                 "distinct rows than that; lower n_clusters or add data",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
-    def _label(
-        self,
-        view: Source,
-        rows: Rows,
-        index: Index,
-        seed: int,
-        lists: np.ndarray | None = None,
-        memory: Memory | None = None,
-    ) -> None:
-        """Publish the labels of some rows and how good they are.
+    def _closing_index(self, work: Pass, device: Any) -> Index:
+        """What finds the final labels: the index that predicts, or where rows remember, what searched in the fit."""
+        centroids, spec = work.centroids, self.index_
+        if not work.remembers:
+            return Flat().build(centroids) if self.exact_labels else self._index()
+        if spec != Flat() and plan.choose_index(self.index, work.k, device, self.limits).open is None:
+            spec = plan.searcher(self.index, work.k, device, self.limits)
+        return spec.build(centroids, device=device)
 
-        The index makes the labels, unless `lists` of candidates (int32 [n, 8]) tell that the rows have them already.
+    def begin_run(self, source: Source, path: str | os.PathLike, *, force: bool = False) -> None:
+        """Make the run directory of a fit to rows in files that is yet to be made, after checking both.
+
+        Checkpoints of the fit go there, so that it can go on after a crash; `save` to the same path completes it.
         """
-        centroids = self._centroids()
-        self.ids_, self._data = view.ids(), view.fingerprint()
-        self.inertia_ = label(view, rows, index if lists is None else None, centroids)
-        self.labels_ = rows.labels
-        self.distances_ = self._space.distance(rows.sqdist, out=rows.sqdist)
-        self.__dict__.pop("second_labels_", None)
-        self.__dict__.pop("margins_", None)
-        if self.margins:
-            memory = memory or Memory()
-            self.second_labels_, self.margins_ = memory.empty(view.n, np.int32), memory.empty(view.n, np.float32)
-            for part, second, sqdist in runners_up(view, rows, lists, index, centroids):
-                self.second_labels_[part] = second
-                self.margins_[part] = self._space.distance(sqdist) - self.distances_[part]
-        self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
-        if lists is not None or not index.exact:
-            hits, trials = recall(view, rows.labels, centroids, seed)
-            self.assignment_recall_ = hits / trials
-            self.assignment_recall_interval_ = wilson(hits, trials)
+        check_kmeans(self)
+        check_kmeans_data(self, source)
+        self.checkpoint = runs.begin(path, runs.About.of(self), source, force=force)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
@@ -456,217 +404,10 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    # ----------------------------------------------------------------- using a fitted model
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Nearest centre of each row, through the index: int32 [n_samples]."""
-        return self._search(X, 1)[1][:, 0]
-
-    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
-        """Find the nearest centres of each row, nearest first, through the index.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), torch tensor, or path
-        n_neighbors : int, default=5
-            At most n_clusters.
-        return_distance : bool, default=True
-
-        Returns
-        -------
-        distances : float32 ndarray of shape (n_samples, n_neighbors)
-            Euclidean, or 1 - cosine. Only if `return_distance`.
-        ids : int32 ndarray of shape (n_samples, n_neighbors)
-        """
-        check_is_fitted(self)
-        checks.integer(n_neighbors, "n_neighbors", 1, len(self.cluster_centers_))
-        sqdist, ids = self._search(X, n_neighbors)
-        return (self._space.distance(sqdist), ids) if return_distance else ids
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Distance of each row to every centre: float32 [n_samples, n_clusters]; Euclidean, or 1 - cosine."""
-        from sklearn.metrics.pairwise import euclidean_distances
-
-        check_is_fitted(self)
-        with self._threads():
-            view = self._view(X)
-            centroids = self._centroids()
-            out = np.empty((view.n, len(centroids)), np.float32)
-            for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
-                sqdist = euclidean_distances(block, centroids, squared=True)
-                out[start : start + block.shape[0]] = self._space.distance(sqdist)
-        return out
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus the inertia of `X` under the fitted centres (greater is better)."""
-        check_is_fitted(self)
-        with self._threads():
-            view = self._view(X)
-            rows = Rows.new(view.n, checks.sample_weight(sample_weight, view.n))
-            return -label(view, rows, self._index(), self._centroids())
-
-    def set_search(self, **options: int) -> Self:
-        """Change search options of the fitted index, such as ``nprobe`` or ``ef_search``; returns self."""
-        check_is_fitted(self)
-        self.index_ = self.index_.searching(**options)
-        return self
-
-    # ----------------------------------------------------------------- saving
-
-    def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
-        """Write a run directory, whole or not at all; its files are described in `fastann.runs.clustering`.
-
-        `force` replaces an existing run. A start given as an array or callable, and a callback, are not
-        saved; the manifest says so. Checkpoints of the fit are removed.
-
-        Raises
-        ------
-        FileExistsError
-            If `path` exists and may not be replaced.
-        """
-        check_is_fitted(self)
-        saved.save(self, path, force=force)
-        if self.checkpoint is not None:
-            checkpoint.remove(self.checkpoint)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
-        """Read a run directory; checks version, shapes, dtypes and checksums, and never unpickles.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder.
-        fastann.storage.folder.RunError
-            If a file is missing or altered, or does not fit the others.
-        """
-        return saved.load(cls, path)
-
-    # ----------------------------------------------------------------- inside
-
-    def _check_parameters(self) -> float | None:
-        """Check the parameters that do not depend on the data; return the time limit."""
-        checks.integer(self.n_init, "n_init", 1)
-        checks.integer(self.max_iter, "max_iter", 1)
-        checks.real(self.tol, "tol", 0.0)
-        if self.decay != "auto" and checks.real(self.decay, "decay", 0.0, above=True) > 1:
-            raise ValueError(f"decay must be in (0, 1], got {self.decay}; 1 forgets nothing")
-        checks.real(self.effort, "effort", 0.0, above=True)
-        if self.recall is not None:
-            checks.real(self.recall, "recall", 0.0, above=True)
-            if self.recall >= 1 or plan.choose_index(self.index, 1).open is None:
-                raise ValueError(
-                    f"recall={self.recall!r} is what an index whose search option is 'auto' must reach, below 1, as in "
-                    f"KMeans(index=IVF(nprobe='auto'), recall=0.99); got index={str(self.index)!r}"
-                )
-        if self.candidates is not None:
-            checks.integer(self.candidates, "candidates", 2, 8)
-        if not isinstance(self.size_aware, bool | np.bool_) and self.size_aware != "auto":
-            raise ValueError(f"size_aware must be True, False or 'auto', got {self.size_aware!r}")
-        for name in ("exact_labels", "margins"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        checks.choice(self.metric, "metric", METRICS)
-        checks.choice(self.empty, "empty", EMPTY)
-        if isinstance(self.init, str):
-            checks.choice(self.init, "init", ("auto", *init.INITS))
-        checks.real(self.checkpoint_seconds, "checkpoint_seconds", 0.0)
-        checks.place(self.checkpoint, "checkpoint")
-        if checks.place(self.temp_folder, "temp_folder") is not None and not os.path.isdir(str(self.temp_folder)):
-            raise FileNotFoundError(f"temp_folder={str(self.temp_folder)!r} is no folder; make it or choose another")
-        if self.callback is not None and not callable(self.callback):
-            raise TypeError(f"callback must be callable or None, got {self.callback!r}")
-        return None if self.time_limit is None else checks.real(self.time_limit, "time_limit", 0.0, above=True)
-
-    def _check_data(self, source: Source) -> tuple[int, int | None, Any]:
-        """Check the parameters that depend on the data or the machine: clusters, rows to train on, devices."""
-        if source.sparse and self.index != "auto" and plan.choose_index(self.index, 1) != Flat():
-            raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(self.index)!r}")
-        k = checks.n_clusters(self.n_clusters, source.n)
-        device = gpu.parse_device(self.device)
-        gpu.require(faiss(), device)
-        plan.choose_index(self.index, k)
-        return k, checks.sample(self.sample, source.n, k), device
-
-    def _checkpoints(self, source: Source, weights: np.ndarray | None, seed: int) -> Checkpoints | None:
-        if self.checkpoint is None:
-            return None
-        parameters = {name: plain(getattr(self, name)) for name in DECISIVE}
-        task = {"data": identity(source, weights), "parameters": parameters, "seed": seed}
-        return Checkpoints(self.checkpoint, self.checkpoint_seconds, task)
-
-    def _source(self, X: Any, *, reset: bool = False) -> Source:
-        source = as_table(X)
-        if reset:
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = source.d
-        if not (isinstance(X, Source) or files.is_elsewhere(X)):
-            checks.features(source.d, self.n_features_in_, type(self).__name__)
-            validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
-        checks.features(source.d, self.n_features_in_, type(self).__name__)
-        return source
-
-    def _view(self, X: Any) -> Source:
-        """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
-        view = self._space.view(self._source(X))
-        return Densified(view) if view.sparse and self.index_ != Flat() else view
-
-    def _given_centers(self, X: Any, k: int, d: int, space: Space, seed: int) -> np.ndarray | None:
-        if isinstance(self.init, str):
-            return None
-        if self.n_init > 1:
-            raise ValueError(f"n_init={self.n_init} starts need a random init; pass n_init=1 with given centres")
-        centers = self.init
-        if callable(centers):
-            source = as_source(X)
-            data = source.array if isinstance(source, ArraySource) else X
-            centers = centers(data, k, np.random.RandomState(seed))
-        return space.inward(checks.centers(centers, k, d))
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        count = checks.jobs(self.n_jobs)
-        with kernels.limit_threads(count), faiss_threads(count):
-            yield
-
-    def _device(self) -> Any:
-        return gpu.parse_device(self.device)
-
-    def _centroids(self) -> np.ndarray:
-        return self._space.inward(self.cluster_centers_)
-
-    def _searcher(self, k: int) -> Spec:
-        """What searches for the closing labels: as during the fit."""
-        if self.index_ == Flat():
-            return self.index_
-        return plan.searcher(self.index, k) if plan.choose_index(self.index, k).open is None else self.index_
-
-    def _index(self) -> Index:
-        """The index over the published centres, built once while the model lives."""
-        spec, device = self.index_, self._device()
-        key = (*spec.built_with, device)
-        cached = _built.get(self)
-        if cached is not None and cached[0] == key and cached[1] is self.cluster_centers_:
-            index = cached[2]
-            if isinstance(index, CellsIndex):
-                assert isinstance(spec, Cells)
-                return index.retuned(spec.number("nprobe"))
-            return index.retuned(spec) if isinstance(index, FaissIndex) else index
-        index = spec.build(self._centroids(), seed=0, device=device)
-        _built[self] = (key, self.cluster_centers_, index)
-        return index
-
-    def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
-        check_is_fitted(self)
-        with self._threads():
-            view = self._view(X)
-            index, centroids = self._index(), self._centroids()
-            ids = np.empty((view.n, m), np.int32)
-            sqdist = np.empty((view.n, m), np.float32)
-            for start, block in view.chunks():
-                part = slice(start, start + block.shape[0])
-                ids[part], sqdist[part], _ = search(index, block, m, centroids)
-        return sqdist, ids
+    def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
+        wishes = plan.Wishes(self.index, self.candidates, self.size_aware, self.effort, self.recall)
+        d = entries_per_row(train)
+        return plan.choose(wishes, train.n, d, k, sparse=train.sparse, device=device, limits=self.limits)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -304,7 +304,7 @@ def _clusters(clustering: Any, source: Source, metric: str) -> tuple[metrics.Clu
     """Rows, labels and centres of a model or of labels, and where the labels are from."""
     if hasattr(clustering, "cluster_centers_"):
         checks.features(source.d, clustering.n_features_in_, type(clustering).__name__)
-        space: Space = clustering._space
+        space: Space = clustering.clustering_.space
         view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
         kind = "stored" if _is_fitted_on(clustering, view, centroids) else "predicted"
         labels, k = clustering.labels_ if kind == "stored" else clustering.predict(source), len(centroids)
@@ -317,7 +317,7 @@ def _clusters(clustering: Any, source: Source, metric: str) -> tuple[metrics.Clu
     place = np.zeros(k, np.int32)
     place[used] = np.arange(len(used))
     labels, sizes = place[labels], sizes[used]
-    centroids = _means(view, labels, sizes, metric) if centroids is None else centroids[used]
+    centroids = _means(view, labels, sizes, space) if centroids is None else centroids[used]
     return metrics.Clusters(view, space, labels, centroids, used, sizes, k), kind
 
 
@@ -331,12 +331,12 @@ def _is_fitted_on(model: Any, view: Source, centroids: np.ndarray) -> bool:
     picks = np.unique(np.linspace(0, view.n - 1, _COMPARED).astype(np.int64))
     own = kernels.own_sqdist(view.take(picks), centroids, model.labels_[picks])
     near = 1e-3 * float(model.distances_.max())
-    return np.allclose(model._space.distance(own), model.distances_[picks], rtol=1e-3, atol=near)
+    return np.allclose(model.clustering_.space.distance(own), model.distances_[picks], rtol=1e-3, atol=near)
 
 
-def _means(view: Source, labels: np.ndarray, sizes: np.ndarray, metric: str) -> np.ndarray:
+def _means(view: Source, labels: np.ndarray, sizes: np.ndarray, space: Space) -> np.ndarray:
     """Mean of each cluster, float32 [u, d]; of unit norm for cosine, zero where its rows cancel."""
     sums, counts = np.zeros((len(sizes), view.d)), np.zeros(len(sizes), np.int64)
     for start, block in view.chunks():
         kernels.add_rows(block, None, labels[start : start + len(block)], sums, counts)
-    return kernels.means(sums, counts, np.zeros(sums.shape, np.float32), cosine=metric == "cosine")[0]
+    return space.means(sums, counts, np.zeros(sums.shape, np.float32))

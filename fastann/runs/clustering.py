@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,81 +39,109 @@ import numpy as np
 
 from fastann import checks, kernels, storage
 from fastann.cluster import plan
+from fastann.cluster.closing import Clustering, Labelling, Means
 from fastann.cluster.lloyd import Iteration
-from fastann.cluster.space import METRICS, Space
+from fastann.cluster.space import space_of
 from fastann.cluster.stop import StopReason
-from fastann.data import open as files
+from fastann.data.open import reopen
 from fastann.data.source import Source
-from fastann.index.spec import Spec, faiss
+from fastann.index.base import Spec
+from fastann.index.faiss import faiss
 from fastann.runs.members import REPRESENTATIVES, Members
 
-_PLACES = ("checkpoint", "temp_folder")
+PLACES = ("checkpoint", "temp_folder")  # parameters that say where files lie: a run can be moved
 
 
-def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
-    """Write a fitted `KMeans` to a run directory."""
-    parameters, not_saved = plain_parameters(model)
-    if "init" in not_saved:
-        parameters["init"] = "auto"
+@dataclass(frozen=True)
+class About:
+    """What a run says of the estimator that made it.
+
+    Attributes
+    ----------
+    estimator : str
+        Name of its class.
+    parameters : dict
+        As JSON holds them.
+    not_saved : list of str
+        Those that it cannot hold, which are None.
+    names : list of str
+        Of the columns, where they have any.
+    """
+
+    estimator: str
+    parameters: dict[str, Any]
+    not_saved: list[str]
+    names: list[str]
+
+    @classmethod
+    def of(cls, model: Any) -> About:
+        """Of an estimator."""
+        parameters, not_saved = plain_parameters(model)
+        return cls(type(model).__name__, parameters, not_saved, list(getattr(model, "feature_names_in_", [])))
+
+
+def write(
+    path: str | os.PathLike, found: Clustering, about: About, *, checkpoint: Any = None, force: bool = False
+) -> None:
+    """Write a clustering to a run directory; one that was begun there, with its checkpoints in it, is completed."""
+    means, rows, space = found.means, found.rows, found.space
+    parameters = about.parameters | ({"init": "auto"} if "init" in about.not_saved else {})
     manifest = {
-        "estimator": type(model).__name__,
+        "estimator": about.estimator,
         "parameters": parameters,
-        "not_saved": not_saved,
-        "index": str(model.index_),
-        "n_rows": len(model.labels_),
-        "data": model._data,
-        "n_steps": model.n_steps_,
-        "stream_seed": model._stream_seed,
-        "seen": model._seen,
-        "inertia": model.inertia_,
-        "assignment_recall": model.assignment_recall_,
-        "assignment_recall_interval": list(model.assignment_recall_interval_),
-        "stop_reason": str(model.stop_reason_),
-        "history": [record.as_dict() for record in model.history_],
-        "feature_names": list(getattr(model, "feature_names_in_", [])),
+        "not_saved": about.not_saved,
+        "index": str(found.spec),
+        "n_rows": len(rows.labels),
+        "data": rows.data,
+        "n_steps": means.steps,
+        "stream_seed": means.seed,
+        "seen": means.seen,
+        "inertia": rows.inertia,
+        "assignment_recall": rows.recall,
+        "assignment_recall_interval": list(rows.interval),
+        "stop_reason": str(found.stop_reason),
+        "history": [record.as_dict() for record in found.history],
+        "feature_names": about.names,
         "versions": versions(),
     }
-    tensors = {"centroids": model.cluster_centers_, "weights": model.weights_, "lengths": model._lengths}
-    if model._space.mean is not None:
-        tensors["mean"] = model._space.mean
-    arrays = {"labels": model.labels_, "distances": model.distances_}
-    if hasattr(model, "margins_"):
-        arrays |= {"second": model.second_labels_, "margins": model.margins_}
-    if model.ids_ is not None:
-        arrays["ids"] = checks.given_ids(model.ids_, len(model.labels_))
-    members = Members.of(model.labels_, model.distances_, len(model.cluster_centers_))
+    tensors = {"centroids": means.centers, "weights": means.weights, "lengths": means.lengths}
+    if space.mean is not None:
+        tensors["mean"] = space.mean
+    arrays = {"labels": rows.labels, "distances": rows.distances}
+    if rows.second is not None and rows.margins is not None:
+        arrays |= {"second": rows.second, "margins": rows.margins}
+    if rows.ids is not None:
+        arrays["ids"] = checks.given_ids(rows.ids, len(rows.labels))
+    members = Members.of(rows.labels, rows.distances, len(means.centers))
     arrays |= {"members": members.rows, "offsets": members.offsets, "representatives": members.first()}
 
     def write_clusters(folder: Path) -> None:
         members.write(folder / "clusters.csv", arrays.get("ids"))
 
-    kept = None if model.checkpoint is None else Path(model.checkpoint).absolute()
+    kept = None if checkpoint is None else Path(checkpoint).absolute()
     begun = kept == (Path(path) / storage.CHECKPOINTS).absolute()
     storage.write_run(path, manifest, tensors, arrays, force=force, finish=begun, more=write_clusters)
 
 
-def begin(model: Any, source: Source, path: str | os.PathLike, *, force: bool) -> None:
-    """Make the run directory of a `KMeans` that is yet to be fitted to rows in files, after checking both.
+def begin(path: str | os.PathLike, about: About, source: Source, *, force: bool) -> Path:
+    """Make the run directory of a fit to rows in files that is yet to be made; returns where its checkpoints go.
 
-    Its checkpoints go there, so that `resume` can go on with it; `save` completes it.
+    With these `resume` can go on with it; `write` completes it.
     """
-    model._check_parameters()
-    model._check_data(source)
-    parameters, lost = plain_parameters(model)
-    lost = [name for name in lost if name not in (*_PLACES, "callback")]
+    lost = [name for name in about.not_saved if name not in (*PLACES, "callback")]
     if lost:
         raise ValueError(f"{' and '.join(lost)} cannot be written down to go on with later; pass plain values")
-    manifest = {"estimator": type(model).__name__, "parameters": parameters, "data": source.fingerprint()}
+    manifest = {"estimator": about.estimator, "parameters": about.parameters, "data": source.fingerprint()}
     storage.begin_run(path, manifest, force=force)
-    model.checkpoint = Path(path) / storage.CHECKPOINTS
+    return Path(path) / storage.CHECKPOINTS
 
 
-def resume(kind: type, path: str | os.PathLike) -> tuple[Any, Source]:
+def resume(path: str | os.PathLike, kind: type) -> tuple[Any, Source]:
     """Read what `begin` made: an estimator of class `kind`, and the rows to fit it to.
 
     Raises
     ------
-    storage.RunError
+    RunError
         If it was not begun so.
     FileNotFoundError, ValueError
         If a file of the data vanished or changed.
@@ -127,7 +156,7 @@ def resume(kind: type, path: str | os.PathLike) -> tuple[Any, Source]:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise storage.RunError(f"{path} does not describe a {kind.__name__} to go on with: {what}") from error
     model.checkpoint = Path(path) / storage.CHECKPOINTS
-    return model, files.reopen(known)
+    return model, reopen(known)
 
 
 def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
@@ -138,59 +167,81 @@ def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
     parameters = model.get_params()
     if isinstance(parameters["index"], Spec):
         parameters["index"] = str(parameters["index"])
-    not_saved = [n for n, v in parameters.items() if not _is_plain(v) or (n in _PLACES and v is not None)]
+    not_saved = [n for n, v in parameters.items() if not _is_plain(v) or (n in PLACES and v is not None)]
     return {n: None if n in not_saved else _plain(v) for n, v in parameters.items()}, not_saved
 
 
-def load(kind: type, path: str | os.PathLike) -> Any:
-    """Read a fitted estimator of class `kind`; everything in the files is checked before it is used."""
+def read(path: str | os.PathLike, kind: type) -> tuple[Any, Clustering, list[str]]:
+    """Read a run of an estimator of class `kind`; everything in the files is checked before it is used.
+
+    Returns
+    -------
+    model : estimator
+        Of class `kind`, not fitted.
+    clustering : Clustering
+    names : list of str
+        Of the columns, empty where they have none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    RunError
+        If a file is missing or altered, or does not fit the others.
+    """
     manifest, tensors, arrays = storage.read_run(path)
     try:
         if manifest["estimator"] != kind.__name__:
             raise ValueError(f"it is of a {manifest['estimator']}")
-        model = kind(**manifest["parameters"])
-        centers, mean, n = tensors["centroids"], tensors.get("mean"), manifest["n_rows"]
-        labels, distances, ids = arrays["labels"], arrays["distances"], arrays.get("ids")
-        _check_arrays(centers, mean, labels, distances, n)
-        _check_outcome(arrays, labels, len(centers))
-        for name in ("weights", "lengths"):
-            values = tensors[name]
-            if values.shape != (len(centers),) or values.dtype != np.float64 or not (values >= 0).all():
-                raise ValueError(f"{name} are {values.dtype} {values.shape}, not {len(centers)} float64 of 0 or more")
-        model.cluster_centers_ = centers
-        model._space = Space(checks.choice(model.metric, "metric", METRICS), mean)
-        model.index_ = plan.choose_index(manifest["index"], len(centers))
-        model.labels_, model.distances_ = np.array(labels), np.array(distances)
-        model.ids_ = None if ids is None else np.array(ids)
-        if "margins" in arrays:
-            model.second_labels_, model.margins_ = np.array(arrays["second"]), np.array(arrays["margins"])
-        model._data = checks.fingerprint(manifest.get("data"), n)
-        model.inertia_ = float(manifest["inertia"])
-        model.assignment_recall_ = float(manifest["assignment_recall"])
-        low, high = manifest["assignment_recall_interval"]
-        model.assignment_recall_interval_ = (low, high)
-        model.stop_reason_ = StopReason(manifest["stop_reason"])
-        model.history_ = [Iteration(**record) for record in manifest["history"]]
-        model.n_iter_ = len(model.history_)
-        model.n_steps_, model._stream_seed = manifest["n_steps"], checks.integer(manifest["stream_seed"], "seed", 0)
-        model._seen = checks.real(manifest["seen"], "seen", 0.0)
-        model.weights_, model._lengths = tensors["weights"], tensors["lengths"]
-        model.n_features_in_, model._n_features_out = centers.shape[1], len(centers)
+        model, centers = kind(**manifest["parameters"]), tensors["centroids"]
+        rows = _labelling(manifest, arrays, len(centers))
+        means = _means(manifest, tensors, rows)
         names = manifest["feature_names"]
         if not isinstance(names, list) or len(names) not in (0, centers.shape[1]):
             raise ValueError(f"feature_names must be a list, empty or of {centers.shape[1]} names")
-        if names:
-            model.feature_names_in_ = np.array(names, dtype=object)
+        found = Clustering(
+            space_of(model.metric, tensors.get("mean")),
+            plan.choose_index(manifest["index"], len(centers)),
+            means,
+            rows,
+            [Iteration(**record) for record in manifest["history"]],
+            StopReason(manifest["stop_reason"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise storage.RunError(f"{path} does not describe a fitted {kind.__name__}: {what}; fit again") from error
-    return model
+    return model, found, names
 
 
-def _check_arrays(
-    centers: np.ndarray, mean: np.ndarray | None, labels: np.ndarray, distances: np.ndarray, n: int
-) -> None:
-    k = len(centers)
+def _labelling(manifest: dict[str, Any], arrays: dict[str, np.ndarray], k: int) -> Labelling:
+    labels, distances, n = arrays["labels"], arrays["distances"], manifest["n_rows"]
+    _check_rows(labels, distances, n, k)
+    _check_outcome(arrays, labels, k)
+    copies = {name: None if name not in arrays else np.array(arrays[name]) for name in ("second", "margins", "ids")}
+    low, high = manifest["assignment_recall_interval"]
+    return Labelling(
+        np.array(labels),
+        np.array(distances),
+        float(manifest["inertia"]),
+        float(manifest["assignment_recall"]),
+        (low, high),
+        data=checks.fingerprint(manifest.get("data"), n),
+        **copies,
+    )
+
+
+def _means(manifest: dict[str, Any], tensors: dict[str, np.ndarray], rows: Labelling) -> Means:
+    centers = tensors["centroids"]
+    _check_centers(centers, tensors.get("mean"))
+    for name in ("weights", "lengths"):
+        values = tensors[name]
+        if values.shape != (len(centers),) or values.dtype != np.float64 or not (values >= 0).all():
+            raise ValueError(f"{name} are {values.dtype} {values.shape}, not {len(centers)} float64 of 0 or more")
+    seed, seen = checks.integer(manifest["stream_seed"], "seed", 0), checks.real(manifest["seen"], "seen", 0.0)
+    return Means(centers, tensors["weights"], tensors["lengths"], manifest["n_steps"], seed, seen)
+
+
+def _check_centers(centers: np.ndarray, mean: np.ndarray | None) -> None:
     if (
         centers.ndim != 2
         or not centers.size
@@ -202,6 +253,9 @@ def _check_arrays(
         mean.shape != centers.shape[1:] or mean.dtype != np.float64 or not np.isfinite(mean).all()
     ):
         raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {centers.shape[1]} columns, or not finite")
+
+
+def _check_rows(labels: np.ndarray, distances: np.ndarray, n: int, k: int) -> None:
     if labels.shape != (n,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= k:
         raise ValueError(f"labels are {labels.dtype} {labels.shape}, not int32 of {n} rows in [0, {k})")
     if distances.shape != (n,) or distances.dtype != np.float32:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from fastann import checks, storage
-from fastann.index.spec import faiss
+from fastann.cluster.closing import Clustering
+from fastann.index.faiss import faiss
 from fastann.storage import tables
-
-if TYPE_CHECKING:
-    from fastann.estimators.kmeans import KMeans
 
 _UNITS = 2**16  # written at once
 
-FORMATS: dict[str, tuple[str, Callable[[KMeans, Path, dict[str, Any]], None]]] = {}
+FORMATS: dict[str, tuple[str, Callable[[Clustering, Path, dict[str, Any]], None]]] = {}
 
 
 def export(
-    model: KMeans,
+    model: Any,
     path: str | os.PathLike,
     format: str,
     *,
@@ -51,20 +50,22 @@ def export(
 
     Raises
     ------
-    ValueError, TypeError, FileExistsError, ImportError
+    ValueError, TypeError, FileExistsError, ImportError, NotFittedError
         If something does not match, exists already, or needs a library that is missing.
     """
     checks.choice(format, "format", FORMATS)
     target = Path(path)
     storage.check_file(target, force=force)
-    n = len(model.labels_)
+    check_is_fitted(model)
+    found: Clustering = model.clustering_
+    n = len(found.rows.labels)
     if lengths is not None and format != "km":
         raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
     extra = {
-        "ids": model.ids_ if ids is None else checks.given_ids(ids, n),
+        "ids": found.rows.ids if ids is None else checks.given_ids(ids, n),
         "lengths": [n] if lengths is None else checks.lengths(lengths, n),
     }
-    FORMATS[format][1](model, target, extra)
+    FORMATS[format][1](found, target, extra)
 
 
 def assignments(
@@ -81,7 +82,7 @@ def assignments(
 
 
 def _format(name: str, help: str) -> Callable[[Callable], Callable]:
-    def add(write: Callable[[KMeans, Path, dict[str, Any]], None]) -> Callable:
+    def add(write: Callable[[Clustering, Path, dict[str, Any]], None]) -> Callable:
         FORMATS[name] = (help, write)
         return write
 
@@ -89,42 +90,42 @@ def _format(name: str, help: str) -> Callable[[Callable], Callable]:
 
 
 @_format("faiss", "a flat FAISS index over the centres")
-def _faiss(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    _write_index(_flat(model), path)
+def _faiss(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    _write_index(_flat(found), path)
 
 
 @_format("faiss-ivf", "a trained, empty IndexIVFFlat whose cells are the clusters")
-def _faiss_ivf(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    lib, quantizer = faiss(), _flat(model)
+def _faiss_ivf(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    lib, quantizer = faiss(), _flat(found)
     index = lib.IndexIVFFlat(quantizer, quantizer.d, quantizer.ntotal, quantizer.metric_type)
     index.is_trained = True
     _write_index(index, path)
 
 
 @_format("npy", "the centres as an array")
-def _npy(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    storage.write_array(path, model.cluster_centers_)
+def _npy(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    storage.write_array(path, found.centers)
 
 
 @_format("csv", "a table of row, cluster, distance and more")
-def _csv(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    tables.write(path, _table(model, extra), "csv")
+def _csv(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    tables.write(path, _table(found, extra), "csv")
 
 
 @_format("parquet", "the same as Parquet")
-def _parquet(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
-    tables.write(path, _table(model, extra), "parquet")
+def _parquet(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    tables.write(path, _table(found, extra), "parquet")
 
 
-def _table(model: KMeans, extra: dict[str, Any]) -> dict[str, Any]:
-    second, margins = (getattr(model, name, None) for name in ("second_labels_", "margins_"))
-    return assignments(model.labels_, model.distances_, ids=extra["ids"], second=second, margins=margins)
+def _table(found: Clustering, extra: dict[str, Any]) -> dict[str, Any]:
+    rows = found.rows
+    return assignments(rows.labels, rows.distances, ids=extra["ids"], second=rows.second, margins=rows.margins)
 
 
 @_format("km", "clusters as HuBERT's units, one utterance a line")
-def _km(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
+def _km(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
     def write(file: BinaryIO) -> None:
-        for part in np.split(model.labels_, np.cumsum(extra["lengths"])[:-1]):
+        for part in np.split(found.rows.labels, np.cumsum(extra["lengths"])[:-1]):
             for start in range(0, len(part), _UNITS):
                 units = " ".join(map(str, part[start : start + _UNITS].tolist()))
                 file.write((" " * (start > 0) + units).encode())
@@ -133,10 +134,10 @@ def _km(model: KMeans, path: Path, extra: dict[str, Any]) -> None:
     storage.write_file(path, write)
 
 
-def _flat(model: KMeans) -> Any:
-    centres = np.ascontiguousarray(model.cluster_centers_, np.float32)
+def _flat(found: Clustering) -> Any:
+    centres = np.ascontiguousarray(found.centers, np.float32)
     lib = faiss()
-    index = lib.IndexFlatIP(centres.shape[1]) if model.metric == "cosine" else lib.IndexFlatL2(centres.shape[1])
+    index = lib.IndexFlatIP(centres.shape[1]) if found.space.unit else lib.IndexFlatL2(centres.shape[1])
     index.add(centres)
     return index
 

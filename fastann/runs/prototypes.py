@@ -14,8 +14,8 @@ from fastann.classify.prototypes import Prototypes
 from fastann.classify.stream import Stream
 from fastann.classify.training import Epoch, Verdict
 from fastann.cluster.passes.groups import stack
-from fastann.cluster.space import METRICS, Space
-from fastann.index.spec import parse_index
+from fastann.cluster.space import space_of
+from fastann.index.parse import parse_index
 from fastann.runs.clustering import plain_parameters, versions
 
 
@@ -76,7 +76,7 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         mean = tensors.get("mean")
         if mean is not None and (mean.shape != (d,) or mean.dtype != np.float64 or not np.isfinite(mean).all()):
             raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {d} columns, or not finite")
-        model._space = Space(checks.choice(model.metric, "metric", METRICS), mean)
+        model._space = space_of(model.metric, mean)
         model._stream = Stream(p, _waiting(tensors, d, len(classes)))
         model.scale_ = checks.real(manifest["scale"], "scale", 0.0)
         model.index_, model._searched = parse_index(manifest["index"]), len(p)

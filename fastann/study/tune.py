@@ -12,8 +12,11 @@ import numpy as np
 from fastann import checks, kernels
 from fastann.data.source import Source, as_source
 from fastann.estimators.kmeans import KMeans
+from fastann.index.base import AUTO, Spec
+from fastann.index.faiss import faiss_threads
+from fastann.index.parse import parse_index
 from fastann.index.recall import Audit, Recall, least, most, retuned
-from fastann.index.spec import AUTO, HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
+from fastann.index.spec import HNSW, IVF, Cells, Flat
 
 AUDIT_ROWS = 8192  # held-out rows that recall is found on; as many others confirm it
 TIMED_ROWS = 65_536  # rows that searches are timed on
@@ -168,8 +171,10 @@ def tune(
     train, audit, fresh, timed = _split(source, k, rng)
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
     km.fit(train)
-    centroids = km._centroids()
-    audit, fresh, timed = (km._space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed))
+    centroids = km.clustering_.centroids
+    audit, fresh, timed = (
+        km.clustering_.space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed)
+    )
     with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 

@@ -1,24 +1,30 @@
-"""Passes that remember: candidates and bounds per row, sums from moved rows only, a size-aware rule."""
+"""The pass that remembers: candidates and bounds per row, so that only rows that may move are looked at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from fastann import kernels
+from fastann.cluster.criterion import NEAREST, Criterion
 from fastann.cluster.memory import Memory
-from fastann.cluster.update import Partial, Rows
+from fastann.cluster.passes.base import Closed, Pass
+from fastann.cluster.passes.every import measured
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Space
+from fastann.cluster.update import Sums, Tally
 from fastann.data.source import Source
-from fastann.index.own import FlatIndex, Index
+from fastann.index.repair import repair_lists
 
 _SEARCH = 2**15  # rows searched at once: their lists of results are small beside what is remembered
 
 
 @dataclass
 class Candidates:
-    """What a sweep remembers of each row beside its label: 40 bytes.
+    """What is remembered of each row beside its label: 40 bytes.
 
     Attributes
     ----------
@@ -42,51 +48,68 @@ class Candidates:
         return Candidates(self.ids[part], self.second[part], self.beyond[part])
 
 
-class Sweep:
-    """Assigns rows batch by batch, looking only at those that may move.
+@dataclass(frozen=True)
+class _Visit:
+    """What one visit of a batch goes by.
+
+    Attributes
+    ----------
+    index : Index
+    rule : int
+        Of the criterion, for compiled loops.
+    mass : float64 [k]
+        Weight of each cluster, or length of its sum for the cosine.
+    drift : float32 [k]
+        How far each centroid moved since the batch was visited.
+    """
+
+    index: Any
+    rule: int
+    mass: np.ndarray
+    drift: np.ndarray
+
+
+class Bounded(Pass):
+    """Assigns rows batch by batch, looking only at those that may move; sums follow from the rows that did.
 
     Parameters
     ----------
-    source, rows
-        The rows and their state, which is updated in place.
-    k : int
-    metric : {"euclidean", "cosine"}
+    source, rows, k, space
+        See `Pass`.
     batches : int
         Contiguous parts of the rows; a batch at a time is visited once all rows have a label.
     candidates : int
         At most 8.
     caution : float
-        See `Plan`. Infinity makes every visit a search.
-    size_aware : bool
-        Whether `assign` may be asked for Hartigan's rule.
+        See `Regime`. Infinity makes every visit a search.
     memory : Memory, optional
         Where to keep what is remembered.
     """
+
+    remembers = True
 
     def __init__(
         self,
         source: Source,
         rows: Rows,
         k: int,
+        space: Space,
         *,
-        metric: str,
         batches: int,
         candidates: int,
         caution: float,
-        size_aware: bool,
         memory: Memory | None = None,
     ):
-        self.source, self.rows, self.cosine = source, rows, metric == "cosine"
-        self.count, self.caution, self.size_aware = candidates, caution, size_aware
+        super().__init__(source, rows, k, space)
+        self.count, self.caution = candidates, caution
         self.candidates = Candidates.new(source.n, memory or Memory())
-        self.partial = Partial.zero(k, source.d, weighted=rows.weights is not None)
+        self.sums = Sums(np.zeros((k, source.d)), np.zeros(k, np.int64 if rows.weights is None else np.float64))
         self.total = 0.0  # weighted sum of squared norms, set by the first visit
-        self.explained = np.zeros(k)
-        self.members = np.zeros(k, np.int64)  # rows of each cluster, whatever they weigh
+        self.explained = np.zeros(k)  # what each mean takes off it: see `kernels.means`
+        self.sizes = np.zeros(k, np.int64)  # rows of each cluster, whatever they weigh
         cuts = np.linspace(0, source.n, min(batches, source.n) + 1).astype(int).tolist()
         self.parts = [slice(a, b) for a, b in pairwise(cuts)]
         self.seen: list[np.ndarray] = []  # the centroids each batch saw last
-        self.changed = np.ones(k, bool)  # centroids that moved in the last update
         self.unseen = np.zeros((len(self.parts), k), bool)  # those that moved since each batch was visited
         self.touched = np.ones(k, bool)  # clusters to compute again in the next update
 
@@ -95,134 +118,133 @@ class Sweep:
         """How many times `assign` is called per iteration: once, until every row has a label."""
         return len(self.parts) if self.seen else 1
 
-    def assign(self, centroids: np.ndarray, batch: int, index: Index, *, size_aware: bool) -> Partial:
-        """Visit a batch of rows; returns the sums over *all* rows, and the counts of this visit."""
-        first = not self.seen
-        part = slice(0, self.source.n) if first else self.parts[batch]
-        rule = kernels.LLOYD
-        if size_aware and not first:
-            rule = kernels.SIZE_AWARE_COSINE if self.cosine else kernels.SIZE_AWARE
+    def assign(self, index: Any, batch: int, criterion: Criterion) -> Tally:
+        """Visit a batch of rows; the sums stay those of *all* rows."""
+        first, centroids = not self.seen, self.centroids
         self.unseen |= self.changed
-        drift = np.zeros(len(centroids), np.float32)
-        if not first:
+        if first:
+            drift = np.zeros(self.k, np.float32)
+        else:
             drift = kernels.drift(centroids, self.seen[batch], self.unseen[batch])
-        mass = self.explained if self.cosine else self.partial.counts.astype(np.float64)
-        out = self.partial
-        out.moved = out.repaired = out.looked = out.searched = 0
-        for start, block in self.source.chunks(part=part):
-            self._visit(block, slice(start, start + block.shape[0]), centroids, index, rule, mass, drift)
+        rule = (NEAREST if first else criterion).rule(self.space)
+        assert rule is not None, "the plan chooses passes that know the criterion"
+        mass = self.explained if self.space.unit else self.sums.counts.astype(np.float64)
+        visit, tally = _Visit(index, rule, mass, drift), Tally()
+        for start, block in self.source.chunks(part=slice(0, self.n) if first else self.parts[batch]):
+            part = slice(start, start + block.shape[0])
+            tally += (self._first if first else self._again)(visit, block, self.rows[part], self.candidates[part])
         if first:
             self.seen = [centroids] * len(self.parts)
             self.unseen[:] = False
         else:
             self.seen[batch] = centroids
             self.unseen[batch] = False
-        return out
+        return tally
 
-    def _visit(
-        self,
-        block: np.ndarray,
-        part: slice,
-        centroids: np.ndarray,
-        index: Index,
-        rule: int,
-        mass: np.ndarray,
-        drift: np.ndarray,
-    ) -> None:
-        rows, candidates, out = self.rows[part], self.candidates[part], self.partial
-        k = len(centroids)
-        before = rows.labels.copy()
-        first = bool(before[0] < 0)
-        if first:
-            sqnorm = kernels.sqnorms(block)
-            self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
-            del sqnorm
-            wanting = np.arange(block.shape[0], dtype=np.int32)
-        else:
-            _, order = kernels.group(before, k)  # rows of one cluster together: its candidates stay in cache
-            status = np.empty(block.shape[0], np.uint8)
-            kernels.look(
-                block, order, centroids, rows.weights, rule, mass, drift, self.caution, rows, candidates, status
-            )
-            wanting = order[status == kernels.WANTING]
-            out.looked += int(np.count_nonzero(status))
+    def _first(self, visit: _Visit, block: Any, rows: Rows, candidates: Candidates) -> Tally:
+        """Search every row."""
+        n = block.shape[0]
+        sqnorm = kernels.sqnorms(block)
+        self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
+        del sqnorm
         # Rough will do at first: the next visit compares every row with its candidates.
-        rough = first and np.isfinite(self.caution)
+        rough = bool(np.isfinite(self.caution))
+        repaired = self._search(visit, block, np.arange(n, dtype=np.int32), rows, candidates, rough=rough, first=True)
+        self.sums.add(block, rows.weights, rows.labels)
+        self.sizes += np.bincount(rows.labels, minlength=self.k)
+        return Tally(moved=n, repaired=repaired, searched=n)
+
+    def _again(self, visit: _Visit, block: Any, rows: Rows, candidates: Candidates) -> Tally:
+        """Look at the rows whose bounds fail, search those that may be nearer to what is no candidate."""
+        before = rows.labels.copy()
+        _, order = kernels.group(before, self.k)  # rows of one cluster together: its candidates stay in cache
+        status = np.empty(block.shape[0], np.uint8)
+        kernels.look(
+            block, order, self.centroids, rows.weights, visit.rule, visit.mass, visit.drift, self.caution, rows,
+            candidates, status,
+        )  # fmt: skip
+        wanting = order[status == kernels.WANTING]
+        looked = int(np.count_nonzero(status))
+        self._search(visit, block, wanting, rows, candidates)
+        moved = np.flatnonzero(rows.labels != before).astype(np.int32)
+        self.touched[rows.labels[moved]] = self.touched[before[moved]] = True
+        sums, counts = self.sums.sums, self.sums.counts
+        kernels.add_rows(block, rows.weights, rows.labels[moved], sums, counts, moved)
+        kernels.add_rows(block, rows.weights, before[moved], sums, counts, moved, sign=-1)
+        self.sizes += np.bincount(rows.labels[moved], minlength=self.k) - np.bincount(before[moved], minlength=self.k)
+        return Tally(moved=len(moved), looked=looked, searched=len(wanting))
+
+    def _search(
+        self,
+        visit: _Visit,
+        block: Any,
+        wanting: np.ndarray,
+        rows: Rows,
+        candidates: Candidates,
+        *,
+        rough: bool = False,
+        first: bool = False,
+    ) -> int:
+        """Find candidates anew for some rows of a block, and assign these; returns how many lists were repaired."""
+        index, repaired = visit.index, 0
         for start in range(0, len(wanting), _SEARCH):
             some = wanting[start : start + _SEARCH]
             ids, dist = index.listed(block, some, self.count, candidates.beyond[some], rough=rough)
             if first and not index.exact:
-                out.repaired += repair(block, some, centroids, ids, dist)
-            kernels.merge(block, some, centroids, rows.weights, rule, mass, self.count, ids, dist, rows, candidates)
+                repaired += repair_lists(block, some, self.centroids, ids, dist)
+            kernels.merge(
+                block, some, self.centroids, rows.weights, visit.rule, visit.mass, self.count, ids, dist, rows,
+                candidates,
+            )  # fmt: skip
             del ids, dist  # before the next ones are made
-        out.searched += len(wanting)
-        if first:
-            kernels.add_rows(block, rows.weights, rows.labels, out.sums, out.counts)
-            self.members += np.bincount(rows.labels, minlength=k)
-            out.moved += block.shape[0]
-            return
-        moved = np.flatnonzero(rows.labels != before).astype(np.int32)
-        self.touched[rows.labels[moved]] = self.touched[before[moved]] = True
-        kernels.add_rows(block, rows.weights, rows.labels[moved], out.sums, out.counts, moved)
-        kernels.add_rows(block, rows.weights, before[moved], out.sums, out.counts, moved, sign=-1)
-        self.members += np.bincount(rows.labels[moved], minlength=k) - np.bincount(before[moved], minlength=k)
-        out.moved += len(moved)
+        return repaired
 
-    def recenter(self, centroids: np.ndarray) -> np.ndarray:
-        """Means of the sums over all rows; the inertia of the present labels about them is set on the way."""
-        out = self.partial
-        left = self.members == 0  # taking all rows of a cluster away leaves rounding errors
-        out.sums[left], out.counts[left] = 0, 0
-        means, _ = kernels.means(
-            out.sums, out.counts, centroids, cosine=self.cosine, changed=self.touched, explained=self.explained
+    def update(self) -> tuple[Any, float]:
+        """Means of the sums over all rows, of the clusters that gained or lost a row."""
+        left = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
+        self.sums.sums[left], self.sums.counts[left] = 0, 0
+        self.centroids, _ = kernels.means(
+            self.sums.sums,
+            self.sums.counts,
+            self.centroids,
+            cosine=self.space.unit,
+            changed=self.touched,
+            explained=self.explained,
         )
         self.changed, self.touched = self.touched, np.zeros_like(self.touched)
         gain = float(self.explained.sum())
-        out.inertia = 2 * (self.total - gain) if self.cosine else self.total - gain
-        return means
+        return self.centroids, 2 * (self.total - gain) if self.space.unit else self.total - gain
 
     def refilled(self) -> None:
-        """Take note that centroids were moved away from their means: all are to be computed again."""
         self.changed, self.touched = np.ones_like(self.changed), np.ones_like(self.touched)
 
+    def close(self, index: Any, criterion: Criterion) -> Closed:
+        """Label every row as far as candidates and bounds tell; after that only distances are wanted."""
+        for batch in range(len(self.parts)):
+            self.assign(index, batch, criterion)
+        inertia = sum(measured(block, part, self.centroids) for block, part in self.blocks())
+        return Closed(self.rows.labels, self.rows.sqdist, inertia, self.candidates.ids)
+
     def state(self) -> dict[str, np.ndarray]:
-        """What it remembers from one iteration to the next; some as it is, not copied."""
-        seen = np.stack(self.seen) if self.seen else np.empty((0, *self.partial.sums.shape), np.float32)
+        seen = np.stack(self.seen) if self.seen else np.empty((0, *self.sums.sums.shape), np.float32)
         return {**self._arrays(), "total": np.array([self.total]), "seen": seen}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up what `state` gave."""
         for name, array in self._arrays().items():
             array[...] = state[name]
         self.total, self.seen = float(state["total"][0]), [np.array(centroids) for centroids in state["seen"]]
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        c, rows, out = self.candidates, self.rows, self.partial
-        return {
-            "labels": rows.labels,
-            "sqdist": rows.sqdist,
+        c = self.candidates
+        return super().state() | {
             "ids": c.ids,
             "second": c.second,
             "beyond": c.beyond,
-            "sums": out.sums,
-            "counts": out.counts,
+            "sums": self.sums.sums,
+            "counts": self.sums.counts,
             "explained": self.explained,
-            "members": self.members,
+            "members": self.sizes,
             "changed": self.changed,
             "unseen": self.unseen,
             "touched": self.touched,
         }
-
-    def close(self, centroids: np.ndarray, index: Index) -> None:
-        """Give every row the label of its nearest centroid, as far as candidates and bounds tell."""
-        for batch in range(len(self.parts)):
-            self.assign(centroids, batch, index, size_aware=False)
-
-
-def repair(x: np.ndarray, rows: np.ndarray, centroids: np.ndarray, ids: np.ndarray, dist: np.ndarray) -> int:
-    """Replace, by exact search, the lists of rows for which the index found nothing at all; count them."""
-    lost = np.flatnonzero(ids[:, 0] < 0)
-    if len(lost):
-        anywhere = np.full(len(lost), np.inf, np.float32)
-        ids[lost], dist[lost] = FlatIndex(centroids).listed(x, rows[lost], ids.shape[1], anywhere)
-    return len(lost)

@@ -1,145 +1,88 @@
-"""The passes over rows: assign each to a centroid, and measure how well an index did."""
+"""The plain pass: every row searched in the index, in every iteration."""
 
-import math
-from collections.abc import Iterator
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.update import Partial, Rows
+from fastann.cluster.criterion import Criterion
+from fastann.cluster.memory import Memory
+from fastann.cluster.passes.base import Closed, Pass
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Space
+from fastann.cluster.update import Sums, Tally
 from fastann.data.source import Source
-from fastann.index.own import Index, Searcher
-from fastann.index.spec import Flat
-
-_GATHER = 2**14  # rows that are copied at once
-AUDIT_ROWS = 4096  # sample of rows for a measured recall: about +-0.3% at recall 0.99
+from fastann.index.repair import nearest, search
 
 
-def search(
-    index: Searcher, x: np.ndarray, m: int, centroids: np.ndarray, hint: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Search an index and repair, by exact search, the rows where it found too few.
-
-    Returns
-    -------
-    ids : int32 [n, m], all valid
-    sqdist : float32 [n, m]
-    repaired : int
-        Number of rows repaired.
-    """
-    ids, sqdist = index.search(x, m, hint)
-    if index.exact:
-        return ids, sqdist, 0
-    short = np.flatnonzero((ids < 0).any(axis=1))
-    if len(short):
-        ids[short], sqdist[short] = Flat().build(centroids).search(x[short], m)
-    return ids, sqdist, len(short)
-
-
-def nearest(
-    index: Index, x: np.ndarray, centroids: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Nearest centroid the index finds, or the former one in `labels` where that is nearer: ids, sqdist, repaired."""
-    ids, sqdist, repaired = search(index, x, 1, centroids, labels)
-    ids, sqdist = ids[:, 0], sqdist[:, 0]
-    if not index.exact:
-        keep_nearer(x, centroids, labels, ids, sqdist)
-    return ids, sqdist, repaired
-
-
-def assign(source: Source, rows: Rows, index: Index, centroids: np.ndarray, chunk: int | None = None) -> Partial:
-    """Assign every row to the nearest centroid the index finds, updating `rows` in place.
+class Every(Pass):
+    """Every row goes to the nearest centroid that the index finds, or to the best of a few by the criterion.
 
     A row keeps its label where that centroid is nearer than the one an approximate index found, so the
     inertia of a run never rises for want of recall.
     """
-    partial = Partial.zero(len(centroids), source.d, weighted=rows.weights is not None)
-    for block, part in blocks(source, rows, chunk):
-        ids, sqdist, repaired = nearest(index, block, centroids, part.labels)
-        moved = int(np.count_nonzero(ids != part.labels))
-        part.labels[:] = ids
-        part.sqdist[:] = sqdist
-        partial.add(block, part, moved, repaired)
-    return partial
 
-
-def label(source: Source, rows: Rows, index: Index | None, centroids: np.ndarray) -> float:
-    """Closing pass: label every row and return the inertia, from float64 distances to those labels.
-
-    With None for the index the rows keep the labels they have.
-    """
     inertia = 0.0
-    for block, part in blocks(source, rows):
-        if index is not None:
-            part.labels[:] = nearest(index, block, centroids, part.labels)[0]
-        own = kernels.own_sqdist(block, centroids, part.labels)
-        part.sqdist[:] = own
-        inertia += float(own.sum() if part.weights is None else own @ part.weights)
-    return inertia
+
+    @classmethod
+    def over(
+        cls, source: Source, weights: np.ndarray | None, centroids: Any, space: Space, memory: Memory | None = None
+    ) -> Every:
+        """A pass over rows that were never assigned, to centroids that are there already."""
+        work = cls(source, Rows.new(source.n, weights, memory), centroids.shape[0], space)
+        work.centroids = centroids
+        return work
+
+    def assign(self, index: Any, batch: int, criterion: Criterion) -> Tally:
+        mass = self._mass() if criterion.looks > 1 else np.empty(0)
+        self.sums, self.inertia = Sums.zero(self.centroids, weighted=self.weights is not None), 0.0
+        moved = missed = 0
+        for block, part in self.blocks():
+            ids, sqdist, repaired = self._chosen(index, block, part, criterion, mass)
+            moved += int(np.count_nonzero(ids != part.labels))
+            missed += repaired
+            part.labels[:], part.sqdist[:] = ids, sqdist
+            self.sums.add(block, part.weights, part.labels)
+            self.inertia += part.inertia()
+        return Tally(moved=moved, repaired=missed, searched=self.n)
+
+    def update(self) -> tuple[Any, float]:
+        self.centroids = self.sums.means(self.space, self.centroids)
+        return self.centroids, self.inertia
+
+    def close(self, index: Any, criterion: Criterion) -> Closed:
+        mass = self._mass() if criterion.looks > 1 else np.empty(0)
+        inertia = 0.0
+        for block, part in self.blocks():
+            part.labels[:] = self._chosen(index, block, part, criterion, mass)[0]
+            inertia += measured(block, part, self.centroids)
+        return Closed(self.rows.labels, self.rows.sqdist, inertia)
+
+    def _chosen(
+        self, index: Any, block: Any, part: Rows, criterion: Criterion, mass: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Centroid of each row of a block, its squared distance, and how many rows exact search had to step in for."""
+        if criterion.looks == 1:
+            return nearest(index, block, self.centroids, part.labels)
+        ids, sqdist, repaired = search(index, block, min(criterion.looks, self.k), self.centroids)
+        weights = np.ones((len(ids), 1)) if part.weights is None else part.weights[:, None]
+        own = ids == part.labels[:, None]
+        best = criterion.cost(sqdist, mass[ids], weights, own, self.space).argmin(axis=1)
+        at = np.arange(len(ids))
+        return ids[at, best], sqdist[at, best], repaired
+
+    def _mass(self) -> np.ndarray:
+        """Weight of each cluster, or length of its sum where rows have unit norm, as of the last assignment."""
+        if not hasattr(self, "sums"):
+            return np.zeros(self.k)
+        square = np.einsum("ij,ij->i", self.sums.sums, self.sums.sums)
+        return np.asarray(self.space.divisor(self.sums.counts, square), np.float64)
 
 
-def runners_up(
-    source: Source, rows: Rows, ids: np.ndarray | None, index: Index, centroids: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Find each row's second nearest centroid: yields (rows, second (int32), its squared distance (float64)).
-
-    Among the centroids `ids` (int32 [n, m], with -1 for none) where these name another than the row's own, else
-    among the nearest that the index finds, else by exact search.
-    """
-    for start, block in source.chunks():
-        part = slice(start, start + block.shape[0])
-        labels = rows.labels[part]
-        second, sqdist = np.full(len(labels), -1, np.int32), np.full(len(labels), np.inf)
-        if ids is not None:
-            second, sqdist = kernels.runner_up(block, centroids, labels, ids[part])
-        lost = np.flatnonzero(second < 0)
-        if len(lost) and len(centroids) > 1:
-            some = block if len(lost) == len(labels) else block[lost]
-            found = search(index, some, 2, centroids)[0]
-            second[lost], sqdist[lost] = kernels.runner_up(some, centroids, labels[lost], found)
-        yield part, second, sqdist
-
-
-def blocks(source: Source, rows: Rows, chunk: int | None = None) -> Iterator[tuple[np.ndarray, Rows]]:
-    """Chunks of a source beside the state of their rows."""
-    for start, block in source.chunks(chunk):
-        yield block, rows[start : start + block.shape[0]]
-
-
-def keep_nearer(x: np.ndarray, centroids: np.ndarray, labels: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> None:
-    """Put back, in `ids` and `sqdist`, the former label of rows that are nearer to it."""
-    others = np.flatnonzero((labels >= 0) & (labels != ids))
-    for start in range(0, len(others), _GATHER):
-        other = others[start : start + _GATHER]
-        own = kernels.own_sqdist(x[other], centroids, labels[other]).astype(np.float32)
-        nearer = own <= sqdist[other]
-        other = other[nearer]
-        ids[other], sqdist[other] = labels[other], own[nearer]
-
-
-def recall(source: Source, labels: np.ndarray, centroids: np.ndarray, seed: int) -> tuple[int, int]:
-    """Count how many of a seeded sample of rows carry the label that exact search gives.
-
-    A label at the same distance as the nearest centroid is right too. Returns (right, sampled).
-    """
-    n = source.n
-    rng = np.random.default_rng(seed)
-    picks = np.sort(rng.choice(n, AUDIT_ROWS, replace=False)) if n > AUDIT_ROWS else np.arange(n)
-    x = source.take(picks)
-    ids, _ = Flat().build(centroids).search(x, 1)
-    given = labels[picks]
-    right = ids[:, 0] == given
-    off = np.flatnonzero(~right)
-    best = kernels.own_sqdist(x[off], centroids, ids[off, 0])
-    right[off] = kernels.own_sqdist(x[off], centroids, given[off]) <= best
-    return int(right.sum()), len(picks)
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson, 1927): sound near 0 and 1, where recall lives."""
-    z = 1.959963984540054
-    p = hits / trials
-    centre = p + z * z / (2 * trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+def measured(block: Any, part: Rows, centroids: np.ndarray) -> float:
+    """Set the squared distances of rows to the centroids of their labels, by float64 sums; returns the inertia."""
+    own = kernels.own_sqdist(block, centroids, part.labels)
+    part.sqdist[:] = own
+    return float(own.sum() if part.weights is None else own @ part.weights)

@@ -1,0 +1,211 @@
+"""How a fit is closed: final labels, runners-up, measured recall, in one frozen result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastann import kernels
+from fastann.cluster.criterion import Criterion
+from fastann.cluster.lloyd import Iteration
+from fastann.cluster.memory import Memory
+from fastann.cluster.passes.base import Closed, Pass
+from fastann.cluster.passes.every import Every
+from fastann.cluster.space import Space
+from fastann.cluster.stop import StopReason
+from fastann.data.source import Source
+from fastann.index.base import Index, Spec
+from fastann.index.recall import recall
+from fastann.index.repair import search
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """Rows in clusters, and how good the labels are.
+
+    Attributes
+    ----------
+    labels : int32 [n]
+        Cluster of each row.
+    distances : float32 [n]
+        To its centre: Euclidean, or 1 - cosine.
+    inertia : float
+        Weighted sum of squared L2 distances, in float64.
+    recall : float
+        Share of the labels that are the true nearest centre, measured on a sample of rows; 1 for an exact index.
+    interval : tuple of float
+        Its 95% interval (Wilson, 1927).
+    second : int32 [n] or None
+        Second nearest centre, -1 if there is one centre only. None where it was not asked for.
+    margins : float32 [n] or None
+        How much farther that one is, infinite if there is one centre only.
+    ids : ndarray [n] or None
+        Names of the rows, where the data has them.
+    data : dict or None
+        The fingerprint of the files that hold the rows.
+    """
+
+    labels: np.ndarray
+    distances: np.ndarray
+    inertia: float
+    recall: float = 1.0
+    interval: tuple[float, float] = (1.0, 1.0)
+    second: np.ndarray | None = None
+    margins: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """Centres, and how much each one weighs: all that a stream takes from one batch to the next.
+
+    Attributes
+    ----------
+    centers : float32 or float64 [k, d]
+        In the user's coordinates.
+    weights : float64 [k]
+        Weight of the rows that each has seen.
+    lengths : float64 [k]
+        Length of each mean as a share of its centre's: below 1 for the cosine.
+    steps : int
+        Batches seen.
+    seed : int
+        Of the stream.
+    seen : float
+        Weight of all rows seen.
+    """
+
+    centers: np.ndarray
+    weights: np.ndarray
+    lengths: np.ndarray
+    steps: int
+    seed: int
+    seen: float
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """All that a fit leads to. Estimators publish it, runs are written from it, evaluations and exports read it.
+
+    Attributes
+    ----------
+    space : Space
+    spec : Spec
+        The index that predicts.
+    means : Means
+    rows : Labelling
+        Of the rows fitted on; of a stream, the last batch.
+    history : list of Iteration
+        A record per iteration of the best start.
+    stop_reason : StopReason
+    """
+
+    space: Space
+    spec: Spec
+    means: Means
+    rows: Labelling
+    history: list[Iteration] = field(repr=False)
+    stop_reason: StopReason
+
+    @property
+    def centers(self) -> np.ndarray:
+        """Centres in the user's coordinates: float32 or float64 [k, d]."""
+        return self.means.centers
+
+    @property
+    def centroids(self) -> np.ndarray:
+        """The same in the space that rows are compared in: float32 [k, d]."""
+        return self.space.inward(self.means.centers)
+
+    def with_index(self, spec: Spec) -> Clustering:
+        """The same, to be searched with another index."""
+        return self if spec == self.spec else replace(self, spec=spec)
+
+
+def closer(work: Pass, view: Source, weights: np.ndarray | None, centroids: Any, exact: bool, memory: Memory) -> Pass:
+    """The pass that gives all rows their final labels: the one that trained, if it saw all of them.
+
+    With `exact` these are to come from a search of every row, whatever rows remember.
+    """
+    if work.source is not view:
+        return Every.over(view, weights, centroids, work.space, memory)
+    if exact and work.remembers:
+        work = Every(view, work.rows, work.k, work.space)
+    work.centroids = centroids
+    return work
+
+
+def labelled(
+    work: Pass,
+    index: Index,
+    criterion: Criterion,
+    seed: int,
+    *,
+    margins: bool,
+    audited: int,
+    memory: Memory | None = None,
+) -> Labelling:
+    """Give the rows of a pass their final labels, and measure how good these are.
+
+    Parameters
+    ----------
+    work : Pass
+        With the centroids as they are published.
+    index : Index
+        Over these; it makes the labels, where rows do not remember what is near.
+    criterion : Criterion
+    seed : int
+        Of the sample of rows that recall is measured on.
+    margins : bool
+        Whether to find the second nearest centroids too.
+    audited : int
+        Rows of that sample.
+    memory : Memory, optional
+    """
+    ids, data = work.source.ids(), work.source.fingerprint()
+    closed = work.close(index, criterion)
+    distances = work.space.distance(closed.sqdist, out=closed.sqdist)
+    out = Labelling(closed.labels, distances, closed.inertia, ids=ids, data=data)
+    if margins:
+        second, apart = _runners_up(work, closed, distances, index, memory or Memory())
+        out = replace(out, second=second, margins=apart)
+    if closed.lists is not None or not index.exact:
+        measured = recall(work.source, closed.labels, work.centroids, seed, audited)
+        out = replace(out, recall=measured.value, interval=measured.interval)
+    return out
+
+
+def _runners_up(
+    work: Pass, closed: Closed, distances: np.ndarray, index: Index, memory: Memory
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's second nearest centroid (int32 [n]), and how much farther than its own it is (float32 [n]).
+
+    Among the centroids it remembers where these name another than the row's own, else among the nearest that the
+    index finds, else by exact search.
+    """
+    second, margins = memory.empty(work.n, np.int32), memory.empty(work.n, np.float32)
+    for start, block in work.chunks():
+        part = slice(start, start + block.shape[0])
+        labels = closed.labels[part]
+        found, sqdist = np.full(len(labels), -1, np.int32), np.full(len(labels), np.inf)
+        if closed.lists is not None:
+            found, sqdist = kernels.runner_up(block, work.centroids, labels, closed.lists[part])
+        lost = np.flatnonzero(found < 0)
+        if len(lost) and work.k > 1:
+            some = block if len(lost) == len(labels) else block[lost]
+            near = search(index, some, 2, work.centroids)[0]
+            found[lost], sqdist[lost] = kernels.runner_up(some, work.centroids, labels[lost], near)
+        second[part], margins[part] = found, work.space.distance(sqdist) - distances[part]
+    return second, margins
+
+
+def means_of(work: Pass, rows: Labelling, counts: np.ndarray, centers: np.ndarray, seed: int) -> Means:
+    """What the rows of a first fit, of which each cluster has so many (float64 [k]), weigh in it."""
+    weights = counts if work.weights is None else kernels.tally(rows.labels, work.k, None, work.weights)
+    lengths = np.ones(work.k)
+    if work.space.unit:
+        lengths = work.space.lengths(weights, kernels.tally(rows.labels, work.k, rows.distances, work.weights))
+    return Means(centers, weights, lengths, 1, seed, float(weights.sum()))

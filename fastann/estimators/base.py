@@ -1,0 +1,81 @@
+"""What the estimators share: tables with names of columns, threads, fits that fail, indexes that are built once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from fastann import checks, kernels
+from fastann.data import open as files
+from fastann.data.csr import as_table
+from fastann.data.source import Source
+from fastann.index import gpu
+from fastann.index.faiss import faiss_threads
+
+# Indexes built to predict with. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
+_built: WeakKeyDictionary[Any, tuple[Any, Any, Any]] = WeakKeyDictionary()
+
+
+class Model(BaseEstimator):
+    """An estimator over tables of rows, in memory or elsewhere."""
+
+    device: Any
+    n_jobs: int | None
+    n_features_in_: int
+
+    def _source(self, X: Any, *, reset: bool = False) -> Source:
+        """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered."""
+        source = as_table(X)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+            self.n_features_in_ = source.d
+        if not (isinstance(X, Source) or files.is_elsewhere(X)):
+            checks.features(source.d, self.n_features_in_, type(self).__name__)
+            validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
+        checks.features(source.d, self.n_features_in_, type(self).__name__)
+        return source
+
+    def _device(self) -> str | tuple[int, ...]:
+        return gpu.parse_device(self.device)
+
+    @contextmanager
+    def _threads(self) -> Iterator[None]:
+        """Have everything use at most `n_jobs` threads."""
+        count = checks.jobs(self.n_jobs)
+        with kernels.limit_threads(count), faiss_threads(count):
+            yield
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Leave the estimator as it was if a fit fails or is interrupted.
+
+        Save what scikit-learn's callback protocol keeps on it, which it needs to tear callbacks down.
+        """
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            running = {n: v for n, v in self.__dict__.items() if n.startswith(("_callback_", "_skl_"))}
+            self.__dict__.clear()
+            self.__dict__.update(before | running)
+            raise
+
+    def _built_once(self, key: tuple[Any, ...], over: Any, build: Callable[[], Any]) -> Any:
+        """What `build` gives over an object: made anew when that is another one, or the key differs."""
+        known = _built.get(self)
+        if known is None or known[0] != key or known[1] is not over:
+            _built[self] = known = (key, over, build())
+        return known[2]
+
+
+def needs_this_version(name: str) -> str:
+    """What to do with a pickle of a version whose classes lay elsewhere."""
+    return (
+        f"this {name} was pickled by another version of fastann; load it with that version and keep it with "
+        f"save(path), which fastann.{name}.load(path) reads"
+    )
