@@ -17,7 +17,7 @@ _HOME = {
     "HNSW": "fastann.index.spec",
     "Cells": "fastann.index.spec",
     "Factory": "fastann.index.spec",
-    "parse_index": "fastann.index.spec",
+    "parse_index": "fastann.index.parse",
     "StopReason": "fastann.cluster.stop",
     "tune": "fastann.study.tune",
     "estimate": "fastann.study.estimate",
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from fastann.duplicates import dedup as dedup
     from fastann.estimators.classifier import PrototypeClassifier as PrototypeClassifier
     from fastann.estimators.kmeans import KMeans as KMeans
+    from fastann.index.parse import parse_index as parse_index
     from fastann.index.spec import HNSW as HNSW
     from fastann.index.spec import IVF as IVF
     from fastann.index.spec import Cells as Cells
     from fastann.index.spec import Factory as Factory
     from fastann.index.spec import Flat as Flat
-    from fastann.index.spec import parse_index as parse_index
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.runs.exports import export as export
     from fastann.study.estimate import estimate as estimate

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from fastann import KMeans, PrototypeClassifier
 from fastann.cli import main
 from fastann.cli.classifying import measure
-from fastann.cluster.passes.every import wilson
+from fastann.index.recall import wilson
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 DONE, FAILED, USAGE = 0, 1, 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastann import HNSW, IVF, Cells, Factory, Flat, parse_index
-from fastann.cluster.passes.every import search
-from fastann.index import spec as index_module
+from fastann.index import faiss as index_module
+from fastann.index.repair import search
 
 # spec, recall@1 it must reach on the blobs
 SPECS = [

@@ -236,7 +236,7 @@ def measure(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict
     """
     from sklearn.metrics import f1_score
 
-    from fastann.cluster.passes.every import wilson
+    from fastann.index.recall import wilson
 
     n, right = len(truth), truth == predicted
     hits = int(right.sum())

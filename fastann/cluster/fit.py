@@ -18,8 +18,8 @@ from fastann.cluster.passes.bounded import Sweep
 from fastann.cluster.plan import Plan
 from fastann.cluster.stop import CtrlC, Deadline, StopReason, converged
 from fastann.data.source import Source
+from fastann.index.parse import parse_index
 from fastann.index.recall import Adaptive
-from fastann.index.spec import parse_index
 
 
 @dataclass(frozen=True)

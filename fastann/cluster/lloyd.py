@@ -16,8 +16,8 @@ from fastann.cluster.passes.every import assign
 from fastann.cluster.plan import Plan
 from fastann.cluster.update import Partial, Rows, recenter, refill
 from fastann.data.source import Source
-from fastann.index.own import Builder, CellsIndex, FlatIndex
-from fastann.index.recall import Adaptive, retuned
+from fastann.index.base import Builder
+from fastann.index.recall import Adaptive
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Progress:
         if self.index is None:
             before, seed = self.built
             index = spec.started().build(before, seed=seed, device=device)
-            self.index = index if adapt is None else retuned(index, adapt.spec)
+            self.index = index if adapt is None else index.retuned(adapt.spec)
             changed = np.ones_like(changed)
         self.index = self.index.moved(self.centroids, changed)
 
@@ -122,7 +122,7 @@ class Progress:
         """Build the index anew."""
         index = spec.started().build(self.centroids, seed=seed, device=device)
         self.index = index if adapt is None else adapt(index, self.centroids)
-        self.built = (self.centroids, seed) if isinstance(index, FlatIndex | CellsIndex) else None
+        self.built = (self.centroids, seed) if index.moves else None
 
 
 class Pass(Protocol):

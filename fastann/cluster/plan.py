@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastann.index.spec import Cells, Flat, Spec, parse_index
+from fastann.index.base import Spec
+from fastann.index.parse import parse_index
+from fastann.index.spec import Cells, Flat
 
 SMALL = 2**29  # rows x clusters x columns up to which an exact pass costs next to nothing
 FEW = 64  # clusters below which one matrix product beats any bookkeeping

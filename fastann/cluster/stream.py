@@ -10,7 +10,7 @@ import numpy as np
 from fastann.cluster.passes.every import assign
 from fastann.cluster.update import Partial, Rows, recenter
 from fastann.data.source import Source, dense
-from fastann.index.own import Index
+from fastann.index.base import Index
 
 LOOKS = 2  # times a batch is assigned: the second time to centroids that it has moved
 STARVED = 0.01  # share of the mean weight below which a centroid is starved

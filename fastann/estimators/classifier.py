@@ -21,16 +21,17 @@ from fastann.classify.prototypes import Prototypes, Thinning, round_to
 from fastann.classify.stream import Stream
 from fastann.classify.training import Course, Recipe, Table, choose_sizes, fit_prototypes
 from fastann.cluster import plan
-from fastann.cluster.passes.every import search
 from fastann.cluster.passes.groups import Either, Sharing, similarity
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.data import open as files
 from fastann.data.csr import Densified, Sparsified, as_table
 from fastann.data.source import Source, UnitNorm, sqnorms
 from fastann.index import gpu
-from fastann.index.own import Searcher
+from fastann.index.base import Index, Spec
+from fastann.index.faiss import faiss, faiss_threads
 from fastann.index.recall import Adaptive
-from fastann.index.spec import Flat, Spec, faiss, faiss_threads
+from fastann.index.repair import search
+from fastann.index.spec import Flat
 from fastann.runs import prototypes as saved
 
 REFINE = ("auto", "none", "softmax")
@@ -43,7 +44,7 @@ ENOUGH = 1000  # rows it takes to find it
 SCORES_AT_ONCE = 2**24  # similarities computed at a time
 
 # Searchers built for predict, beside the estimators: FAISS objects cannot be pickled or copied.
-_built: WeakKeyDictionary[Any, tuple[Any, Searcher, Any]] = WeakKeyDictionary()
+_built: WeakKeyDictionary[Any, tuple[Any, Index, Any]] = WeakKeyDictionary()
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
@@ -600,7 +601,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             adapt(self.index_.build(p.vectors, seed=0, device=device), p.vectors)
             self.index_ = adapt.spec
 
-    def _index(self) -> tuple[Searcher, Any]:
+    def _index(self) -> tuple[Index, Any]:
         """The index over the prototypes, and these; built once while they stay the same."""
         key = (id(self._stream.prototypes), self.history_[-1], self.dtype, str(self.index_), str(self.device))
         if self in _built and _built[self][0] == key:

@@ -22,7 +22,7 @@ from fastann.cluster.fit import Rules, Task, cluster
 from fastann.cluster.lloyd import Search, State
 from fastann.cluster.memory import Memory, plan_memory
 from fastann.cluster.passes.bounded import Sweep
-from fastann.cluster.passes.every import label, recall, runners_up, search, wilson
+from fastann.cluster.passes.every import label, runners_up
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.cluster.stop import Deadline
 from fastann.cluster.stream import Online
@@ -32,8 +32,11 @@ from fastann.data.csr import Densified, as_table, entries_per_row
 from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
 from fastann.index import gpu
-from fastann.index.own import CellsIndex, Index
-from fastann.index.spec import Cells, FaissIndex, Flat, Spec, faiss, faiss_threads
+from fastann.index.base import Index, Spec
+from fastann.index.faiss import faiss, faiss_threads
+from fastann.index.recall import recall
+from fastann.index.repair import search
+from fastann.index.spec import Flat
 from fastann.runs import clustering as saved
 
 # Indexes built for predict. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
@@ -444,9 +447,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 self.margins_[part] = self._space.distance(sqdist) - self.distances_[part]
         self.assignment_recall_, self.assignment_recall_interval_ = 1.0, (1.0, 1.0)
         if lists is not None or not index.exact:
-            hits, trials = recall(view, rows.labels, centroids, seed)
-            self.assignment_recall_ = hits / trials
-            self.assignment_recall_interval_ = wilson(hits, trials)
+            found = recall(view, rows.labels, centroids, seed)
+            self.assignment_recall_, self.assignment_recall_interval_ = found.value, found.interval
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
@@ -647,11 +649,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         key = (*spec.built_with, device)
         cached = _built.get(self)
         if cached is not None and cached[0] == key and cached[1] is self.cluster_centers_:
-            index = cached[2]
-            if isinstance(index, CellsIndex):
-                assert isinstance(spec, Cells)
-                return index.retuned(spec.number("nprobe"))
-            return index.retuned(spec) if isinstance(index, FaissIndex) else index
+            return cached[2].retuned(spec)
         index = spec.build(self._centroids(), seed=0, device=device)
         _built[self] = (key, self.cluster_centers_, index)
         return index

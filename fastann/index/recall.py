@@ -1,26 +1,43 @@
-"""Search effort from recall: the least nprobe, or ef_search, whose measured recall reaches a target."""
+"""Recall@1: how it is measured, and the least search effort that reaches one."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.passes.every import search, wilson
 from fastann.data.source import Source
-from fastann.index.own import CellsIndex, FlatIndex, Index
-from fastann.index.spec import FaissIndex, Spec
+from fastann.index.base import Index, Spec
+from fastann.index.own import FlatIndex
+from fastann.index.repair import search
 
 SAMPLE = 4096  # rows on which recall is measured: its interval is 0.6% wide at 0.99
-MOST_EF = 4096  # a graph that does not reach a recall with this ef_search does not reach it
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Recall@1 as measured on some rows, and its 95% interval (Wilson, 1927)."""
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """95% interval of a proportion (Wilson, 1927): sound near 0 and 1, where recall lives."""
+    z = 1.959963984540054
+    p = hits / trials
+    centre = p + z * z / (2 * trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+class Recall(NamedTuple):
+    """Recall@1 as measured on some rows.
+
+    Attributes
+    ----------
+    hits : int
+        Rows that got their nearest centroid, or one as near.
+    trials : int
+        Rows that were looked at.
+    """
 
     hits: int
     trials: int
@@ -41,24 +58,34 @@ class Recall:
 
 
 class Audit:
-    """Rows whose nearest centroids are known, against which an index is measured.
+    """Rows whose nearest centroids are known, against which labels and indexes are measured.
 
     Parameters
     ----------
-    x : float32 [s, d]
+    x : float32 [s, d], or a float32 CSR matrix
     centroids : float32 [k, d]
     """
 
-    def __init__(self, x: np.ndarray, centroids: np.ndarray):
+    def __init__(self, x: Any, centroids: np.ndarray):
         self.x, self.centroids = x, centroids
         nearest = FlatIndex(centroids).search(x, 1)[0][:, 0]
         self.least = kernels.own_sqdist(x, centroids, nearest)
 
+    def of(self, labels: np.ndarray) -> Recall:
+        """Recall of labels (int32 [s]): a centroid as near as the nearest is right too."""
+        found = kernels.own_sqdist(self.x, self.centroids, labels)
+        return Recall(int(np.count_nonzero(found <= self.least)), self.x.shape[0])
+
     def measure(self, index: Index) -> Recall:
-        """Recall of an index; a centroid as near as the nearest is right too."""
-        ids = search(index, self.x, 1, self.centroids)[0][:, 0]
-        found = kernels.own_sqdist(self.x, self.centroids, ids)
-        return Recall(int(np.count_nonzero(found <= self.least)), len(self.x))
+        """Recall of an index, rows that it finds nothing for being searched exactly."""
+        return self.of(search(index, self.x, 1, self.centroids)[0][:, 0])
+
+
+def recall(source: Source, labels: np.ndarray, centroids: np.ndarray, seed: int, sample: int = SAMPLE) -> Recall:
+    """Recall of the labels (int32 [n]) of a source's rows, measured on a seeded sample of at most `sample` of them."""
+    n, rng = source.n, np.random.default_rng(seed)
+    picks = np.sort(rng.choice(n, sample, replace=False)) if n > sample else np.arange(n)
+    return Audit(source.take(picks), centroids).of(labels[picks])
 
 
 def least(passes: Callable[[int], bool], start: int, high: int) -> int:
@@ -82,39 +109,32 @@ def least(passes: Callable[[int], bool], start: int, high: int) -> int:
     return good
 
 
-def most(index: Index) -> int:
-    """Search effort beyond which an index has nothing more to look at."""
-    if isinstance(index, CellsIndex):
-        return len(index.centers)
-    assert isinstance(index, FaissIndex)
-    return index.index.nlist if index.nprobe is not None else min(MOST_EF, len(index.centroids))
-
-
-def retuned(index: Index, spec: Spec) -> Index:
-    """The same built index, searched with the options of `spec`."""
-    if isinstance(index, CellsIndex):
-        return index.retuned(getattr(spec, "nprobe"))  # noqa: B009 - a spec of cells
-    assert isinstance(index, FaissIndex)
-    return index.retuned(spec)
-
-
 class Adaptive:
-    """Chooses the option that a spec leaves open, anew for every index that is built during a fit.
+    """Chooses the search option that a spec leaves open, anew for every index that is built during a fit.
+
+    Parameters
+    ----------
+    spec : Spec
+        Its search option is "auto".
+    target : float
+        The recall to reach.
+    source : Source
+        Where the rows that it is measured on are drawn from.
+    rng : numpy.random.Generator
+    sample : int
+        How many rows, at most.
 
     Attributes
     ----------
     spec : Spec
         With the number chosen last.
-    recall : Recall or None
-        As measured with it.
     """
 
     def __init__(self, spec: Spec, target: float, source: Source, rng: np.random.Generator, sample: int = SAMPLE):
         assert spec.open is not None
-        self.option, self.target, self.spec = spec.open, target, spec.started()
+        self.target, self.spec = target, spec.started()
         picks = rng.choice(source.n, min(sample, source.n), replace=False)
         self.x = source.take(np.sort(picks))
-        self.recall: Recall | None = None
 
     def at(self, spec: Spec) -> Adaptive:
         """The same with another number."""
@@ -124,15 +144,11 @@ class Adaptive:
 
     def __call__(self, index: Index, centroids: np.ndarray) -> Index:
         """The index with the least effort that reaches the target, starting from the last one."""
-        audit, seen = Audit(self.x, centroids), {}
+        audit, option = Audit(self.x, centroids), self.spec.search_option
+        assert option is not None
 
         def passes(value: int) -> bool:
-            spec = replace(self.spec, **{self.option: value})
-            seen[value] = audit.measure(retuned(index, spec))
-            return seen[value].reaches(self.target)
+            return audit.measure(index.retuned(self.spec.at(value))).reaches(self.target)
 
-        value = least(passes, getattr(self.spec, self.option), most(index))
-        self.spec = replace(self.spec, **{self.option: value})
-        index = retuned(index, self.spec)
-        self.recall = seen[value] if value in seen else audit.measure(index)
-        return index
+        self.spec = self.spec.at(least(passes, self.spec.number(option), index.most))
+        return index.retuned(self.spec)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.passes.every import wilson
 from fastann.data.source import Source
+from fastann.index.recall import wilson
 from fastann.quality.metrics import Clusters, Findings
 
 NEIGHBOURS = 10

@@ -43,7 +43,8 @@ from fastann.cluster.space import METRICS, Space
 from fastann.cluster.stop import StopReason
 from fastann.data import open as files
 from fastann.data.source import Source
-from fastann.index.spec import Spec, faiss
+from fastann.index.base import Spec
+from fastann.index.faiss import faiss
 from fastann.runs.members import REPRESENTATIVES, Members
 
 _PLACES = ("checkpoint", "temp_folder")

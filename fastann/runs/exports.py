@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastann import checks, storage
-from fastann.index.spec import faiss
+from fastann.index.faiss import faiss
 from fastann.storage import tables
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fastann.classify.stream import Stream
 from fastann.classify.training import Epoch, Verdict
 from fastann.cluster.passes.groups import stack
 from fastann.cluster.space import METRICS, Space
-from fastann.index.spec import parse_index
+from fastann.index.parse import parse_index
 from fastann.runs.clustering import plain_parameters, versions
 
 

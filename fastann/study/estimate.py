@@ -11,7 +11,10 @@ import numpy as np
 from fastann import checks, kernels
 from fastann.cluster import plan
 from fastann.estimators.kmeans import KMeans
-from fastann.index.spec import HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
+from fastann.index.base import Spec
+from fastann.index.faiss import faiss_threads
+from fastann.index.parse import parse_index
+from fastann.index.spec import HNSW, IVF, Cells, Flat
 
 SIZES = (1024, 4096)  # clusters at which searches are timed: two, so that fixed and growing costs come apart
 ROWS = 16_384  # rows per timed search

@@ -23,7 +23,9 @@ import numpy as np
 
 from fastann import checks, records, storage
 from fastann.cluster.space import METRICS
-from fastann.index.spec import Factory, Spec, parse_index
+from fastann.index.base import Spec
+from fastann.index.parse import parse_index
+from fastann.index.spec import Factory
 from fastann.records import Record, RecordError, Study
 from fastann.study import worker
 from fastann.study.worker import PEERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import numpy as np
 from fastann import checks, kernels
 from fastann.data.source import Source, as_source
 from fastann.estimators.kmeans import KMeans
-from fastann.index.recall import Audit, Recall, least, most, retuned
-from fastann.index.spec import AUTO, HNSW, IVF, Cells, Flat, Spec, faiss_threads, parse_index
+from fastann.index.base import AUTO, Index, Spec
+from fastann.index.faiss import faiss_threads
+from fastann.index.parse import parse_index
+from fastann.index.recall import Audit, Recall, least
+from fastann.index.spec import SPECS, Flat
 
 AUDIT_ROWS = 8192  # held-out rows that recall is found on; as many others confirm it
 TIMED_ROWS = 65_536  # rows that searches are timed on
@@ -185,30 +188,18 @@ def _split(source: Source, k: int, rng: np.random.Generator) -> list[np.ndarray]
 
 
 def _candidates(kind: Spec | None, k: int) -> Iterator[Spec]:
-    """Ways to build an index, cheapest to try first."""
-    root = max(1, round(k**0.5))
-    grid: list[Spec] = [Flat()]
-    if k >= 64:
-        sizes = sorted({min(k // 4, max(1, round(root * f))) for f in (0.5, 1, 2, 4, 8)})
-        grid += [Cells(nlist=size) for size in sizes] + [IVF(nlist=size) for size in sizes]
-        grid += [HNSW(m=m) for m in (16, 32, 64)]
+    """Ways to build an index, quickest to try first; of a given kind, with the options that are given kept."""
     if kind is None:
-        yield from grid
+        for one in sorted(SPECS.values(), key=lambda one: one.build_rank):
+            yield from one.grid(k)
         return
-    options = [replace(spec, **_given(kind)) for spec in grid if type(spec) is type(kind)]
-    yield from dict.fromkeys(options) or [kind]
-
-
-def _given(kind: Spec) -> dict[str, Any]:
-    """The options that are not the defaults: those are kept."""
-    return {f.name: getattr(kind, f.name) for f in fields(kind) if getattr(kind, f.name) != f.default}
+    yield from dict.fromkeys(replace(spec, **kind.given) for spec in kind.grid(k)) or [kind]
 
 
 def _option(spec: Spec, kind: Spec | None) -> str | None:
     """The search option to find, unless the user fixed it."""
-    name = {"ivf": "nprobe", "cells": "nprobe", "hnsw": "ef_search"}.get(spec.name)
-    fixed = kind is not None and _given(kind).get(name or "", AUTO) != AUTO
-    return None if fixed else name
+    fixed = kind is not None and kind.given.get(spec.search_option or "", AUTO) != AUTO
+    return None if fixed else spec.search_option
 
 
 def _search(
@@ -285,27 +276,25 @@ class _Setting:
         self.option = option
         if option is not None:
             start = getattr(spec.started(), option)
-            value = least(lambda v: audit.measure(self._at(v)).reaches(target), start, most(self.built))
+            value = least(lambda v: audit.measure(self._at(v)).reaches(target), start, self.built.most)
             self._set(value)
         self.recall: Recall = audit.measure(self.index)
         self.searches: list[float] = []
         self.rows = 1
 
-    def _at(self, value: int) -> Any:
-        assert self.option is not None
-        return retuned(self.built, replace(self.spec, **{self.option: value}))
+    def _at(self, value: int) -> Index:
+        return self.built.retuned(self.spec.at(value))
 
     def _set(self, value: int) -> None:
-        assert self.option is not None
-        self.spec = replace(self.spec, **{self.option: value})
-        self.index = retuned(self.built, self.spec)
+        self.spec = self.spec.at(value)
+        self.index = self.built.retuned(self.spec)
 
     def harder(self) -> bool:
         """Search a tenth more, at least one step; False where there is no more."""
-        if self.option is None or getattr(self.spec, self.option) >= most(self.built):
+        if self.option is None or getattr(self.spec, self.option) >= self.built.most:
             return False
         value = getattr(self.spec, self.option)
-        self._set(min(most(self.built), value + max(1, value // 10)))
+        self._set(min(self.built.most, value + max(1, value // 10)))
         self.searches = []
         return True
 

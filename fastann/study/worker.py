@@ -28,12 +28,16 @@ import numpy as np
 
 from fastann import kernels, storage
 from fastann.cluster import plan
-from fastann.cluster.passes.every import label, recall, search, wilson
+from fastann.cluster.passes.every import label
 from fastann.cluster.space import fit_space
 from fastann.cluster.update import Rows
 from fastann.data.source import ArraySource, Source
+from fastann.index.base import Spec
+from fastann.index.faiss import FaissIndex, faiss
 from fastann.index.own import CellsIndex, FlatIndex
-from fastann.index.spec import IVF, Cells, Factory, FaissIndex, Flat, Spec, faiss
+from fastann.index.recall import recall, wilson
+from fastann.index.repair import search
+from fastann.index.spec import IVF, Cells, Factory, Flat
 from fastann.study import vanilla
 
 COMMAND = [sys.executable, "-m", "fastann.study.worker"]

@@ -11,7 +11,8 @@ from fastann import kernels
 from fastann.cluster.memory import Memory
 from fastann.cluster.update import Partial, Rows
 from fastann.data.source import Source
-from fastann.index.own import FlatIndex, Index
+from fastann.index.base import Index
+from fastann.index.repair import repair_lists
 
 _SEARCH = 2**15  # rows searched at once: their lists of results are small beside what is remembered
 
@@ -152,7 +153,7 @@ class Sweep:
             some = wanting[start : start + _SEARCH]
             ids, dist = index.listed(block, some, self.count, candidates.beyond[some], rough=rough)
             if first and not index.exact:
-                out.repaired += repair(block, some, centroids, ids, dist)
+                out.repaired += repair_lists(block, some, centroids, ids, dist)
             kernels.merge(block, some, centroids, rows.weights, rule, mass, self.count, ids, dist, rows, candidates)
             del ids, dist  # before the next ones are made
         out.searched += len(wanting)
@@ -217,12 +218,3 @@ class Sweep:
         """Give every row the label of its nearest centroid, as far as candidates and bounds tell."""
         for batch in range(len(self.parts)):
             self.assign(centroids, batch, index, size_aware=False)
-
-
-def repair(x: np.ndarray, rows: np.ndarray, centroids: np.ndarray, ids: np.ndarray, dist: np.ndarray) -> int:
-    """Replace, by exact search, the lists of rows for which the index found nothing at all; count them."""
-    lost = np.flatnonzero(ids[:, 0] < 0)
-    if len(lost):
-        anywhere = np.full(len(lost), np.inf, np.float32)
-        ids[lost], dist[lost] = FlatIndex(centroids).listed(x, rows[lost], ids.shape[1], anywhere)
-    return len(lost)

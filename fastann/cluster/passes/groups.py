@@ -14,12 +14,13 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.cluster import plan
-from fastann.cluster.passes.every import blocks, search
+from fastann.cluster.passes.every import blocks
 from fastann.cluster.update import Partial, Rows, recenter
 from fastann.data.source import Source, sqnorms
-from fastann.index.own import Searcher
-from fastann.index.spec import AUTO, Cells, Flat, Spec
-from fastann.kernels.rows import CSR, table
+from fastann.index.base import AUTO, Index, Spec
+from fastann.index.inverted import InvertedIndex
+from fastann.index.repair import search
+from fastann.index.spec import Cells, Flat
 
 PER_SEED = 16  # rows of a group that k-means++ draws from, per centroid wanted
 LEAST = 64  # ... and at least
@@ -152,7 +153,7 @@ class Within:
             begin += block.shape[0]
         return self.partial
 
-    def _assign(self, centroids: Any, index: Searcher, block: Any, part: Rows, groups: np.ndarray) -> None:
+    def _assign(self, centroids: Any, index: Index, block: Any, part: Rows, groups: np.ndarray) -> None:
         assert self.partial is not None
         ids, sqdist = kernels.nearest_in_group(block, groups, centroids, self.first)
         self.partial.moved += int(np.count_nonzero(ids != part.labels))
@@ -222,7 +223,7 @@ class Shared(Within):
             self.rows.weights = np.ones(self.source.n)
         return super().assign(centroids, batch, index, size_aware=size_aware)
 
-    def _assign(self, centroids: Any, index: Searcher, block: Any, part: Rows, groups: np.ndarray) -> None:
+    def _assign(self, centroids: Any, index: Index, block: Any, part: Rows, groups: np.ndarray) -> None:
         assert self.partial is not None
         assert part.weights is not None
         ids, sqdist = neighbours(index, block, groups, centroids, self.first, self.sharing.nearest)
@@ -245,7 +246,7 @@ def similarity(sqdist: np.ndarray, metric: str) -> np.ndarray:
 
 
 def neighbours(
-    index: Searcher, x: Any, groups: np.ndarray, centroids: Any, first: np.ndarray, m: int
+    index: Index, x: Any, groups: np.ndarray, centroids: Any, first: np.ndarray, m: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centroid of each row's own group (first column), and the `m` nearest of all.
 
@@ -263,19 +264,7 @@ def neighbours(
     return np.hstack([own[:, None], ids]), np.hstack([near[:, None], sqdist])
 
 
-# --------------------------------------------------------------------------- searching sparse centroids
-
-
-class InvertedIndex:
-    """Search among sparse centroids, by the columns that rows and centroids share: exact, or on a budget."""
-
-    def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
-        self.exact, self.budget = budget is None, budget
-        self.lists: CSR = table(centroids.T.tocsr())
-        self.sqnorm = sqnorms(centroids)
-
-    def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        return kernels.search_inverted(x, self.lists, self.sqnorm, m, self.budget)
+# --------------------------------------------------------------------------- searching sparse centroids, or dense
 
 
 @dataclass(frozen=True)
@@ -305,7 +294,7 @@ class Either:
         """Itself: what is left open gets its default when it is built."""
         return self
 
-    def build(self, centroids: Any, *, seed: int = 0, device: Any = "cpu") -> Searcher:
+    def build(self, centroids: Any, *, seed: int = 0, device: Any = "cpu") -> Index:
         """Index `centroids`: float32 [k, d], or a float32 CSR matrix."""
         if sparse.issparse(centroids):
             return InvertedIndex(centroids, self.budget)

@@ -1,0 +1,206 @@
+"""FAISS: the only module that imports it, on first use, and the indexes that it builds and searches."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from functools import lru_cache
+from importlib import metadata
+from typing import Any, Self
+
+import numpy as np
+
+from fastann import kernels
+from fastann.index import gpu
+from fastann.index.base import Index, Spec, distances_in_cells
+
+MOST_EF = 4096  # a graph that does not reach a recall with this ef_search does not reach it
+
+
+@lru_cache(maxsize=1)
+def faiss() -> Any:
+    """FAISS, imported on first use, or an error that says how to install it."""
+    try:
+        import faiss as module
+    except ImportError as error:
+        raise ImportError(
+            f"fastann needs FAISS ({error}); install one build of it: pip install 'fastann[cpu]', "
+            "or pip install 'fastann[gpu]' on Linux with an NVIDIA GPU"
+        ) from error
+    builds = {d.metadata["Name"] for d in metadata.distributions() if d.metadata["Name"]}
+    builds = {name for name in builds if name.lower().replace("_", "-").startswith(("faiss-cpu", "faiss-gpu"))}
+    if len(builds) > 1:
+        warnings.warn(
+            f"{' and '.join(sorted(builds))} are both installed and overwrite each other's files; "
+            f"uninstall them all, then install one",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return module
+
+
+class faiss_threads:
+    """Context in which FAISS uses at most `count` threads (OpenMP's setting, of the calling thread)."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __enter__(self) -> None:
+        self.before = faiss().omp_get_max_threads()
+        faiss().omp_set_num_threads(self.count)
+
+    def __exit__(self, *exc: object) -> None:
+        faiss().omp_set_num_threads(self.before)
+
+
+class FaissIndex(Index):
+    """A FAISS index over centroids.
+
+    Parameters
+    ----------
+    index : faiss.Index
+    centroids : float32 [k, d]
+
+    Attributes
+    ----------
+    nprobe, ef_search : int or None
+        The search option, of the kinds that have it.
+    """
+
+    nprobe: int | None = None
+    ef_search: int | None = None
+
+    def __init__(self, index: Any, centroids: np.ndarray):
+        self.index, self.centroids = index, centroids
+
+    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
+        return self._finished(x, ids.astype(np.int32), sqdist)
+
+    def _finished(self, x: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the search returns, of what FAISS found."""
+        sqdist[ids < 0] = np.inf
+        return ids, sqdist
+
+
+class FaissIVF(FaissIndex):
+    """Centroids in `nlist` cells, of which the `nprobe` nearest to a row are searched."""
+
+    def __init__(self, index: Any, centroids: np.ndarray, nlist: int, nprobe: int):
+        super().__init__(index, centroids)
+        self.nlist, self.nprobe = nlist, min(nprobe, nlist)
+
+    def retuned(self, spec: Spec) -> Self:
+        other = copy(self)
+        other.nprobe = min(spec.number("nprobe"), self.nlist)
+        return other
+
+    @property
+    def most(self) -> int:
+        return self.nlist
+
+    @property
+    def distances(self) -> float | None:
+        lists = getattr(self.index, "invlists", None)
+        if lists is None:  # on a GPU
+            return None
+        assert self.nprobe is not None
+        return distances_in_cells(np.array([lists.list_size(cell) for cell in range(self.nlist)]), self.nprobe)
+
+
+class FaissHNSW(FaissIndex):
+    """A graph of the centroids, searched with `ef_search` candidates."""
+
+    def __init__(self, index: Any, centroids: np.ndarray, ef_search: int):
+        super().__init__(index, centroids)
+        self.ef_search = ef_search
+
+    def retuned(self, spec: Spec) -> Self:
+        other = copy(self)
+        other.ef_search = spec.number("ef_search")
+        return other
+
+    @property
+    def most(self) -> int:
+        return min(MOST_EF, len(self.centroids))
+
+
+class FaissRescored(FaissIndex):
+    """An index whose distances are approximate or foreign, such as those of codes: computed again, and sorted."""
+
+    def _finished(self, x: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return kernels.rescore(x, self.centroids, ids)
+
+
+class FaissFactory(FaissRescored):
+    """What a factory string makes. Its search options are set in the FAISS index: those set last hold for all users."""
+
+    def retuned(self, spec: Spec) -> Self:
+        text = getattr(spec, "search", "")
+        if text:
+            with refusals(f"search {spec}"):
+                faiss().ParameterSpace().set_index_parameters(self.index, text)
+        return self
+
+
+@contextmanager
+def refusals(doing: str) -> Iterator[None]:
+    """Context in which what FAISS refuses is a `ValueError` that says what it was asked for."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"FAISS cannot {doing}: {reason}; see the factory strings in FAISS's documentation") from None
+
+
+def flat(centroids: np.ndarray, device: Any) -> FaissIndex:
+    """Exact search on GPUs; distances are computed again in the same way as on CPUs."""
+    index = faiss().IndexFlatL2(centroids.shape[1])
+    index.add(centroids)
+    return FaissRescored(gpu.place(faiss(), index, device), centroids)
+
+
+def ivf(centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int, device: Any) -> FaissIndex:
+    """An IndexIVFFlat whose cells are clustered from the centroids."""
+    k, d = centroids.shape
+    index = faiss().IndexIVFFlat(faiss().IndexFlatL2(d), d, nlist)
+    index.cp.niter = train_iter
+    index.cp.seed = seed
+    index.cp.min_points_per_centroid = 1
+    index.cp.max_points_per_centroid = k  # else FAISS trains on a subsample of 256 per cell
+    index.train(centroids)
+    index.add(centroids)
+    return FaissIVF(gpu.place(faiss(), index, device), centroids, nlist, nprobe)
+
+
+def hnsw(centroids: np.ndarray, m: int, ef_construction: int, ef_search: int) -> FaissIndex:
+    """An IndexHNSWFlat, the same in every run."""
+    index = faiss().IndexHNSWFlat(centroids.shape[1], m)
+    index.hnsw.efConstruction = ef_construction
+    with faiss_threads(1):  # links depend on the order of insertion, which threads would make random
+        index.add(centroids)
+    return FaissHNSW(index, centroids, ef_search)
+
+
+def factory(centroids: np.ndarray, string: str, search: str, seed: int, device: Any) -> FaissIndex:
+    """What FAISS's `index_factory` makes of a string, with its search options set by a FAISS parameter string.
+
+    Raises
+    ------
+    ValueError
+        If FAISS refuses either string, or the device.
+    """
+    lib, (k, d) = faiss(), centroids.shape
+    called = f"factory:{string};{search}" if search else f"factory:{string}"
+    with refusals(f"build {called} for {k} centroids of {d} dimensions"):
+        index = lib.index_factory(d, string)
+        cells = lib.try_extract_index_ivf(index)
+        if cells is not None:
+            cells.cp.seed, cells.cp.min_points_per_centroid = seed, 1
+        with faiss_threads(1):  # graphs inside a factory index depend on the order of insertion
+            index.train(centroids)
+            index.add(centroids)
+        index = gpu.place(lib, index, device)
+        if search:
+            lib.ParameterSpace().set_index_parameters(index, search)
+    return FaissFactory(index, centroids)

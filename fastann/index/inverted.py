@@ -1,0 +1,29 @@
+"""Search among sparse centroids, through the lists of centroids that have each column."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from fastann import kernels
+from fastann.data.source import sqnorms
+from fastann.index.base import Index
+
+
+class InvertedIndex(Index):
+    """Search among sparse centroids, by the columns that rows and centroids share: exact, or on a budget.
+
+    Parameters
+    ----------
+    centroids : float32 CSR matrix [k, d]
+    budget : int, optional
+        Stored values of centroids looked at for a row, see `kernels.search_inverted`; by default all that it takes.
+    """
+
+    def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
+        self.centroids, self.exact, self.budget = centroids, budget is None, budget
+        self.lists = kernels.table(centroids.T.tocsr())
+        self.sqnorm = sqnorms(centroids)
+
+    def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return kernels.search_inverted(x, self.lists, self.sqnorm, m, self.budget)

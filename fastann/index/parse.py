@@ -1,0 +1,27 @@
+"""From strings to specs: ``parse_index("ivf:nlist=64,nprobe=8")``; ``str(spec)`` is the way back."""
+
+from typing import Any
+
+from fastann.index.base import Spec
+from fastann.index.spec import SPECS
+
+
+def parse_index(text: Any) -> Spec:
+    """Turn ``"ivf:nlist=64,nprobe=8"`` into ``IVF(nlist=64, nprobe=8)``; a spec is returned as it is.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a string nor a spec.
+    ValueError
+        For an unknown index or option; the message lists the valid ones.
+    """
+    if isinstance(text, Spec):
+        return text
+    if not isinstance(text, str):
+        names = ", ".join(f"fastann.{spec.__name__}" for spec in SPECS.values())
+        raise TypeError(f"index must be 'auto', a string or one of {names}, got {text!r}")
+    name, _, options = text.partition(":")
+    if name not in SPECS:
+        raise ValueError(f"unknown index {name!r}; the indexes are 'auto', {', '.join(map(repr, SPECS))}")
+    return SPECS[name].parsed(options)
