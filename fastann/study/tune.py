@@ -16,7 +16,7 @@ from fastann.index.base import AUTO, Index, Spec
 from fastann.index.faiss import faiss_threads
 from fastann.index.parse import parse_index
 from fastann.index.recall import Audit, Recall, least
-from fastann.index.spec import SPECS, Flat
+from fastann.index.spec import Flat, kinds
 
 AUDIT_ROWS = 8192  # held-out rows that recall is found on; as many others confirm it
 TIMED_ROWS = 65_536  # rows that searches are timed on
@@ -86,7 +86,7 @@ class Tuned:
         return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}")'
 
     def _speed(self) -> str:
-        if isinstance(self.index, Flat):
+        if self.index == Flat():
             return "no other index is faster"
         ratio = self.seconds_flat / self.seconds
         slower = "slower than exact search: index='flat' is better"
@@ -190,7 +190,7 @@ def _split(source: Source, k: int, rng: np.random.Generator) -> list[np.ndarray]
 def _candidates(kind: Spec | None, k: int) -> Iterator[Spec]:
     """Ways to build an index, quickest to try first; of a given kind, with the options that are given kept."""
     if kind is None:
-        for one in sorted(SPECS.values(), key=lambda one: one.build_rank):
+        for one in kinds():
             yield from one.grid(k)
         return
     yield from dict.fromkeys(replace(spec, **kind.given) for spec in kind.grid(k)) or [kind]
