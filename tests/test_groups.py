@@ -13,7 +13,6 @@ from fastann.classify.refine import SMOOTHING, Descent, calibrate
 from fastann.cluster.passes import groups
 from fastann.cluster.passes.groups import (
     Either,
-    InvertedIndex,
     Shared,
     Sharing,
     Within,
@@ -26,6 +25,7 @@ from fastann.cluster.update import Rows
 from fastann.data import source as source_module
 from fastann.data.csr import CSRSource, Densified, Sparsified, as_table
 from fastann.data.source import ArraySource, Centred, UnitNorm
+from fastann.index.inverted import InvertedIndex
 from fastann.index.spec import Flat
 
 KINDS = ["dense", "csr"]

@@ -1,13 +1,20 @@
-"""Every index spec keeps the same contract; specs and strings go back and forth."""
+"""Every index and every spec keeps the same contract; specs and strings go back and forth."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from fastann import HNSW, IVF, Cells, Factory, Flat, parse_index
-from fastann.index.repair import search
-from fastann.index import spec as index_module
+from fastann import HNSW, IVF, Cells, Factory, Flat, KMeans, parse_index
+from fastann.index import faiss as faiss_module
+from fastann.index.inverted import InvertedIndex
+from fastann.index.own import CellsIndex, FlatIndex
+from fastann.index.recall import Audit
+from fastann.index.repair import nearest, repair_lists, search
+from fastann.index.spec import kinds
 
 # spec, recall@1 it must reach on the blobs
 SPECS = [
@@ -25,9 +32,27 @@ SPECS = [
 ]
 
 
+# Indexes, as something builds them from centroids: those of all specs, and those with arithmetic of their own.
+BUILDERS = [
+    *(pytest.param(param.values[0].build, id=param.id) for param in SPECS),
+    pytest.param(lambda c: FlatIndex(c, screened=False), id="flat, by BLAS"),
+    pytest.param(lambda c: CellsIndex(c, 10, 4, 3, 0, screened=False), id="cells, by BLAS"),
+    pytest.param(lambda c: InvertedIndex(sparse.csr_matrix(c)), id="inverted"),
+    pytest.param(lambda c: InvertedIndex(sparse.csr_matrix(c), 4000), id="inverted, on a budget"),
+]
+
+
 @pytest.fixture(scope="module")
 def problem(blobs):
     return blobs[400:3400], blobs[:400]
+
+
+@pytest.fixture
+def built(problem, request):
+    """An index over the problem's centroids, and its rows as it takes them."""
+    x, c = problem
+    index = request.param(c.copy())
+    return index, sparse.csr_matrix(x) if sparse.issparse(index.centroids) else x
 
 
 @pytest.mark.parametrize(("spec", "least"), SPECS)
@@ -105,7 +130,7 @@ def test_only_search_options_may_change():
 def test_faiss_missing_says_which_command_to_run(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(ImportError, match=r"pip install 'fastann\[cpu\]'"):
-        index_module.faiss.__wrapped__()
+        faiss_module.faiss.__wrapped__()
 
 
 def test_two_faiss_builds_installed_warn(monkeypatch):
@@ -113,6 +138,228 @@ def test_two_faiss_builds_installed_warn(monkeypatch):
         def __init__(self, name):
             self.metadata = {"Name": name}
 
-    monkeypatch.setattr(index_module.metadata, "distributions", lambda: [Dist("faiss-cpu"), Dist("faiss-gpu")])
+    monkeypatch.setattr(faiss_module.metadata, "distributions", lambda: [Dist("faiss-cpu"), Dist("faiss-gpu")])
     with pytest.warns(RuntimeWarning, match="faiss-cpu and faiss-gpu are both installed"):
-        index_module.faiss.__wrapped__()
+        faiss_module.faiss.__wrapped__()
+
+
+# --------------------------------------------------------------------------- what every index does
+
+every_index = pytest.mark.parametrize("built", BUILDERS, indirect=True)
+
+
+@every_index
+@pytest.mark.parametrize("m", [1, 3, 8])
+def test_lists_of_candidates(built, problem, m):
+    index, x = built
+    truth = np.sqrt(((problem[0][:, None] - problem[1]) ** 2).sum(-1))
+    rows = np.random.default_rng(0).permutation(3000).astype(np.int32)[:500]
+    ids, dist = index.listed(x, rows, m, np.full(500, np.inf, np.float32))
+    assert (ids.shape, ids.dtype, dist.shape, dist.dtype) == ((500, 8), np.int32, (500, 8), np.float32)
+    assert (ids[:, m:] == -1).all()
+    np.testing.assert_array_equal(np.isinf(dist), ids < 0)
+    found = ids >= 0
+    near = np.take_along_axis(truth[rows], np.maximum(ids, 0), axis=1)
+    if index.exact or not isinstance(index, InvertedIndex):  # on a budget distances are those of some columns
+        np.testing.assert_allclose(dist[found], near[found], rtol=1e-2)
+    if index.exact:
+        assert (ids[:, 0] == truth[rows].argmin(1)).mean() > 0.99
+
+
+@every_index
+def test_an_exact_index_finds_the_nearest_whatever_the_hint(built, problem):
+    index, x = built
+    hint = np.random.default_rng(0).integers(-1, 400, 3000).astype(np.int32)
+    ids, sqdist = index.search(x, 1)
+    again, same = index.search(x, 1, hint)
+    np.testing.assert_array_equal(ids, again)
+    np.testing.assert_array_equal(sqdist, same)
+    assert np.isinf(sqdist[ids < 0]).all()
+    if index.exact:
+        assert Audit(*problem).of(ids[:, 0]).value == 1
+
+
+@every_index
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_an_index_that_moves_is_as_one_built_anew(built, problem, share):
+    index, x = built
+    c = problem[1].copy()
+    changed = np.random.default_rng(1).random(400) < share
+    c[changed] += 0.05
+    if not index.moves:
+        with pytest.raises(TypeError, match="cannot follow centroids that move"):
+            index.moved(c, changed)
+        return
+    moved = index.moved(c, changed)
+    assert type(moved) is type(index)
+    np.testing.assert_array_equal(moved.centroids, c)
+    ids, sqdist = moved.search(x, 3)
+    truth = ((x[:, None] - c[ids]) ** 2).sum(-1)
+    np.testing.assert_allclose(sqdist, truth, rtol=1e-4)
+    audit = Audit(x, c)
+    if index.exact:
+        np.testing.assert_array_equal(ids, FlatIndex(c).search(x, 3)[0])
+    else:  # its cells are those of the centroids before, with which it finds about as much
+        assert (
+            audit.measure(moved).value
+            > audit.measure(CellsIndex(c, len(index.centers), index.nprobe, 3, 0)).value - 0.05
+        )
+
+
+@pytest.mark.parametrize("spec", [IVF(nlist=20), HNSW(m=4), Cells(nlist=20)], ids=str)
+@pytest.mark.parametrize("effort", [1, 3, 20, 4000])
+def test_a_retuned_index_is_as_one_built_with_that_option(problem, spec, effort):
+    x, c = problem
+    other = spec.at(effort)
+    assert other.built_with == spec.built_with
+    index = spec.build(c)
+    before = index.search(x, 3)
+    retuned = index.retuned(other)
+    for one, two in zip(retuned.search(x, 3), other.build(c).search(x, 3), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert retuned.distances == other.build(c).distances
+    for one, two in zip(index.search(x, 3), before, strict=True):  # the index itself is searched as before
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("spec", [IVF(nlist=20), HNSW(), Cells(nlist=20)], ids=str)
+def test_with_the_most_effort_everything_is_looked_at(problem, spec):
+    x, c = problem
+    index = spec.build(c)
+    assert index.most == {"hnsw": 400}.get(spec.name, 20)
+    assert Audit(x, c).measure(index.retuned(spec.at(index.most))).value == 1
+    assert Audit(x, c).measure(index.retuned(spec.at(2 * index.most))).value == 1
+
+
+@every_index
+def test_an_index_without_search_option_has_nothing_to_retune(built):
+    index, _ = built
+    if index.most == 1:
+        assert index.retuned(Flat()) is index
+
+
+@pytest.mark.parametrize("spec", [param.values[0] for param in SPECS], ids=[param.id for param in SPECS])
+def test_distances_are_as_expected_of_cells_of_equal_size(rng, spec):
+    """Uniform centroids fill cells about evenly."""
+    c = rng.random((2000, 16), dtype="f")
+    counted = spec.build(c).distances if not isinstance(spec, Factory) else None
+    if counted is None:
+        pytest.skip("it does not tell")
+    assert counted == pytest.approx(spec.distances(2000), rel=0.5)
+    if spec == Flat():
+        assert counted == spec.distances(2000) == 2000
+
+
+@pytest.mark.parametrize("k", [3, 50, 200, 400])
+@pytest.mark.parametrize("spec", [IVF(), IVF(nlist=90), Cells(), Cells(nlist=90)], ids=str)
+def test_cells_are_as_many_as_the_spec_says(problem, spec, k):
+    index = spec.build(problem[1][:k])
+    assert index.most == spec.nlist_for(k) <= k
+
+
+def test_lists_of_rows_that_nothing_was_found_for_are_repaired(problem):
+    x, c = problem
+    rows = np.arange(50, dtype=np.int32)
+    exact, far = FlatIndex(c).listed(x, rows, 8, np.full(50, np.inf, np.float32))
+    ids, dist = exact.copy(), far.copy()
+    ids[7], dist[7], ids[9, 3:], dist[9, 3:] = -1, np.inf, -1, np.inf
+    assert repair_lists(x, rows, c, ids, dist) == 1
+    np.testing.assert_array_equal(ids[7], exact[7])
+    assert (ids[9, 3:] == -1).all()
+
+
+def test_a_former_label_that_is_nearer_is_kept(problem):
+    x, c = problem
+    index, labels = IVF(nlist=64, nprobe=1).build(c), FlatIndex(c).search(x, 1)[0][:, 0]
+    assert (index.search(x, 1)[0][:, 0] != labels).any(), "the case does not occur"
+    ids, sqdist, _ = nearest(index, x, c, labels)
+    np.testing.assert_array_equal(ids, labels)
+    np.testing.assert_allclose(sqdist, ((x - c[labels]) ** 2).sum(-1), rtol=1e-4)
+
+
+# --------------------------------------------------------------------------- what every spec knows
+
+every_spec = pytest.mark.parametrize("spec", [param.values[0] for param in SPECS], ids=[param.id for param in SPECS])
+
+
+@every_spec
+def test_only_a_number_can_be_open(spec):
+    option = spec.search_option
+    assert spec.open is None
+    assert spec.started() is spec
+    if option is None:
+        return
+    opened = spec.at("auto")
+    assert opened.open == option
+    assert opened.started().open is None
+    assert opened.started() == opened.at(opened.started().number(option))
+    assert opened.built_with == spec.built_with
+    assert parse_index(str(opened)) == opened
+    with pytest.raises(ValueError, match=f"{option}='auto' is found while fitting"):
+        opened.number(option)
+
+
+@every_spec
+@pytest.mark.parametrize("k", [1, 63, 64, 5000])
+def test_grids_build_and_costs_grow(spec, k):
+    for one in spec.grid(k):
+        assert type(one) is type(spec)
+        assert one.cut(k) == ""
+    assert 0 < spec.distances(k) <= 2 * max(k, 8)
+    assert spec.growth(k, 2 * k) >= 2
+    assert spec.growth(k, k) == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "k", "message"),
+    [
+        ("ivf:nlist=50", 40, "nlist=50 exceeds n_clusters=40"),
+        ("cells:nlist=50", 40, "nlist=50 exceeds n_clusters=40"),
+        ("ivf:nlist=5,nprobe=6", 40, "nprobe=6 exceeds nlist=5"),
+        ("ivf:nlist=5,nprobe=auto", 40, ""),
+        ("ivf", 1, ""),
+        ("hnsw", 1, ""),
+        ("flat", 1, ""),
+        ("factory:IVF50,Flat", 40, ""),
+    ],
+)
+def test_options_that_would_be_cut_are_refused(index, k, message):
+    spec = parse_index(index)
+    assert spec.cut(k).startswith(message)
+    if not message:
+        assert spec.cut(k) == ""
+        spec.check(k)
+        return
+    with pytest.raises(ValueError, match=message):
+        spec.check(k)
+
+
+def test_kinds_are_in_the_order_of_their_builds():
+    assert [kind.name for kind in kinds()] == ["flat", "cells", "ivf", "hnsw", "factory"]
+
+
+def test_auto_is_no_search_text_of_a_factory(problem):
+    """It means "find it" of a number; FAISS refuses it as it does any other text that it cannot read."""
+    x, c = problem
+    spec = parse_index("factory:SQ8;auto")
+    assert spec == Factory("SQ8", "auto")
+    assert (spec.open, spec.search_option) == (None, None)
+    assert spec.started() is spec
+    assert spec.built_with == Factory("SQ8").built_with
+    with pytest.raises(ValueError, match=r"FAISS cannot build factory:SQ8;auto for 400 centroids .*parameters auto"):
+        spec.build(c)
+    with pytest.raises(ValueError, match=r"FAISS cannot build factory:SQ8;auto"):
+        KMeans(5, index="factory:SQ8;auto", max_iter=2, random_state=0).fit(x)
+    with pytest.raises(ValueError, match=r"recall=0.9 is what an index whose search option is 'auto'"):
+        KMeans(5, index="factory:SQ8;auto", recall=0.9, max_iter=2, random_state=0).fit(x)
+    km = KMeans(5, index="factory:SQ8", max_iter=2, random_state=0).fit(x)
+    km.predict(x[:5])
+    with pytest.raises(ValueError, match=r"FAISS cannot search factory:SQ8;auto: .*parameters auto"):
+        km.set_search(search="auto").predict(x[:5])
+
+
+def test_specs_are_made_and_read_without_faiss():
+    code = "import sys; from fastann import HNSW, IVF, Cells, Factory, Flat, parse_index; import fastann.index.spec;"
+    code += "parse_index('ivf:nlist=3').check(5), HNSW(), Cells().distances(100), Factory('SQ8'), Flat().grid(9);"
+    code += "assert not {'faiss', 'numba'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

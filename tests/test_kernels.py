@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastann import kernels
+from fastann.index.own import FlatIndex
 from fastann.index.spec import Flat
 from fastann.kernels.screen import certificate
 
@@ -149,11 +150,10 @@ def test_amx_tiles_emulated():
     assert done.returncode == 0, done.stderr
 
 
-def test_without_screening_the_labels_are_the_same(blobs, monkeypatch):
+def test_without_screening_the_labels_are_the_same(blobs):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
-    monkeypatch.setattr(kernels, "suits_screen", lambda k, d, spread: False)
-    np.testing.assert_array_equal(Flat().build(c).search(blobs, 1)[0], one)
+    np.testing.assert_array_equal(FlatIndex(c, screened=False).search(blobs, 1)[0], one)
 
 
 def test_many_near_ties_in_float32_are_settled_in_float64(rng):

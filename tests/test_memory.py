@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from fastann import KMeans, checks, open_source
 from fastann.cluster import memory, plan, update
 from fastann.cluster import start as init
 from fastann.cluster.memory import Memory, needed, plan_memory, size_of
-from fastann.cluster.passes import every as assign
 from fastann.data import mapping
 from fastann.data import source as sources
 from fastann.data.source import ArraySource, Centred, Subset
+from fastann.estimators import kmeans
+from fastann.index.recall import recall
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind
     monkeypatch.setattr(sources, "CHUNK_BYTES", 2**18)
     monkeypatch.setattr(sources, "AT_ONCE", 2**13)
     monkeypatch.setattr(memory, "CHUNK_BYTES", 2**18)
-    monkeypatch.setattr(assign, "AUDIT_ROWS", 512)
+    monkeypatch.setattr(kmeans, "recall", partial(recall, sample=512))
     monkeypatch.setattr(plan, "SMALL", 0)
     for module in (init, update):
         monkeypatch.setattr(module, "_PART", 2**12)

@@ -12,8 +12,8 @@ import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from fastann import KMeans, records
-from fastann.index.recall import wilson
 from fastann.index.parse import parse_index
+from fastann.index.recall import wilson
 from fastann.records import RecordError
 from fastann.study import vanilla, worker
 from fastann.study.sweep import Progress, Result, bench, expand, fingerprint, sweep

@@ -113,7 +113,7 @@ class HNSW(Spec):
 
     @classmethod
     def growth(cls, before: int, k: int) -> float:
-        return k / before * max(1.0, float(np.log2(k) / np.log2(before)))
+        return k / before * max(1.0, float(np.log2(k) / np.log2(max(2, before))))
 
     @classmethod
     def grid(cls, k: int) -> list[Spec]:
@@ -174,3 +174,8 @@ class Cells(_InCells):
 
 
 SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory, Cells)}
+
+
+def kinds() -> list[type[Spec]]:
+    """All kinds of index, the quickest to build first."""
+    return sorted(SPECS.values(), key=lambda kind: kind.build_rank)

@@ -10,11 +10,14 @@ import numpy as np
 
 from fastann import checks, kernels
 from fastann.cluster import plan
+from fastann.cluster.memory import PER_CENTROID, Memory
+from fastann.cluster.passes.bounded import Candidates
+from fastann.cluster.passes.rows import Rows
 from fastann.estimators.kmeans import KMeans
 from fastann.index.base import Spec
 from fastann.index.faiss import faiss_threads
 from fastann.index.parse import parse_index
-from fastann.index.spec import HNSW, IVF, Cells, Flat
+from fastann.index.spec import kinds
 
 SIZES = (1024, 4096)  # clusters at which searches are timed: two, so that fixed and growing costs come apart
 ROWS = 16_384  # rows per timed search
@@ -34,7 +37,8 @@ class Estimate:
     operations : float
         Floating-point operations of the whole fit, two per coordinate and distance.
     memory : float
-        Bytes, with all rows in memory as float32.
+        Bytes, with all rows in memory as float32: these, what a fit remembers of each (48 bytes in the automatic mode,
+        8 with a given index and on small problems), and what it takes for the centroids.
     seconds_pass : float
         To search every row once.
     seconds : float
@@ -71,7 +75,7 @@ def estimate(
     dims : int
     n_clusters : int
     index : str, spec or list of them, default=None
-        Those to estimate; None is auto, flat, cells, ivf and hnsw.
+        Those to estimate; None is auto and the kinds that `tune` tries: flat, cells, ivf and hnsw.
     iterations : int, default=25
         Of fits with a given index; the automatic mode stops by itself.
     n_jobs : int or None, default=None
@@ -87,7 +91,9 @@ def estimate(
     checks.integer(iterations, "iterations", 1)
     wanted = index if isinstance(index, list | tuple) else [index] if index is not None else None
     specs: list[Spec | str] = (
-        ["auto", Flat(), Cells(), IVF(), HNSW()] if wanted is None else [_parse(one) for one in wanted]
+        ["auto", *(kind() for kind in kinds() if kind.grid(SIZES[0]))]
+        if wanted is None
+        else [_parse(one) for one in wanted]
     )
     threads = checks.jobs(n_jobs)
     with kernels.limit_threads(threads), faiss_threads(threads):
@@ -121,19 +127,13 @@ def _parse(index: Any) -> Spec | str:
     return "auto" if isinstance(index, str) and index == "auto" else parse_index(index).started()
 
 
-def _distances(spec: Spec, k: int) -> float:
-    """Distance computations per row of a search."""
-    if isinstance(spec, IVF | Cells):
-        nlist = min(k, spec.nlist or max(1, round(k**0.5 * (1 if isinstance(spec, IVF) else 0.5))))
-        return nlist + min(spec.number("nprobe"), nlist) * k / nlist
-    if isinstance(spec, HNSW):  # links looked at per step, steps growing with the logarithm
-        return min(k, (spec.number("ef_search") + 2 * np.log2(k)) * spec.m / 2)
-    return k
-
-
-def _memory(n: int, d: int, k: int, *, remembered: int) -> float:
-    """Rows, what is remembered of each, float64 sums and about six float32 arrays of centroids."""
-    return n * (4 * d + remembered) + k * d * (8 + 6 * 4)
+def _memory(n: int, d: int, k: int, candidates: int) -> float:
+    """Rows, what a fit remembers of each, and what it takes for the centroids."""
+    remembered: list[Rows | Candidates] = [Rows.new(1)]
+    if candidates:
+        remembered.append(Candidates.new(1, Memory()))
+    each = sum(array.nbytes for part in remembered for array in vars(part).values() if array is not None)
+    return float(n * (4 * d + each) + PER_CENTROID * k * d)
 
 
 def _rows(count: int, d: int, seed: int) -> np.ndarray:
@@ -164,21 +164,20 @@ def _extrapolated(spec: Spec, d: int, k: int) -> tuple[float, float]:
     """Seconds to search a row, and to build the index, at any number of centroids."""
     spec.build(_rows(256, d, 2)).search(_rows(256, d, 1), 1)  # compiles, or loads, what is timed
     (low, _), (high, build_high) = (_timed(spec, d, size) for size in SIZES)
-    work = [_distances(spec, size) for size in (*SIZES, k)]
+    work = [spec.distances(size) for size in (*SIZES, k)]
     slope = max(0.0, (high - low) / (work[1] - work[0])) if work[1] > work[0] else 0.0
     search = max(high - slope * work[1], 0.0) + slope * work[2] if k > SIZES[0] else low
-    build = build_high * k / SIZES[1] * (max(1.0, np.log2(k) / np.log2(SIZES[1])) if isinstance(spec, HNSW) else 1.0)
-    return search, max(build, 0.0)
+    return search, build_high * spec.growth(SIZES[1], k)
 
 
 def _indexed(spec: Spec, n: int, d: int, k: int, iterations: int) -> Estimate:
     search, build = _extrapolated(spec, d, k)
-    distances = _distances(spec, k)
+    distances = spec.distances(k)
     return Estimate(
         index=str(spec),
         distances=distances,
         operations=2.0 * d * distances * n * (iterations + 1),
-        memory=_memory(n, d, k, remembered=12),
+        memory=_memory(n, d, k, candidates=0),
         seconds_pass=n * search,
         seconds=(n * search + build) * (iterations + 1),  # and the closing labels
     )
@@ -195,16 +194,17 @@ def _automatic(n: int, d: int, k: int, n_jobs: int | None) -> Estimate:
     total = time.perf_counter() - clock
     visits = sum(r.rows for r in km.history_) / count
     searched = sum(r.searched for r in km.history_) / count + 1e-9
+    planned = plan.choose(plan.Wishes(), n, d, k)
     spec = plan.searcher("auto", k)
     small, _ = _extrapolated(plan.searcher("auto", size), d, size)
     large, _ = _extrapolated(spec, d, k)
     other = max(total - searched * count * small, 0.2 * total) / count
-    distances = (searched * _distances(spec, k) + 8 * visits) / max(1, km.n_iter_)
+    distances = (searched * spec.distances(k) + planned.candidates * visits) / max(1, km.n_iter_)
     return Estimate(
         index="auto",
         distances=distances,
         operations=2.0 * d * distances * n * km.n_iter_,
-        memory=_memory(n, d, k, remembered=64),
+        memory=_memory(n, d, k, planned.candidates),
         seconds_pass=n * large,
         seconds=n * (other + searched * large),
     )

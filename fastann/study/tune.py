@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from fastann import checks, kernels
 from fastann.data.source import Source, as_source
 from fastann.estimators.kmeans import KMeans
-from fastann.index.base import AUTO, Spec
+from fastann.index.base import AUTO, Index, Spec
 from fastann.index.faiss import faiss_threads
 from fastann.index.parse import parse_index
-from fastann.index.recall import Audit, Recall, least, most, retuned
-from fastann.index.spec import HNSW, IVF, Cells, Flat
+from fastann.index.recall import Audit, Recall, least
+from fastann.index.spec import Flat, kinds
 
 AUDIT_ROWS = 8192  # held-out rows that recall is found on; as many others confirm it
 TIMED_ROWS = 65_536  # rows that searches are timed on
@@ -86,7 +86,7 @@ class Tuned:
         return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}")'
 
     def _speed(self) -> str:
-        if isinstance(self.index, Flat):
+        if self.index == Flat():
             return "no other index is faster"
         ratio = self.seconds_flat / self.seconds
         slower = "slower than exact search: index='flat' is better"
@@ -171,10 +171,8 @@ def tune(
     train, audit, fresh, timed = _split(source, k, rng)
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
     km.fit(train)
-    centroids = km.clustering_.centroids
-    audit, fresh, timed = (
-        km.clustering_.space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed)
-    )
+    centroids = km._centroids()
+    audit, fresh, timed = (km._space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed))
     with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 
@@ -190,30 +188,18 @@ def _split(source: Source, k: int, rng: np.random.Generator) -> list[np.ndarray]
 
 
 def _candidates(kind: Spec | None, k: int) -> Iterator[Spec]:
-    """Ways to build an index, cheapest to try first."""
-    root = max(1, round(k**0.5))
-    grid: list[Spec] = [Flat()]
-    if k >= 64:
-        sizes = sorted({min(k // 4, max(1, round(root * f))) for f in (0.5, 1, 2, 4, 8)})
-        grid += [Cells(nlist=size) for size in sizes] + [IVF(nlist=size) for size in sizes]
-        grid += [HNSW(m=m) for m in (16, 32, 64)]
+    """Ways to build an index, quickest to try first; of a given kind, with the options that are given kept."""
     if kind is None:
-        yield from grid
+        for one in kinds():
+            yield from one.grid(k)
         return
-    options = [replace(spec, **_given(kind)) for spec in grid if type(spec) is type(kind)]
-    yield from dict.fromkeys(options) or [kind]
-
-
-def _given(kind: Spec) -> dict[str, Any]:
-    """The options that are not the defaults: those are kept."""
-    return {f.name: getattr(kind, f.name) for f in fields(kind) if getattr(kind, f.name) != f.default}
+    yield from dict.fromkeys(replace(spec, **kind.given) for spec in kind.grid(k)) or [kind]
 
 
 def _option(spec: Spec, kind: Spec | None) -> str | None:
     """The search option to find, unless the user fixed it."""
-    name = {"ivf": "nprobe", "cells": "nprobe", "hnsw": "ef_search"}.get(spec.name)
-    fixed = kind is not None and _given(kind).get(name or "", AUTO) != AUTO
-    return None if fixed else name
+    fixed = kind is not None and kind.given.get(spec.search_option or "", AUTO) != AUTO
+    return None if fixed else spec.search_option
 
 
 def _search(
@@ -290,27 +276,25 @@ class _Setting:
         self.option = option
         if option is not None:
             start = getattr(spec.started(), option)
-            value = least(lambda v: audit.measure(self._at(v)).reaches(target), start, most(self.built))
+            value = least(lambda v: audit.measure(self._at(v)).reaches(target), start, self.built.most)
             self._set(value)
         self.recall: Recall = audit.measure(self.index)
         self.searches: list[float] = []
         self.rows = 1
 
-    def _at(self, value: int) -> Any:
-        assert self.option is not None
-        return retuned(self.built, replace(self.spec, **{self.option: value}))
+    def _at(self, value: int) -> Index:
+        return self.built.retuned(self.spec.at(value))
 
     def _set(self, value: int) -> None:
-        assert self.option is not None
-        self.spec = replace(self.spec, **{self.option: value})
-        self.index = retuned(self.built, self.spec)
+        self.spec = self.spec.at(value)
+        self.index = self.built.retuned(self.spec)
 
     def harder(self) -> bool:
         """Search a tenth more, at least one step; False where there is no more."""
-        if self.option is None or getattr(self.spec, self.option) >= most(self.built):
+        if self.option is None or getattr(self.spec, self.option) >= self.built.most:
             return False
         value = getattr(self.spec, self.option)
-        self._set(min(most(self.built), value + max(1, value // 10)))
+        self._set(min(self.built.most, value + max(1, value // 10)))
         self.searches = []
         return True
 
