@@ -65,7 +65,7 @@ def sweep(data: str, n_clusters: int, indexes: tuple[str, ...], out: str, no_rep
     A sweep that was stopped goes on where it was when the same command is given again.
     """
     from fastann import sweep as run
-    from fastann.study.sweep import Progress
+    from fastann.study.results import Progress
 
     done = run(data, n_clusters, list(indexes), out=out, progress=Progress(), command=_command(), **options)
     click.echo(done.table())
@@ -86,7 +86,8 @@ def bench(
     data: str | None, n_clusters: str, methods: str, sizes: str | None, out: str, no_report: bool, **options: Any
 ) -> None:
     """Compare with plain k-means: NumPy, scikit-learn, FAISS; on DATA (.npy), or on patches of two photographs."""
-    from fastann.study.sweep import Progress, bench
+    from fastann.study.results import Progress
+    from fastann.study.studies import bench
 
     rows: Any = data
     if data is None:
