@@ -21,8 +21,8 @@ _HOME = {
     "StopReason": "fastann.cluster.stop",
     "tune": "fastann.study.tune",
     "estimate": "fastann.study.estimate",
-    "sweep": "fastann.study.sweep",
-    "bench": "fastann.study.sweep",
+    "sweep": "fastann.study.studies",
+    "bench": "fastann.study.studies",
     "evaluate": "fastann.quality.evaluate",
     "export": "fastann.runs.exports",
     "open_source": "fastann.data.open",
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.runs.exports import export as export
     from fastann.study.estimate import estimate as estimate
-    from fastann.study.sweep import bench as bench
-    from fastann.study.sweep import sweep as sweep
+    from fastann.study.studies import bench as bench
+    from fastann.study.studies import sweep as sweep
     from fastann.study.tune import tune as tune
 
 

@@ -48,6 +48,27 @@ def test_a_sweep_is_resumed_and_reported(folder):
     assert "recall@1" in (folder / "sweep" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_sweep_and_a_benchmark_take_what_fit_takes(folder):
+    x = np.load(folder / "x.npy")
+    (folder / "shards").mkdir()
+    for i, rows in enumerate(np.split(x, 2)):
+        np.save(folder / "shards" / f"part-{i}.npy", rows)
+    x.tofile(folder / "rows.bin")
+    options = ["-k", 10, "--seeds", 1, "--max-iter", 2, "--no-report"]
+    shards = ["sweep", folder / "shards" / "*.npy", "--index", "flat", "--out", folder / "of-shards", *options]
+    raw = ["bench", folder / "rows.bin", "--dtype", "float32", "--dim", 16, "--methods", "flat", *options]
+    done = run(*shards)
+    assert done.exit_code == 0, done.output
+    done = run(*raw, "--out", folder / "of-raw")
+    assert done.exit_code == 0, done.output
+    inertias = [
+        {r.values["inertia"] for r in load_records(folder / name) if r.method == "flat"}
+        for name in ("of-shards", "of-raw")
+    ]
+    assert inertias[0] == inertias[1] != set()
+    assert not list(folder.glob("of-*/data.npy"))
+
+
 def test_an_evaluation_is_printed_saved_and_reported(folder):
     assert run("fit", folder / "x.npy", "-k", 5, "--out", folder / "run", "--quiet", "--report").exit_code == 0
     assert (folder / "run" / "report.html").is_file()
@@ -85,6 +106,7 @@ def test_estimate_prints_a_table():
         (["sweep", "{x}", "-k", 9, "--index", "flat", "--out", "{x}"], "x.npy"),
         (["bench", "{x}", "-k", "ten", "--out", "{d}/b1"], "--n-clusters must be numbers separated by commas"),
         (["bench", "{x}", "-k", 9, "--methods", "magic", "--out", "{d}/b2"], "magic"),
+        (["bench", "-k", 9, "--column", "v", "--out", "{d}/b3"], "give DATA too"),
         (["tune", "{x}", "-k", 9, "--budget", "soon"], "--budget must be a time such as 60s"),
         (["tune", "{x}", "-k", 9, "--recall", 1], "recall must be below 1"),
         (["tune", "{d}/none.npy", "-k", 9], "none.npy"),

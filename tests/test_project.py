@@ -32,7 +32,6 @@ STANDING = {  # arrows up that are still to be turned
     "fastann.kernels.base -> fastann.data",
     "fastann.kernels.base -> fastann.data.source",
     "fastann.runs.exports -> fastann.estimators.kmeans",
-    "fastann.study.worker -> fastann",
 }
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # Numba compiles the kernels, FAISS searches in one room: nobody else knows of them.

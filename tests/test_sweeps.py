@@ -1,22 +1,29 @@
 """Sweeps and benchmarks: every combination once, resumable, and whatever goes wrong is a row."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.cluster import KMeans as SklearnKMeans
 
-from fastann import KMeans, records
-from fastann.index.parse import parse_index
-from fastann.index.recall import wilson
+from fastann import KMeans, bench, open_source, records, sweep
+from fastann.cluster.passes.every import wilson
+from fastann.data.csr import CSRSource
+from fastann.index.spec import parse_index
 from fastann.records import RecordError
-from fastann.study import vanilla, worker
-from fastann.study.sweep import Progress, Result, bench, expand, fingerprint, sweep
+from fastann.study import data, methods, process, vanilla, worker
+from fastann.study.data import Data
+from fastann.study.grid import expand
+from fastann.study.process import Answer
+from fastann.study.results import Progress, Result
 
 GRID = ["flat", "ivf:nlist=8,nprobe=1"]
 SETTINGS = {"n_clusters": 30, "indexes": GRID, "seeds": 2, "max_iter": 4, "n_jobs": 1}
@@ -55,32 +62,29 @@ def search(file, tmp_path_factory):
     return sweep(file, 50, ["ivf:nlist=10,nprobe=1", "sklearn"], what="assign", seeds=1, out=folder)
 
 
-class Orders(list):
-    """What was asked of `worker.run`, and what it shall answer, by method."""
+class Runner(list):
+    """Does no processes: a run's values follow from its order. A list of the orders, and `answers` to change them."""
 
     def __init__(self):
         self.answers = {}
+        self.sweep, self.bench = (partial(study, runner=self) for study in (sweep, bench))
+
+    def __call__(self, order, **limits):
+        if order["task"] == "prepare":
+            return Answer()
+        self.append(order | limits)
+        method, seed = order["method"], order["seed"]
+        values = {"seconds": 1.0 + seed, "inertia": 10.0 + seed, "recall": 0.5, "recall_low": 0.4}
+        answer = self.answers.get(method, {})
+        if isinstance(answer, BaseException):
+            raise answer
+        result = {"values": values | answer.get("values", {}), "series": {}}
+        return Answer(answer.get("status", "done"), answer.get("error", ""), [], result)
 
 
 @pytest.fixture
-def pretend(monkeypatch):
-    """No processes: a run's values follow from its order. Gives the list of orders, and `answers` to change them."""
-
-    orders = Orders()
-
-    def run(order, **limits):
-        if order["task"] == "prepare":
-            return {"status": "done"}
-        orders.append(order | limits)
-        method, seed = order["method"], order["seed"]
-        values = {"seconds": 1.0 + seed, "inertia": 10.0 + seed, "recall": 0.5, "recall_low": 0.4}
-        answer = orders.answers.get(method, {})
-        if isinstance(answer, BaseException):
-            raise answer
-        return {"status": "done", "error": "", "series": {}} | answer | {"values": values | answer.get("values", {})}
-
-    monkeypatch.setattr(worker, "run", run)
-    return orders
+def pretend():
+    return Runner()
 
 
 def outcome(folder):
@@ -120,7 +124,7 @@ def test_a_pattern_expands_to_every_combination_once(text, wanted):
 )
 def test_nonsense_fails_before_anything_runs(text, message, x, tmp_path, pretend):
     with pytest.raises(ValueError, match=message):
-        sweep(x, 10, ["flat", text], out=tmp_path / "out")
+        pretend.sweep(x, 10, ["flat", text], out=tmp_path / "out")
     assert not pretend
     assert not (tmp_path / "out").exists()
 
@@ -142,12 +146,12 @@ def test_nonsense_fails_before_anything_runs(text, message, x, tmp_path, pretend
 )
 def test_bad_requests_are_refused(changed, message, x, tmp_path, pretend):
     with pytest.raises(ValueError, match=message):
-        sweep(x, **({"n_clusters": 10, "indexes": ["auto"], "out": tmp_path / "out"} | changed))
+        pretend.sweep(x, **({"n_clusters": 10, "indexes": ["auto"], "out": tmp_path / "out"} | changed))
     assert not pretend
 
 
 def test_methods_take_turns_and_start_from_another_one_for_each_seed(x, tmp_path, pretend):
-    sweep(x, 10, ["auto", "hnsw"], baseline="vanilla", seeds=[4, 2], out=tmp_path / "out")
+    pretend.sweep(x, 10, ["auto", "hnsw"], baseline="vanilla", seeds=[4, 2], out=tmp_path / "out")
     turns = [(order["seed"], order["method"]) for order in pretend]
     assert turns == [(4, "vanilla"), (4, "auto"), (4, "hnsw"), (2, "auto"), (2, "hnsw"), (2, "vanilla")]
     assert {order["threads"] for order in pretend} == {worker_threads()}
@@ -160,25 +164,27 @@ def worker_threads():
 
 
 def test_a_baseline_of_the_same_meaning_is_not_run_twice(x, tmp_path, pretend):
-    result = sweep(x, 10, ["auto", "ivf:nprobe=8"], baseline="ivf", seeds=1, out=tmp_path / "out")
+    result = pretend.sweep(x, 10, ["auto", "ivf:nprobe=8"], baseline="ivf", seeds=1, out=tmp_path / "out")
     assert [order["method"] for order in pretend] == ["auto", "ivf:nprobe=8"]
     assert result.study.baseline == "ivf:nprobe=8"
 
 
 def test_methods_whose_file_names_would_be_alike_stay_apart(x, tmp_path, pretend):
-    result = sweep(x, 10, ["factory:IVF4,Flat", "factory:IVF4;Flat"], seeds=1, baseline="", out=tmp_path / "out")
+    result = pretend.sweep(
+        x, 10, ["factory:IVF4,Flat", "factory:IVF4;Flat"], seeds=1, baseline="", out=tmp_path / "out"
+    )
     assert len(result.records) == 2
 
 
 def test_benchmarks_cover_sizes_and_numbers_of_clusters(x, tmp_path, pretend):
-    result = bench(x, [5, 9], methods=["auto"], baseline="", sizes=[100, 3000], seeds=1, out=tmp_path / "out")
+    result = pretend.bench(x, [5, 9], methods=["auto"], baseline="", sizes=[100, 3000], seeds=1, out=tmp_path / "out")
     cases = {(r.configuration["n"], r.configuration["n_clusters"]) for r in result.records}
     assert cases == {(100, 5), (100, 9), (3000, 5), (3000, 9)}
     assert result.best().n == 3000
     assert result.best().n_clusters == 9
     assert "rows" in result.table().splitlines()[0]
     with pytest.raises(ValueError, match="n_clusters=101 needs at least 101 rows, got n_samples=100"):
-        bench(x, [5, 101], sizes=[100], out=tmp_path / "other")
+        pretend.bench(x, [5, 101], sizes=[100], out=tmp_path / "other")
 
 
 # --------------------------------------------------------------------- runs
@@ -253,7 +259,7 @@ def test_a_sample_of_rows_is_searched_and_centroids_are_reused(search, file, tmp
     order = {"path": str(file), "task": "prepare", "n": 3000, "n_clusters": 5, "seed": 0, "metric": "cosine"}
     order |= {"sample": 40, "threads": 1, "centroids": str(tmp_path / "c.npy"), "truth": str(tmp_path / "t.npy")}
     answer = worker.carry_out(order, lambda phase: None)
-    assert answer["status"] == "done"
+    assert answer == {"values": {}, "series": {}}
     phases: list = []
     answer = worker.carry_out(order | {"task": "assign", "method": "flat"}, phases.append)
     assert phases == ["timed", "measure"]
@@ -268,7 +274,7 @@ def test_a_fit_on_a_sample_labels_all_rows(method, file):
     order |= {"sample": 500, "threads": 1, "max_iter": 3, "tol": 1e-4, "method": method, "silhouette": False}
     values = worker.carry_out(order, lambda phase: None)["values"]
     assert values["recall"] > 0.9
-    assert ("distances" in values) == (method in worker.PEERS)
+    assert ("distances" in values) == (method in methods.PEERS)
 
 
 # --------------------------------------------------------------------- limits, crashes
@@ -276,73 +282,103 @@ def test_a_fit_on_a_sample_labels_all_rows(method, file):
 TROUBLE = """
 import os, signal, sys, time
 import numpy as np
-from fastann.study import worker
 
-def slow(p):
+def slow(order, tell):
+    tell("timed")
     time.sleep(600)
 
-def hungry(p):
+def asleep(order, tell):
+    time.sleep(600)
+
+def hungry(order, tell):
     kept = [np.ones(2**24) for _ in range(10)]  # 1.25 GiB, beside what the libraries need
     time.sleep(600)
 
-def crash(p):
+def crash(order, tell):
     os.kill(os.getpid(), signal.SIGSEGV)
 
-def leave(p):
+def leave(order, tell):
     print("this is no answer", flush=True)
     print("it is over", file=sys.stderr)
     os._exit(3)
 
-def refuse(p):
+def refuse(order, tell):
     raise OSError("no\\nluck")
 
-worker._warm = lambda *args: None
-worker.FITS["vanilla"] = globals()[sys.argv[1]]
-worker.main()
+def tidy(order, tell):
+    print("this is no answer", flush=True)
+    return {"asked": order, "threads": os.environ["OMP_NUM_THREADS"]}
 """
 
 
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    """A module with tasks, most of which do not end well, that processes can import."""
+    (tmp_path / "trouble.py").write_text(TROUBLE)
+    others = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *others]))
+
+
 @pytest.mark.parametrize(
-    ("trouble", "limits", "error"),
+    ("task", "limits", "error"),
     [
         ("slow", {"time_limit": 0.5}, "took longer than 0.5 s; raise time_limit"),
+        ("asleep", {"time_limit": 0.25, "grace": 0.25}, "needed longer to load than 0.5 s; raise time_limit"),
+        ("asleep", {"time_limit": 0.5, "begins": "timed"}, "took longer than 0.5 s; raise time_limit"),
         ("hungry", {"memory_limit": 1}, "needed more than 1.0 GiB; raise memory_limit"),
         ("crash", {}, "crashed with SIGSEGV"),
         ("leave", {}, "ended with exit code 3: it is over"),
         ("refuse", {}, "OSError: no luck"),
+        ("absent", {}, "AttributeError: module 'trouble' has no attribute 'absent'"),
     ],
 )
-def test_trouble_is_an_answer(trouble, limits, error, file, tmp_path, monkeypatch):
-    script = tmp_path / "trouble.py"
-    script.write_text(TROUBLE)
-    monkeypatch.setattr(worker, "COMMAND", [sys.executable, str(script), trouble])
-    order = {"path": str(file), "task": "fit", "n": 3000, "n_clusters": 6, "seed": 0, "metric": "euclidean"}
-    order |= {"sample": None, "threads": 1, "max_iter": 3, "tol": 0.0, "method": "vanilla"}
-    assert worker.run(order, **limits) == {"status": "failed", "error": error, "values": {}, "series": {}}
+def test_trouble_is_an_answer(task, limits, error, trouble):
+    answer = process.run(f"trouble:{task}", {}, threads=1, **limits)
+    assert (answer.status, answer.error, answer.result) == ("failed", error, {})
 
 
-def test_ctrl_c_ends_the_running_process(file, monkeypatch):
+def test_a_result_is_what_the_function_returns_and_nothing_that_is_printed(trouble):
+    answer = process.run("trouble:tidy", {"of": [1, "a"]}, threads=3)
+    assert answer == Answer("done", "", [], {"asked": {"of": [1, "a"]}, "threads": "3"})
+
+
+def test_a_failed_run_is_a_record_without_values(x, tmp_path, trouble):
+    def refuse(order, **limits):
+        return process.run("trouble:refuse", order, **limits)
+
+    found = sweep(x, 10, ["auto"], baseline="", seeds=1, out=tmp_path / "out", runner=refuse).records
+    assert [(r.status, r.error, r.values, r.series) for r in found] == [("failed", "OSError: no luck", {}, {})]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the process")
+def test_ctrl_c_ends_the_running_process(trouble):
     children = []
 
-    def interrupted(child, *rest):
-        children.append(child)
+    def interrupt(*_):
+        children.extend(children_of(os.getpid()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "_listen", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        worker.run({"threads": 1})
-    assert children[0].returncode == -signal.SIGKILL
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            process.run("trouble:asleep", {})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert children
+    assert not any(running(pid) for pid in children)
 
 
 def test_ctrl_c_leaves_finished_runs(x, tmp_path, pretend):
     folder = tmp_path / "out"
     pretend.answers["hnsw"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder)
+        pretend.sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder)
     assert [r.method for r in records.load_records(folder)] == ["auto"]
     assert records.load_records(folder)[0].values["speedup"] == 1
     pretend.answers.clear()
-    assert len(sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder).records) == 3
+    assert len(pretend.sweep(x, 10, ["auto", "hnsw", "ivf"], baseline="auto", seeds=1, out=folder).records) == 3
     assert [order["method"] for order in pretend] == ["auto", "hnsw", "hnsw", "ivf"]
 
 
@@ -350,7 +386,7 @@ def test_ctrl_c_leaves_finished_runs(x, tmp_path, pretend):
 
 DRIVER = """
 import sys
-from fastann.study.sweep import sweep
+from fastann import sweep
 sweep(sys.argv[1], out=sys.argv[2], **eval(sys.argv[3]))
 """
 
@@ -395,14 +431,14 @@ def running(pid):
 
 def test_what_is_there_is_not_run_again(study, file, pretend):
     before = {p.name: p.stat().st_mtime_ns for p in (study.folder / "runs").iterdir()}
-    sweep(file, out=study.folder, **SETTINGS)
+    pretend.sweep(file, out=study.folder, **SETTINGS)
     assert not pretend
     assert {p.name: p.stat().st_mtime_ns for p in (study.folder / "runs").iterdir()} == before
 
 
 def test_failed_runs_are_run_again_only_when_asked(x, tmp_path, pretend):
     def again(**more):
-        return sweep(x, 10, ["auto", "hnsw"], baseline="auto", seeds=1, out=tmp_path / "out", **more)
+        return pretend.sweep(x, 10, ["auto", "hnsw"], baseline="auto", seeds=1, out=tmp_path / "out", **more)
 
     pretend.answers["hnsw"] = {"status": "failed", "error": "took longer than 1 s; raise time_limit"}
     again(time_limit=1)
@@ -428,30 +464,30 @@ def test_failed_runs_are_run_again_only_when_asked(x, tmp_path, pretend):
 )
 def test_other_requests_are_refused(changed, message, study, file, pretend):
     with pytest.raises(RecordError, match=message):
-        sweep(file, out=study.folder, **(SETTINGS | changed))
+        pretend.sweep(file, out=study.folder, **(SETTINGS | changed))
     assert not pretend
 
 
 def test_other_data_is_refused(study, x, pretend):
     with pytest.raises(RecordError, match=r"data n = 3000, and 2999 was asked for"):
-        sweep(x[:-1], out=study.folder, **SETTINGS)
+        pretend.sweep(x[:-1], out=study.folder, **SETTINGS)
     with pytest.raises(RecordError, match=r"data dtype = 'float32', and 'float64' was asked for"):
-        sweep(x.astype(np.float64), out=study.folder, **SETTINGS)
+        pretend.sweep(x.astype(np.float64), out=study.folder, **SETTINGS)
     other = x.copy()
     other[-1, 3] += 1
     with pytest.raises(RecordError, match=r"data fingerprint = "):
-        sweep(other, out=study.folder, **SETTINGS)
+        pretend.sweep(other, out=study.folder, **SETTINGS)
     with pytest.raises(RecordError, match=r"kind = 'sweep', and 'bench' was asked for"):
-        bench(x, 30, out=study.folder)
+        pretend.bench(x, 30, out=study.folder)
     assert not pretend
 
 
 def test_folders_of_others_are_refused(x, tmp_path, pretend):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(RecordError, match=r"is no study \(it has mine.txt\)"):
-        sweep(x, 10, ["auto"], out=tmp_path)
+        pretend.sweep(x, 10, ["auto"], out=tmp_path)
     with pytest.raises(RecordError, match="is no study"):
-        sweep(x, 10, ["auto"], out=tmp_path / "mine.txt")
+        pretend.sweep(x, 10, ["auto"], out=tmp_path / "mine.txt")
     assert not pretend
 
 
@@ -462,8 +498,12 @@ def test_two_processes_do_not_write_to_one_study(x, tmp_path, pretend, monkeypat
     with (folder / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(RecordError, match="another process is writing"):
-            sweep(x, 10, ["auto"], out=folder)
-    sweep(x, 10, ["auto"], out=folder)
+            pretend.sweep(x, 10, ["auto"], out=folder)
+    pretend.sweep(x, 10, ["auto"], out=folder)
+
+
+def fingerprint(x):
+    return Data(x).about()["fingerprint"]
 
 
 def test_the_fingerprint_sees_shape_and_values(rng):
@@ -474,12 +514,81 @@ def test_the_fingerprint_sees_shape_and_values(rng):
     assert fingerprint(x) != fingerprint(x + 1)
 
 
+def test_the_fingerprint_is_the_one_of_former_versions(tmp_path):
+    """Else studies that were begun with them could not be resumed."""
+    x = np.arange(5000 * 300, dtype=np.float32).reshape(5000, 300)
+    np.save(tmp_path / "x.npy", x)
+    for given in (x, tmp_path / "x.npy"):
+        assert fingerprint(given) == "ed0281ef01e6e00881f14b1386cb992861e8ec6b2e67fa23cd550f319f9d13df"
+
+
+@pytest.fixture(scope="module")
+def files(x, tmp_path_factory):
+    """The same rows in files of several kinds, by what these are passed as."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path_factory.mktemp("files")
+    for i, rows in enumerate(np.split(x, [1300])):
+        table = pa.table({"v": pa.FixedSizeListArray.from_arrays(rows.ravel(), x.shape[1]), "id": range(len(rows))})
+        (folder / "parquet").mkdir(exist_ok=True)
+        pq.write_table(table, folder / "parquet" / f"part-{i}.parquet", row_group_size=500)
+        (folder / "npy").mkdir(exist_ok=True)
+        np.save(folder / "npy" / f"part-{i}.npy", rows)
+    x.tofile(folder / "rows.bin")
+    return {
+        "folder": folder / "parquet",
+        "glob": str(folder / "parquet" / "part-*.parquet"),
+        "list": [folder / "npy" / f"part-{i}.npy" for i in range(2)],
+        "opened": open_source(folder / "rows.bin", dtype="float32", d=x.shape[1]),
+        "function": lambda: iter(np.array_split(x, 7)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "glob", "list", "opened", "function"])
+def test_a_study_takes_what_can_be_opened(kind, files, study, x, tmp_path, pretend):
+    """All are the rows of the `.npy` file: the same study, which resumes from any of them."""
+    given = files[kind]
+    pretend.sweep(given, out=study.folder, **SETTINGS)
+    assert not pretend, "all was done already"
+    pretend.sweep(given, out=tmp_path / "out", **SETTINGS)
+    order = pretend[0]
+    assert (tmp_path / "out" / "data.npy").exists() == (kind == "function"), "files stay where they are"
+    np.testing.assert_array_equal(data.read(order), x)
+    some = np.sort(np.random.default_rng(0).permutation(len(x))[:50])
+    np.testing.assert_array_equal(data.read(order | {"n": 50}), x[some])
+
+
+def test_a_run_reads_the_files_again(files, study, tmp_path):
+    found = sweep(files["folder"], out=tmp_path / "out", **SETTINGS)
+    assert outcome(found.folder) == outcome(study.folder)
+    assert found.study.data["name"] == "parquet"
+    assert study.study.data["name"] == "rows"
+
+
+def test_files_that_changed_are_refused_by_the_run(x, tmp_path):
+    for i in range(2):
+        np.save(tmp_path / f"part-{i}.npy", x)
+    order = Data(str(tmp_path / "part-*.npy")).place(tmp_path)
+    np.save(tmp_path / "part-1.npy", x[:-1])
+    with pytest.raises(ValueError, match=r"part-1.npy is not as it was before"):
+        data.read(order | {"n": 6000})
+
+
+@pytest.mark.parametrize("kind", ["matrix", "source", "file"])
+def test_sparse_rows_are_refused_in_a_sentence(kind, tmp_path, pretend):
+    matrix = sparse.random(200, 30, 0.1, "csr", np.float32, random_state=0)
+    sparse.save_npz(tmp_path / "x.npz", matrix)
+    given = {"matrix": matrix, "source": CSRSource(matrix), "file": tmp_path / "x.npz"}[kind]
+    with pytest.raises((TypeError, ValueError), match=r"[Ss]parse"):
+        pretend.sweep(given, 10, ["auto"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # --------------------------------------------------------------------- comparing
 
 
 def test_inertia_is_compared_with_the_median_and_time_with_the_same_seed(x, tmp_path, pretend):
     pretend.answers["hnsw"] = {"values": {"seconds": 2.0, "inertia": 22.0}}
-    result = sweep(x, 10, ["flat", "hnsw"], seeds=3, out=tmp_path / "out")
+    result = pretend.sweep(x, 10, ["flat", "hnsw"], seeds=3, out=tmp_path / "out")
     found = {(r.method, r.configuration["seed"]): r.values for r in result.records}
     # The baseline's inertia is 10, 11, 12 and its seconds 1, 2, 3.
     assert [found["hnsw", s]["relative_inertia"] for s in range(3)] == [1.0, 1.0, 1.0]
@@ -492,7 +601,7 @@ def test_inertia_is_compared_with_the_median_and_time_with_the_same_seed(x, tmp_
 
 def test_without_its_baseline_nothing_is_compared(x, tmp_path, pretend):
     pretend.answers["flat"] = {"status": "failed", "error": "crashed with SIGSEGV", "values": {}}
-    result = sweep(x, 10, ["auto", "flat"], seeds=1, out=tmp_path / "out")
+    result = pretend.sweep(x, 10, ["auto", "flat"], seeds=1, out=tmp_path / "out")
     assert not {"speedup", "relative_inertia"} & set(result.records[0].values)
 
 
@@ -500,32 +609,32 @@ def test_more_effort_is_skipped_where_less_is_enough(x, tmp_path, pretend):
     pretend.answers["ivf:nlist=8,nprobe=2"] = {"values": {"recall": 1.0, "recall_low": 0.998}}
     pretend.answers["hnsw:ef_search=16"] = {"values": {"recall": 0.99999, "recall_low": 0.99995}}
     indexes = ["ivf:nlist=8|4,nprobe=4|1|2", "hnsw:ef_search=16|32", "hnsw:m=8,ef_search=32"]
-    result = sweep(x, 10, indexes, prune=True, seeds=2, out=tmp_path / "out")
+    result = pretend.sweep(x, 10, indexes, prune=True, seeds=2, out=tmp_path / "out")
     skipped = [r for r in result.records if r.status == "skipped"]
     assert {r.method for r in skipped} == {"ivf:nlist=8,nprobe=4", "hnsw:ef_search=32"}
     assert len(skipped) == 4, "both seeds"
     assert skipped[0].error == "hnsw:ef_search=16 already found 99.9990% of the nearest centroids"
     assert skipped[0].values == {}
     assert "ivf:nlist=8,nprobe=4 skipped: ivf:nlist=8,nprobe=2 already" in result.table()
-    sweep(x, 10, indexes, seeds=2, out=tmp_path / "all")
+    pretend.sweep(x, 10, indexes, seeds=2, out=tmp_path / "all")
     assert len(pretend) == 2 * (8 + 10)
 
 
 def test_the_best_is_the_fastest_of_the_good(x, tmp_path, pretend):
     pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 10.05}}
     pretend.answers["ivf"] = {"values": {"seconds": 0.1, "inertia": 10.5}}
-    result = sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], seeds=1, out=tmp_path / "fit")
+    result = pretend.sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], seeds=1, out=tmp_path / "fit")
     assert result.best().method == "auto"
     assert [line.split()[0] for line in result.table().splitlines()] == ["method", "ivf", "auto", "flat", "hnsw"]
     pretend.answers["hnsw"] = {"values": {"recall": 0.995, "seconds": 0.7}}
-    result = sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], what="assign", seeds=1, out=tmp_path / "assign")
+    result = pretend.sweep(x, 10, ["flat", "auto", "ivf", "hnsw"], what="assign", seeds=1, out=tmp_path / "assign")
     assert result.best().method == "hnsw"
     assert Result.load(tmp_path / "assign").best() == result.best()
 
 
 def test_with_nothing_done_there_is_no_best(x, tmp_path, pretend):
     pretend.answers["auto"] = {"status": "failed", "error": "no"}
-    result = sweep(x, 10, ["auto"], baseline="", seeds=1, out=tmp_path / "out")
+    result = pretend.sweep(x, 10, ["auto"], baseline="", seeds=1, out=tmp_path / "out")
     result.records[0].values.clear()
     assert result.best() is None
     assert result.table() == "auto failed: no"
@@ -565,7 +674,7 @@ def test_progress_is_one_live_line_on_a_terminal(monkeypatch):
 def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
     stream = io.StringIO()
     pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 9.0}}
-    sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=Progress(stream))
+    pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=Progress(stream))
     assert stream.getvalue().splitlines() == [
         "0 of 2 done, running flat seed 0",
         "1 of 2 done, running auto seed 0, best so far flat 1 s at +0.0%",

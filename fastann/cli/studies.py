@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastann.cli.common import errors, main, with_options
+from fastann.cli.fitting import data_options, rows_of
 
 _metric = click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine.")
 _seed = click.option("--seed", default=0, show_default=True, help="Seed of all randomness.")
@@ -56,18 +57,34 @@ def _report(folder: Any, wanted: bool) -> None:
 @click.option("--sample", type=int, default=None, help="Use this many rows.")
 @click.option("--baseline", default="flat", show_default=True, help="What inertia and time are relative to.")
 @click.option("--prune", is_flag=True, help="Skip more effort where recall is 1 already.")
+@with_options(data_options)
 @with_options(_study)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the sweep; what is there is not run again.")
 @errors
-def sweep(data: str, n_clusters: int, indexes: tuple[str, ...], out: str, no_report: bool, **options: Any) -> None:
-    """Try index settings on DATA (.npy), each run in a process of its own.
+def sweep(
+    data: str,
+    n_clusters: int,
+    indexes: tuple[str, ...],
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str,
+    no_report: bool,
+    **options: Any,
+) -> None:
+    """Try index settings on DATA, each run in a process of its own.
+
+    DATA is as in fit, but for sparse rows: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every
+    run reads it anew and holds all rows in memory.
 
     A sweep that was stopped goes on where it was when the same command is given again.
     """
     from fastann import sweep as run
-    from fastann.study.sweep import Progress
+    from fastann.study.results import Progress
 
-    done = run(data, n_clusters, list(indexes), out=out, progress=Progress(), command=_command(), **options)
+    rows = rows_of(data, column, id_column, dtype, d)
+    done = run(rows, n_clusters, list(indexes), out=out, progress=Progress(), command=_command(), **options)
     click.echo(done.table())
     _report(done.folder, not no_report)
 
@@ -77,24 +94,37 @@ def sweep(data: str, n_clusters: int, indexes: tuple[str, ...], out: str, no_rep
 @click.option("--n-clusters", "-k", default="100,1000", show_default=True, help="One or more, by commas.")
 @click.option("--methods", default="vanilla,sklearn,faiss,auto,ivf,hnsw", show_default=True, help="By commas.")
 @click.option("--sizes", default=None, help="Numbers of rows, by commas; all when not given.")
+@with_options(data_options)
 @with_options(_study)
 @click.option(
     "--out", required=True, type=click.Path(), help="Folder of the benchmark; what is there is not run again."
 )
 @errors
 def bench(
-    data: str | None, n_clusters: str, methods: str, sizes: str | None, out: str, no_report: bool, **options: Any
+    data: str | None,
+    n_clusters: str,
+    methods: str,
+    sizes: str | None,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str,
+    no_report: bool,
+    **options: Any,
 ) -> None:
-    """Compare with plain k-means: NumPy, scikit-learn, FAISS; on DATA (.npy), or on patches of two photographs."""
-    from fastann.study.sweep import Progress, bench
+    """Compare with plain k-means: NumPy, scikit-learn, FAISS; on DATA, or on patches of two photographs.
 
-    rows: Any = data
-    if data is None:
-        from fastann.data.patches import patches
+    DATA is as in fit, but for sparse rows: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every
+    run reads it anew and holds all rows in memory.
+    """
+    from fastann import bench as run
+    from fastann.study.results import Progress
 
-        rows = patches()
-    done = bench(
-        rows,
+    if data is None and not column is id_column is dtype is d is None:
+        raise click.UsageError("--column, --id-column, --dtype and --dim say how DATA is opened; give DATA too")
+    done = run(
+        _photographs() if data is None else rows_of(data, column, id_column, dtype, d),
         _numbers(n_clusters, "--n-clusters"),
         methods=methods.split(","),
         sizes=None if sizes is None else _numbers(sizes, "--sizes"),
@@ -105,6 +135,12 @@ def bench(
     )
     click.echo(done.table())
     _report(done.folder, not no_report)
+
+
+def _photographs() -> Any:
+    from fastann.data.patches import patches
+
+    return patches()
 
 
 @main.command()

@@ -173,7 +173,7 @@ def labelled(
         second, apart = _runners_up(work, closed, distances, index, memory or Memory())
         out = replace(out, second=second, margins=apart)
     if closed.lists is not None or not index.exact:
-        measured = recall(work.source, closed.labels, work.centroids, seed, audited)
+        measured = recall(work, closed.labels, work.centroids, seed, audited)
         out = replace(out, recall=measured.value, interval=measured.interval)
     return out
 

@@ -189,12 +189,12 @@ class Fit:
         sample, weights = task.source, task.weights
         if size < task.source.n:
             sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory)
+        self.work = self._pass(sample, weights)
         adapt = None
         if task.plan.recall is not None:
-            adapt = Adaptive(task.plan.spec, task.plan.recall, sample, self.rng)
+            adapt = Adaptive(task.plan.spec, task.plan.recall, self.work, self.rng)
         self.part, self.progress = list[Iteration](), Progress()
         self.upkeep = Upkeep(task.plan.spec, task.device, adapt)
-        self.work = self._pass(sample, weights)
 
     def _pass(self, source: Source, weights: np.ndarray | None) -> Pass:
         return self.task.plan.work(source, weights, self.task.k, self.task.space, self.task.memory)

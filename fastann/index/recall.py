@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fastann import kernels
-from fastann.data.source import Source
 from fastann.index.base import Index, Spec
 from fastann.index.own import FlatIndex
 from fastann.index.repair import search
@@ -26,6 +24,19 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+class Taken(Protocol):
+    """Rows that can be asked for, whoever holds them: a `Source`, or a pass."""
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Any:
+        """Those at `indices`: float32 [len(indices), d], or a CSR matrix."""
+        ...
 
 
 class Recall(NamedTuple):
@@ -81,11 +92,11 @@ class Audit:
         return self.of(search(index, self.x, 1, self.centroids)[0][:, 0])
 
 
-def recall(source: Source, labels: np.ndarray, centroids: np.ndarray, seed: int, sample: int = SAMPLE) -> Recall:
-    """Recall of the labels (int32 [n]) of a source's rows, measured on a seeded sample of at most `sample` of them."""
-    n, rng = source.n, np.random.default_rng(seed)
+def recall(rows: Taken, labels: np.ndarray, centroids: np.ndarray, seed: int, sample: int = SAMPLE) -> Recall:
+    """Recall of the labels (int32 [n]) of some rows, measured on a seeded sample of at most `sample` of them."""
+    n, rng = rows.n, np.random.default_rng(seed)
     picks = np.sort(rng.choice(n, sample, replace=False)) if n > sample else np.arange(n)
-    return Audit(source.take(picks), centroids).of(labels[picks])
+    return Audit(rows.take(picks), centroids).of(labels[picks])
 
 
 def least(passes: Callable[[int], bool], start: int, high: int) -> int:
@@ -118,8 +129,8 @@ class Adaptive:
         Its search option is "auto".
     target : float
         The recall to reach.
-    source : Source
-        Where the rows that it is measured on are drawn from.
+    rows : Taken
+        Those that it is measured on are drawn from these.
     rng : numpy.random.Generator
     sample : int
         How many rows, at most.
@@ -130,17 +141,11 @@ class Adaptive:
         With the number chosen last.
     """
 
-    def __init__(self, spec: Spec, target: float, source: Source, rng: np.random.Generator, sample: int = SAMPLE):
+    def __init__(self, spec: Spec, target: float, rows: Taken, rng: np.random.Generator, sample: int = SAMPLE):
         assert spec.open is not None
         self.target, self.spec = target, spec.started()
-        picks = rng.choice(source.n, min(sample, source.n), replace=False)
-        self.x = source.take(np.sort(picks))
-
-    def at(self, spec: Spec) -> Adaptive:
-        """The same with another number."""
-        other = copy(self)
-        other.spec = spec
-        return other
+        picks = rng.choice(rows.n, min(sample, rows.n), replace=False)
+        self.x = rows.take(np.sort(picks))
 
     def __call__(self, index: Index, centroids: np.ndarray) -> Index:
         """The index with the least effort that reaches the target, starting from the last one."""

@@ -1,0 +1,231 @@
+"""What came of a study: records beside the baseline, summed up over seeds, as a table and as progress."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from fastann import records
+from fastann.records import Record, Study
+
+CLOSE = 1.01  # inertia over the lowest up to which a method may be the best
+RECALL = 0.99  # the same for searches
+
+
+# --------------------------------------------------------------------- beside the baseline
+
+
+def compare(folder: Path, study: Study) -> None:
+    """Write into the records what depends on the baseline: relative inertia and speed-up."""
+    found = records.load_records(folder)
+    for record in found:
+        values = {name: value for name, value in record.values.items() if name != "speedup"}
+        if study.what == "fit":
+            values.pop("relative_inertia", None)
+        values |= _relative(record, found, study)
+        if values != record.values:
+            record.values = values
+            records.save_record(folder, record)
+
+
+def _relative(record: Record, found: list[Record], study: Study) -> dict[str, float]:
+    """A run beside the baseline: inertia by the median over its seeds, time by the run of the same seed."""
+    base = [
+        other
+        for other in found
+        if other.method == study.baseline and other.status == "done" and _case(other) == _case(record)
+    ]
+    out: dict[str, float] = {}
+    if record.status != "done" or not base:
+        return out
+    inertia = statistics.median(other.values["inertia"] for other in base)
+    if study.what == "fit" and inertia > 0:
+        out["relative_inertia"] = record.values["inertia"] / inertia - 1
+    for other in base:
+        if other.configuration["seed"] == record.configuration["seed"] and record.values["seconds"] > 0:
+            out["speedup"] = other.values["seconds"] / record.values["seconds"]
+    return out
+
+
+def _case(record: Record) -> tuple[int, int]:
+    """What results are comparable within: rows and clusters."""
+    return record.configuration["n"], record.configuration["n_clusters"]
+
+
+# --------------------------------------------------------------------- over seeds
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of a method, for one number of rows and clusters.
+
+    Attributes
+    ----------
+    method : str
+    n, n_clusters : int
+    runs, done : int
+        Runs, and those that ended well.
+    values : dict of str to float
+        Medians over the runs done.
+    status, error : str
+        Of the first run that was not done; "done" and "" if none.
+    """
+
+    method: str
+    n: int
+    n_clusters: int
+    runs: int
+    done: int
+    values: dict[str, float]
+    status: str
+    error: str
+
+
+def rows_of(found: Iterable[Record]) -> list[Row]:
+    """Summarise records: by rows and clusters, the fastest first, those without a result at the end."""
+    groups: dict[tuple, list[Record]] = {}
+    for record in found:
+        groups.setdefault((*_case(record), record.method), []).append(record)
+    out = []
+    for (n, k, method), group in groups.items():
+        done = [record for record in group if record.status == "done"]
+        names = dict.fromkeys(name for record in done for name in record.values)
+        values = {m: statistics.median(r.values[m] for r in done if m in r.values) for m in names}
+        first = next((record for record in group if record.status != "done"), group[0])
+        out.append(Row(method, n, k, len(group), len(done), values, first.status, first.error))
+    return sorted(out, key=lambda row: (not row.done, row.n, row.n_clusters, row.values.get("seconds", 0), row.method))
+
+
+def best_of(rows: Sequence[Row], what: str) -> Row | None:
+    """The fastest whose inertia is within 1% of the lowest; of searches, whose recall is at least 0.99.
+
+    Where there are several numbers of rows and clusters, of the largest.
+    """
+    rows = [row for row in rows if row.done]
+    largest = max(((row.n, row.n_clusters) for row in rows), default=None)
+    rows = [row for row in rows if (row.n, row.n_clusters) == largest]
+    if what == "fit" and rows:
+        limit = CLOSE * min(row.values["inertia"] for row in rows)
+        rows = [row for row in rows if row.values["inertia"] <= limit]
+    elif what == "assign":
+        rows = [row for row in rows if row.values["recall"] >= RECALL]
+    return min(rows, key=lambda row: row.values["seconds"], default=None)
+
+
+def so_far(found: list[Record], study: Study) -> str:
+    """The best so far in a few words, "" if there is none."""
+    rows = rows_of(found)
+    best = best_of(rows, study.what)
+    if best is None:
+        return ""
+    said = f"{best.method} {best.values['seconds']:.3g} s"
+    if study.what == "assign":
+        return f"{said} at recall {best.values['recall']:.4f}"
+    base = [
+        r for r in found if r.method == study.baseline and r.status == "done" and _case(r) == (best.n, best.n_clusters)
+    ]
+    if not base:
+        return f"{said} at inertia {best.values['inertia']:.4g}"
+    return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+.1%}"
+
+
+COLUMNS = {
+    "seconds": ".3g",
+    "speedup": ".2f",
+    "inertia": ".6g",
+    "relative_inertia": "+.2%",
+    "recall": ".4f",
+    "distances": ".1f",
+    "iterations": ".0f",
+    "silhouette": ".4f",
+    "peak_mib": ".0f",
+}
+
+
+@dataclass
+class Result:
+    """A study as it lies on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    study : Study
+    records : list of Record
+        By name.
+    """
+
+    folder: Path
+    study: Study
+    records: list[Record]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Result:
+        """Read a study; `RecordError` if it is none."""
+        return cls(Path(folder), records.load_study(folder), records.load_records(folder))
+
+    def rows(self) -> list[Row]:
+        """Medians over seeds, a row for each method, number of rows and number of clusters."""
+        return rows_of(self.records)
+
+    def best(self) -> Row | None:
+        """The fastest of the good ones: see `best_of`."""
+        return best_of(self.rows(), self.study.what)
+
+    def table(self) -> str:
+        """Medians over seeds as aligned text, the fastest first; then what failed or was skipped, and why."""
+        rows = self.rows()
+        good = [row for row in rows if row.done]
+        names = [name for name in COLUMNS if any(name in row.values for row in good)]
+        axes = [a for a in ("n", "n_clusters") if len({getattr(row, a) for row in rows}) > 1]
+        heads = {name: records.METRICS[name].title for name in names}
+        lines = [["method", *({"n": "rows", "n_clusters": "clusters"}[a] for a in axes), "runs", *heads.values()]]
+        for row in good:
+            cells = [f"{row.values[name]:{COLUMNS[name]}}" if name in row.values else "" for name in names]
+            lines.append([row.method, *(f"{getattr(row, a):,}" for a in axes), f"{row.done}/{row.runs}", *cells])
+        out = [_aligned(lines)] if good else []
+        for row in rows:
+            if row.done < row.runs:
+                where = "".join(f" {a}={getattr(row, a)}" for a in axes)
+                out.append(f"{row.method}{where} {row.status}: {row.error}")
+        return "\n".join(out)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Columns of text: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    )
+
+
+class Progress:
+    """Tells how far a study is: one live line on a terminal, else a line for each run.
+
+    Parameters
+    ----------
+    stream : text file or None
+        Standard error when None.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = sys.stderr if stream is None else stream
+        self.live = self.stream.isatty()
+
+    def __call__(self, done: int, running: str, left: int, best: str) -> None:
+        parts = [f"{done} of {done + left} done"]
+        parts += [f"running {running}"] if running else []
+        parts += [f"best so far {best}" if running else f"best {best}"] if best else []
+        line = ", ".join(parts)
+        if self.live:
+            line = line[: shutil.get_terminal_size().columns - 1]
+            self.stream.write(f"\r\x1b[K{line}" + ("" if running else "\n"))
+        else:
+            self.stream.write(f"{line}\n")
+        self.stream.flush()

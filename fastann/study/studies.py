@@ -1,0 +1,312 @@
+"""The two studies, `sweep` over index settings and `bench` of methods: every combination once, in its own process.
+
+Both leave a study on disk (see `records`): resuming is calling the same again, and reports read what lies there. Runs
+are strictly one after the other, methods take turns seed by seed, with the same threads and starting rows for all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastann import checks, records
+from fastann.cluster.space import METRICS
+from fastann.records import Record, RecordError, Study
+from fastann.study import grid, process
+from fastann.study.data import Data
+from fastann.study.results import Result, compare, so_far
+
+WHAT = ("fit", "assign")
+LIMITS = ("time_limit", "memory_limit")  # settings that change no result, and may differ when resuming
+ORDERED = ("metric", "max_iter", "tol", "sample", "threads", "silhouette")  # settings that every run is told
+CENTROIDS, TRUTH = "centroids.npy", "truth.npy"
+TASK = "fastann.study.worker:carry_out"
+
+Watch = Callable[[int, str, int, str], None]
+Runner = Callable[..., process.Answer]
+
+
+def own_process(order: dict[str, Any], *, time_limit: float | None, memory_limit: float | None) -> process.Answer:
+    """Do a run in a process of its own on this machine; see `process.run`."""
+    return process.run(TASK, order, threads=order["threads"], time_limit=time_limit, memory_limit=memory_limit)
+
+
+# --------------------------------------------------------------------- the two commands
+
+
+def sweep(
+    x: Any,
+    n_clusters: int,
+    indexes: Any,
+    *,
+    what: str = "fit",
+    metric: str = "euclidean",
+    seeds: int | Sequence[int] = 3,
+    sample: int | float | None = None,
+    baseline: str = "flat",
+    max_iter: int = 25,
+    tol: float = 1e-4,
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    prune: bool = False,
+    out: str | os.PathLike,
+    progress: Watch | None = None,
+    command: str = "",
+    n_jobs: int | None = None,
+    retry: bool = False,
+    runner: Runner = own_process,
+) -> Result:
+    """Try every index of a grid, with every seed, and record time, recall and inertia of each.
+
+    Calling it again with the same request goes on where it stopped.
+
+    Parameters
+    ----------
+    x : array-like, torch tensor, or what `fastann.open_source` takes or returns
+        Files are used where they lie, and read anew by every run; other rows are written into `out`, as runs are
+        processes. Every run holds all rows in memory. Sparse rows are refused.
+    n_clusters : int
+    indexes : str or sequence of str
+        Patterns that `expand` takes, ``"auto"``, or one of the methods of `bench`.
+    what : {"fit", "assign"}
+        Whole fits, all from the same rows for a seed; or one search of fixed centroids, for which recall and
+        relative inertia are measured over all rows.
+    metric : {"euclidean", "cosine"}
+    seeds : int or sequence of int
+        How many, from 0 on; or which.
+    sample : int, float or None
+        Rows to train on, or to search; None is all.
+    baseline : str
+        Method that inertia and time are compared with, "" for none; run too if it is not among `indexes`.
+    max_iter, tol
+        Of fits.
+    time_limit : float or None
+        Seconds that a fit, or building and searching, may take.
+    memory_limit : float or None
+        GiB that a run's process may have in memory, data included.
+    prune : bool
+        Skip larger search efforts (nprobe, ef_search) where a smaller one has a recall of 1, or an interval of it
+        that lies above 0.9999.
+    out : path
+        Folder of the study.
+    progress : callable or None
+        Called as ``progress(done, running, left, best)`` before each run and at the end; see `Progress`.
+    command : str
+        What reproduces it, for the report.
+    n_jobs : int or None
+        Threads for every run; None is all cores.
+    retry : bool
+        Run those again that failed.
+    runner : callable
+        What does a run: called as ``runner(order, time_limit=..., memory_limit=...)``, it returns a
+        `fastann.study.process.Answer`. A process of its own on this machine when not given.
+
+    Raises
+    ------
+    fastann.records.RecordError
+        If `out` is another study, or no study.
+    KeyboardInterrupt
+        On Ctrl-C; finished runs stay.
+    """
+    checks.choice(what, "what", WHAT)
+    source = Data(x)
+    k = checks.n_clusters(n_clusters, source.n)
+    methods, baseline = grid.methods_of(indexes, baseline)
+    settings = {
+        "n_clusters": [k],
+        "methods": grid.in_order_of_effort(methods) if prune else methods,
+        "sizes": [source.n],
+        "seeds": _seeds(seeds),
+        "sample": checks.sample(sample, source.n, k if what == "fit" else 1),
+        "prune": bool(prune),
+        "silhouette": False,
+        **_common(metric, max_iter, tol, time_limit, memory_limit, n_jobs),
+    }
+    study = Study("sweep", what, source.about(), settings, baseline, command)
+    return _go(study, source, Path(out), progress, retry, runner)
+
+
+def bench(
+    x: Any,
+    n_clusters: int | Sequence[int] = (100, 1000),
+    *,
+    methods: Any = ("vanilla", "sklearn", "faiss", "auto", "ivf", "hnsw"),
+    sizes: Sequence[int] | None = None,
+    seeds: int | Sequence[int] = 3,
+    metric: str = "euclidean",
+    max_iter: int = 25,
+    tol: float = 1e-4,
+    baseline: str = "vanilla",
+    time_limit: float | None = None,
+    memory_limit: float | None = None,
+    out: str | os.PathLike,
+    progress: Watch | None = None,
+    command: str = "",
+    n_jobs: int | None = None,
+    retry: bool = False,
+    runner: Runner = own_process,
+) -> Result:
+    """Compare methods of clustering, over numbers of clusters and of rows: time, memory and quality.
+
+    Every method starts from the same rows and delivers centres and the label of every row; both are in its time.
+    Under the cosine metric, scikit-learn and vanilla cluster the unit-norm rows, but all centres are measured at unit
+    norm: those two then have a recall below 1. scikit-learn's `tol` is its own, on the movement of centres, and
+    faiss.Kmeans always does `max_iter` iterations.
+
+    Parameters
+    ----------
+    n_clusters : int or sequence of int
+    methods : sequence of str
+        ``"vanilla"``, the textbook in NumPy; ``"sklearn"``, scikit-learn's Lloyd; ``"faiss"``, faiss.Kmeans on all
+        rows; ``"auto"``, or any index.
+    sizes : sequence of int or None
+        Numbers of rows, of one random order; None is all.
+    x, seeds, metric, max_iter, tol, baseline, time_limit, memory_limit, out, progress, command, n_jobs, retry, runner
+        See `sweep`.
+    """
+    source = Data(x)
+    rows = [source.n] if sizes is None else [checks.integer(n, "sizes", 1, source.n) for n in _several(sizes)]
+    ks = [checks.n_clusters(k, min(rows)) for k in _several(n_clusters)]
+    found, baseline = grid.methods_of(methods, baseline)
+    settings = {
+        "n_clusters": list(dict.fromkeys(ks)),
+        "methods": found,
+        "sizes": list(dict.fromkeys(rows)),
+        "seeds": _seeds(seeds),
+        "sample": None,
+        "prune": False,
+        "silhouette": True,
+        **_common(metric, max_iter, tol, time_limit, memory_limit, n_jobs),
+    }
+    study = Study("bench", "fit", source.about(), settings, baseline, command)
+    return _go(study, source, Path(out), progress, retry, runner)
+
+
+def _common(metric: Any, max_iter: Any, tol: Any, time_limit: Any, memory_limit: Any, n_jobs: Any) -> dict[str, Any]:
+    limits = dict(zip(LIMITS, (time_limit, memory_limit), strict=True))
+    for name, value in limits.items():
+        limits[name] = None if value is None else checks.real(value, name, 0.0, above=True)
+    return {
+        "metric": checks.choice(metric, "metric", METRICS),
+        "max_iter": checks.integer(max_iter, "max_iter", 1),
+        "tol": checks.real(tol, "tol", 0.0),
+        "threads": checks.jobs(n_jobs),
+        **limits,
+    }
+
+
+def _several(value: Any) -> list[Any]:
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    if not values:
+        raise ValueError("n_clusters, sizes and seeds need at least one number each, got none")
+    return values
+
+
+def _seeds(value: Any) -> list[int]:
+    if isinstance(value, Iterable):
+        return list(dict.fromkeys(checks.integer(seed, "seeds", 0, 2**31 - 1) for seed in _several(value)))
+    return list(range(checks.integer(value, "seeds", 1)))
+
+
+# --------------------------------------------------------------------- doing it
+
+
+def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: bool, runner: Runner) -> Result:
+    """Do all runs that have no record yet."""
+    study.machine = records.machine()
+    study.settings = records.plain(study.settings)
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if (folder / records.STUDY).exists():
+            before = _check_same(folder, study)
+            study.machine, study.command = before.machine, study.command or before.command
+        records.save_study(folder, study)
+        order = {name: study.settings[name] for name in ORDERED} | data.place(folder) | {"task": study.what}
+        order |= {"centroids": str((folder / CENTROIDS).absolute()), "truth": str((folder / TRUTH).absolute())}
+        try:
+            _do(folder, study, order, progress, retry, runner)
+        finally:
+            compare(folder, study)
+    return Result.load(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not (folder / records.STUDY).is_file():
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.is_dir() else [folder.name]
+        if others:
+            raise RecordError(f"{folder} exists and is no study (it has {others[0]}); choose another folder")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same study; the system lifts the lock however this one ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecordError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+        yield
+
+
+def _check_same(folder: Path, study: Study) -> Study:
+    """Refuse a folder that holds another study; return what it holds."""
+    before = records.load_study(folder)
+    pairs = [(name, getattr(before, name), getattr(study, name)) for name in ("kind", "what")]
+    pairs += [(f"data {name}", before.data.get(name), study.data[name]) for name in ("n", "d", "dtype", "fingerprint")]
+    known = before.settings | {"baseline": before.baseline}
+    asked = study.settings | {"baseline": study.baseline}
+    pairs += [(name, known.get(name), asked[name]) for name in asked if name not in LIMITS]
+    for name, old, new in pairs:
+        if old != new:
+            raise RecordError(
+                f"{folder} is a study with {name} = {old!r}, and {new!r} was asked for; "
+                "ask for the same to resume it, or choose another folder"
+            )
+    return before
+
+
+def _do(folder: Path, study: Study, order: dict[str, Any], progress: Watch | None, retry: bool, runner: Runner) -> None:
+    """Do the runs that are left, one after the other; each leaves a record as it ends."""
+    runs = grid.runs_of(study.settings)
+    done = {record.name: record for record in records.load_records(folder)}
+    if retry:
+        done = {name: record for name, record in done.items() if record.status != process.FAILED}
+    limits = {name: study.settings[name] for name in LIMITS}
+    todo = [run for run in runs if run.name not in done]
+    if study.what == "assign" and todo:
+        first = {"n": runs[0].n, "n_clusters": runs[0].n_clusters, "seed": study.settings["seeds"][0]}
+        _prepare(folder, order | first | {"task": "prepare"}, runner)
+    for i, run in enumerate(todo):
+        if progress is not None:
+            progress(len(done), run.label, len(todo) - i, so_far(list(done.values()), study))
+        record = Record(run.name, run.method, run.configuration)
+        reason = grid.pruned(run, done, runs) if study.settings["prune"] else ""
+        if reason:
+            record.status, record.error = "skipped", reason
+        else:
+            asked = {"method": run.method, "n": run.n, "n_clusters": run.n_clusters, "seed": run.seed}
+            answer = runner(order | asked, **limits)
+            record.status, record.error = answer.status, answer.error
+            record.values, record.series = (answer.result.get(name, {}) for name in ("values", "series"))
+        records.save_record(folder, record)
+        done[run.name] = record
+    if progress is not None:
+        progress(len(done), "", 0, so_far(list(done.values()), study))
+
+
+def _prepare(folder: Path, order: dict[str, Any], runner: Runner) -> None:
+    """Have the centroids that are searched, and the truth; made once, kept when resuming."""
+    if (folder / CENTROIDS).exists() and (folder / TRUTH).exists():
+        return
+    answer = runner(order, time_limit=None, memory_limit=None)
+    if answer.status != process.DONE:
+        raise RuntimeError(f"the centroids to search could not be made: {answer.error}")
