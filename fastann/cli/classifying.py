@@ -71,15 +71,16 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
     DATA is .npy, or .npz as scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, or .csv with
     a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
-    from fastann import PrototypeClassifier, checks, storage
+    from fastann import PrototypeClassifier, storage
     from fastann.data.csr import as_table
+    from fastann.data.labels import read_labels
 
     storage.check_target(out, force=force)
     options["random_state"] = options.pop("seed")
     options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
     options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
     model = PrototypeClassifier(verbose=not quiet, **options)
-    y = checks.labels_file(labels, label_column)
+    y = read_labels(labels, label_column)
     source = as_table(data)
     clock = time.perf_counter()
     model.fit(source, y)
@@ -107,6 +108,7 @@ def predict(
     """
     from fastann import PrototypeClassifier, checks, storage
     from fastann.data.csr import as_table
+    from fastann.data.labels import parse_labels
 
     if proba and (reject_below is not None or reject_label is not None):
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
@@ -123,7 +125,7 @@ def predict(
         if fitted.reject_below is None:
             raise click.UsageError(f"--reject-label {reject_label} rejects nothing alone; give --reject-below too")
         as_text = fitted.classes_.dtype.kind == "U"
-        fitted.set_params(reject_label=checks.text_labels([reject_label], as_text=as_text)[0].item())
+        fitted.set_params(reject_label=parse_labels([reject_label], as_text=as_text)[0].item())
     labels = fitted.predict(source)
     if out.endswith(".npy"):
         storage.write_array(out, labels)
@@ -148,13 +150,14 @@ def evaluate(model: str, data: str, labels: str, label_column: str | None, out: 
     """
     from fastann import PrototypeClassifier, checks, records
     from fastann.data.csr import as_table
+    from fastann.data.labels import check_like, read_labels
 
     if out is not None:
         _check_out("--json", out, [".json"], force)
     fitted, source = PrototypeClassifier.load(model), as_table(data)
-    y = checks.labels_file(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
+    y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
-    checks.labels_like(y, fitted.classes_, labels)
+    check_like(y, fitted.classes_, labels)
     found = measure(y, fitted.set_params(reject_below=None).predict(source), fitted.classes_)
     click.echo(measured(found))
     if out is not None:
@@ -182,11 +185,11 @@ def _check_out(option: str, out: str, suffixes: list[str], force: bool) -> None:
 
 def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str) -> str:
     """Labels as lines of text, or as CSV beside their similarity to the nearest prototype."""
-    from fastann import checks
+    from fastann.data.labels import check_lines
 
     names, codes = np.unique(labels, return_inverse=True)
     words = [str(name) for name in names]
-    checks.label_lines(words, out)
+    check_lines(words, out)
     if out.endswith(".txt"):
         return "".join(f"{words[code]}\n" for code in codes)
     distance, _ = model.kneighbors(source, 1)
