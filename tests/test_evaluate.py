@@ -11,13 +11,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import paired_distances, pairwise_distances
 
 from fastann import KMeans, records
-from fastann.data.source import ArraySource, as_source
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
+from fastann.data.source import ArraySource
 from fastann.quality import metrics as quality
 from fastann.quality import projection as projection_module
 from fastann.quality.evaluate import FILE, LISTED, Evaluation, evaluate
 from fastann.quality.metrics import Clusters, Findings
 from fastann.quality.retrieval import true_neighbours
-from fastann.storage.folder import RunError
+from fastann.storage import RunError
 
 METRICS = ["euclidean", "cosine"]
 SAMPLED = {
@@ -176,9 +178,9 @@ def in_one_chunk(x, km):
 
 
 @pytest.mark.parametrize("rows", [13, 300])
-def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, monkeypatch, rows):
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * rows)
-    stored, (expected, of_labels) = x.astype(np.float64), in_one_chunk
+def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, rows):
+    stored = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=20 * rows))
+    expected, of_labels = in_one_chunk
     found = evaluate(km, stored, retrieval=True, sample=400)
     assert found.values == pytest.approx(expected.values, rel=1e-12)
     for name, column in expected.clusters.items():
@@ -188,7 +190,7 @@ def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, monkeypatch, ro
     assert evaluate(km.labels_, stored, metric=km.metric).values == pytest.approx(of_labels.values, rel=1e-5)
 
 
-def test_rows_are_never_read_whole(euclidean, x, monkeypatch):
+def test_rows_are_never_read_whole(euclidean, x):
     class Watched(ArraySource):
         most = 0
 
@@ -197,8 +199,8 @@ def test_rows_are_never_read_whole(euclidean, x, monkeypatch):
             Watched.most = max(Watched.most, len(block))
             return block
 
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * 37)
-    evaluate(euclidean.labels_, Watched(x.astype(np.float64)), sample=50, retrieval=False)
+    rows = Watched(x.astype(np.float64), Limits(chunk_bytes=20 * 37))
+    evaluate(euclidean.labels_, rows, sample=50, retrieval=False)
     assert Watched.most == 50
 
 
@@ -559,12 +561,12 @@ def test_the_curve_has_the_probes_that_scan_about_these_shares(x):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 900])
-def test_true_neighbours_are_those_of_brute_force_in_any_chunks(x, chunk, monkeypatch):
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * chunk)
+def test_true_neighbours_are_those_of_brute_force_in_any_chunks(x, chunk):
     picks = np.array([0, 3, 450, 899])
     distances = pairwise_distances(x[picks], x)
     distances[np.arange(4), picks] = np.inf
-    found = true_neighbours(as_source(x.astype(np.float64)), picks, x[picks])
+    source = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=20 * chunk))
+    found = true_neighbours(source, picks, x[picks])
     np.testing.assert_array_equal(found, np.argsort(distances, axis=1)[:, :10])
 
 

@@ -1,7 +1,7 @@
 """Rows of numbers and what goes with them, one entry per row: labels, ids, weights; also given centroids."""
 
 import numbers
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,10 +11,7 @@ LARGEST = 1e17  # values whose squares, summed over a few columns, still fit flo
 def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
     """Check that `x` is a 2-D numeric array with at least one row (unless `empty`) and column; no copy, no cast."""
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise TypeError(
-            f"Sparse data was passed as {name}, but dense data is required; call .toarray() if it fits in "
-            "memory, or reduce it first, for example with sklearn.decomposition.TruncatedSVD"
-        )
+        dense(None, name)
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor: shares its memory with NumPy
         x = x.detach().cpu()
         if "bfloat16" in str(x.dtype):
@@ -32,6 +29,15 @@ def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
             ) from None
     table(a.shape, a.dtype, name, empty=empty)
     return a
+
+
+def dense(path: str | None, name: str = "X") -> NoReturn:
+    """Refuse sparse rows, of a file or (path None) as they were passed, where dense ones are required."""
+    what = f"Sparse data was passed as {name}" if path is None else f"{path} holds sparse data"
+    raise (TypeError if path is None else ValueError)(
+        f"{what}, but dense data is required; call .toarray() if it fits in memory, or reduce it first, for example "
+        "with sklearn.decomposition.TruncatedSVD"
+    )
 
 
 def table(shape: tuple[int, ...], dtype: np.dtype, name: str, *, empty: bool = False) -> None:

@@ -72,8 +72,8 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
     a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
     from fastann import PrototypeClassifier, storage
-    from fastann.data.csr import as_table
     from fastann.data.labels import read_labels
+    from fastann.data.open import as_source
 
     storage.check_target(out, force=force)
     options["random_state"] = options.pop("seed")
@@ -81,7 +81,7 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
     options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
     model = PrototypeClassifier(verbose=not quiet, **options)
     y = read_labels(labels, label_column)
-    source = as_table(data)
+    source = as_source(data)
     clock = time.perf_counter()
     model.fit(source, y)
     seconds = time.perf_counter() - clock
@@ -107,13 +107,13 @@ def predict(
     distance), to the nearest prototype.
     """
     from fastann import PrototypeClassifier, checks, storage
-    from fastann.data.csr import as_table
     from fastann.data.labels import parse_labels
+    from fastann.data.open import as_source
 
     if proba and (reject_below is not None or reject_label is not None):
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
     _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
-    fitted, source = PrototypeClassifier.load(model), as_table(data)
+    fitted, source = PrototypeClassifier.load(model), as_source(data)
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
         storage.write_array(out, shares)
@@ -149,12 +149,12 @@ def evaluate(model: str, data: str, labels: str, label_column: str | None, out: 
     the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records
-    from fastann.data.csr import as_table
     from fastann.data.labels import check_like, read_labels
+    from fastann.data.open import as_source
 
     if out is not None:
         _check_out("--json", out, [".json"], force)
-    fitted, source = PrototypeClassifier.load(model), as_table(data)
+    fitted, source = PrototypeClassifier.load(model), as_source(data)
     y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
     check_like(y, fitted.classes_, labels)

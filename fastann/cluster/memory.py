@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.data.source import CHUNK_BYTES, Gathered, Source, Subset
+from fastann.data.source import Gathered, Source, Subset
 
 CHUNKS = 6  # blocks alive at once: read ahead, stored, converted, sorted by cluster
 PER_CENTROID = 64  # bytes for each value of a centroid: sums, means, the former ones, what an index packs
@@ -101,7 +101,7 @@ class Memory:
 
 def needed(source: Source, k: int) -> int:
     """Bytes that a fit takes whatever is kept of the rows: blocks of rows, and arrays of k x d."""
-    return CHUNKS * CHUNK_BYTES + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
+    return CHUNKS * source.limits.chunk_bytes + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
 
 
 def plan_memory(source: Source, k: int, limit: int | None, folder: str | os.PathLike | None) -> Memory:

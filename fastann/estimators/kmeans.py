@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastann import checks, kernels
 from fastann.cluster import checkpoint, plan
 from fastann.cluster import start as init
-from fastann.cluster.checkpoint import Checkpoints, identity, plain
+from fastann.cluster.checkpoint import Checkpoints, plain
 from fastann.cluster.fit import Rules, Task, cluster
 from fastann.cluster.lloyd import Search, State
 from fastann.cluster.memory import Memory, plan_memory
@@ -28,8 +28,9 @@ from fastann.cluster.stop import Deadline
 from fastann.cluster.stream import Online
 from fastann.cluster.update import EMPTY, Rows
 from fastann.data import open as files
-from fastann.data.csr import Densified, as_table, entries_per_row
-from fastann.data.source import ArraySource, Source, as_source, has_distinct_rows
+from fastann.data.csr import Densified, entries_per_row
+from fastann.data.identity import identity
+from fastann.data.source import ArraySource, Source, has_distinct_rows
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
 from fastann.index import gpu
 from fastann.index.own import CellsIndex, Index
@@ -537,7 +538,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         ------
         FileNotFoundError
             If there is no such folder.
-        fastann.storage.folder.RunError
+        fastann.storage.RunError
             If a file is missing or altered, or does not fit the others.
         """
         return saved.load(cls, path)
@@ -596,7 +597,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return Checkpoints(self.checkpoint, self.checkpoint_seconds, task)
 
     def _source(self, X: Any, *, reset: bool = False) -> Source:
-        source = as_table(X)
+        source = files.as_source(X)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
@@ -618,7 +619,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise ValueError(f"n_init={self.n_init} starts need a random init; pass n_init=1 with given centres")
         centers = self.init
         if callable(centers):
-            source = as_source(X)
+            source = files.as_source(X, sparse=False)
             data = source.array if isinstance(source, ArraySource) else X
             centers = centers(data, k, np.random.RandomState(seed))
         return space.inward(checks.centers(centers, k, d))

@@ -11,7 +11,8 @@ import numpy as np
 
 from fastann import checks, kernels, records
 from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data.source import Source, as_source
+from fastann.data.open import as_source
+from fastann.data.source import Source
 from fastann.quality import metrics
 from fastann.quality.projection import METHODS, draw_map, umap
 from fastann.quality.retrieval import measure_retrieval
@@ -162,7 +163,7 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If an argument makes no sense; fastann.storage.folder.RunError, a ValueError, if a run cannot be read.
+        If an argument makes no sense; fastann.storage.RunError, a ValueError, if a run cannot be read.
     """
     for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
         checks.integer(value, name, low, high)
@@ -175,7 +176,7 @@ def evaluate(
         umap()
     model = _model(clustering)
     metric = _metric(metric, model)
-    source = as_source(x)
+    source = as_source(x, sparse=False)
     classes = None if truth is None else _classes(truth, source.n)
     if stability:
         _check_refit(model, source.n)
