@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import metrics
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import NotFittedError
@@ -477,6 +478,42 @@ def test_truth_from_a_file(tmp_path, euclidean, x, rng):
     truth = np.array(list("abcd"))[rng.integers(0, 4, len(x))]
     np.save(tmp_path / "truth.npy", truth)
     assert evaluate(euclidean, x, truth=tmp_path / "truth.npy").values == evaluate(euclidean, x, truth=truth).values
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "csv of several columns", "parquet", "parquet categories"])
+@pytest.mark.parametrize("dtype", ["str", "int64"])
+def test_truth_from_a_file_of_text_or_a_table(tmp_path, euclidean, x, rng, kind, dtype):
+    pd = pytest.importorskip("pandas")
+    if "parquet" in kind:
+        pytest.importorskip("pyarrow")
+    truth = (np.array(list("dabc")) if dtype == "str" else np.array([7, -3, 40, 0]))[rng.integers(0, 4, len(x))]
+    path, options = tmp_path / f"truth.{kind.split()[0]}", {}
+    if kind == "txt":
+        path.write_text("".join(f"{label}\n" for label in truth), encoding="utf-8")
+    else:
+        frame = pd.DataFrame({"label": truth})
+        if "several" in kind:
+            frame, options = pd.DataFrame({"row": range(len(x)), "kind": truth}), {"label_column": "kind"}
+        if kind == "parquet categories":
+            frame = frame.astype("category")
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    assert evaluate(euclidean, x, truth=path, **options).values == evaluate(euclidean, x, truth=truth).values
+
+
+def test_columns_of_truth_that_there_are_not_are_refused(tmp_path, euclidean, x):
+    (tmp_path / "two.csv").write_text("a,b\n" + "1,2\n" * 900, encoding="utf-8")
+    has(refusal(ValueError, euclidean, x, truth=tmp_path / "two.csv"), "no column 'label'", "'a', 'b'")
+    has(refusal(ValueError, euclidean, x, truth=tmp_path / "two.csv", label_column="c"), "no column 'c'")
+    has(refusal(ValueError, euclidean, x, truth=np.zeros(900, int), label_column="c"), "label_column='c'", "no path")
+    has(refusal(ValueError, euclidean, x, label_column="c"), "label_column='c'", "pass truth")
+
+
+def test_sparse_rows_are_refused(tmp_path, euclidean, x):
+    rows = sparse.csr_matrix(x)
+    sparse.save_npz(tmp_path / "x.npz", rows)
+    has(refusal(TypeError, euclidean, rows), "Sparse data was passed as X", ".toarray()")
+    has(refusal(TypeError, euclidean, as_source(rows)), "Sparse data was passed as X", ".toarray()")
+    has(refusal(ValueError, euclidean, tmp_path / "x.npz"), "x.npz holds sparse data", "dense data is required")
 
 
 def test_truth_from_a_table(euclidean, x):

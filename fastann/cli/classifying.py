@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from fastann.cli.common import errors, main, with_options
+from fastann.cli.common import errors, label_column, main, with_options
 
 if TYPE_CHECKING:
     from fastann.estimators.classifier import PrototypeClassifier
 
 SHOWN = 5  # worst classes, and confusions, that evaluate lists
 
-_label_column = click.option(
-    "--label-column", default=None, help='Column of a .csv; the only one, or "label", when not given.'
-)
 _fit_options = [
     click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
     click.option("--metric", default="cosine", show_default=True, help="cosine or euclidean."),
@@ -51,15 +48,16 @@ _fit_options = [
 def classify() -> None:
     """Classify rows by the nearest of several prototypes per class.
 
-    Rows are .npy, or .npz as scipy.sparse.save_npz writes it. Labels are .npy, .txt with one label a line, or .csv
-    with a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    Rows are what `fastann fit` takes: a file, a folder of files or a quoted pattern; sparse ones are .npz, as
+    scipy.sparse.save_npz writes it. Labels are .npy, .txt with one label a line, .csv with a header line, or .parquet.
+    Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
 
 
 @classify.command()
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
-@_label_column
+@label_column
 @with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the model to write.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
@@ -68,8 +66,9 @@ def classify() -> None:
 def fit(data: str, labels: str, label_column: str | None, out: str, force: bool, quiet: bool, **options: Any) -> None:
     """Learn prototypes of the classes of the rows of DATA and write a model.
 
-    DATA is .npy, or .npz as scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, or .csv with
-    a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern; sparse rows are .npz, as
+    scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet.
+    Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
     from fastann import PrototypeClassifier, storage
     from fastann.data.labels import read_labels
@@ -138,15 +137,15 @@ def predict(
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
-@_label_column
+@label_column
 @click.option("--json", "out", default=None, type=click.Path(), help="File for the same numbers (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def evaluate(model: str, data: str, labels: str, label_column: str | None, out: str | None, force: bool) -> None:
     """Measure how well MODEL classifies the rows of DATA, given their true LABELS.
 
-    LABELS is .npy, .txt with one label a line, or .csv with a header line; text is read as numbers where the classes of
-    the model are numbers. No row is rejected.
+    LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet; text is read as numbers where the
+    classes of the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records
     from fastann.data.labels import check_like, read_labels

@@ -103,5 +103,5 @@ def sampled(source: Source) -> str:
     row = max(1, source.dtype.itemsize * source.d)
     at = np.unique(np.linspace(0, source.n - 1, max(1, min(source.n, SAMPLED_BYTES // row))).astype(np.int64))
     digest = hashlib.sha256(f"{(source.n, source.d)}".encode())
-    digest.update(np.ascontiguousarray(source.native(at)).tobytes())
+    digest.update(np.ascontiguousarray(source.native(at), source.dtype).tobytes())
     return digest.hexdigest()

@@ -49,12 +49,19 @@ def read_labels(path: Any, column: str | None = None, *, as_text: bool = False) 
         )
     if file.suffix == ".npy":
         labels = checks.npy_file(file, "integers, or strings as y.astype(str) gives them")
-        return np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+        return _decoded(file, labels) if labels.dtype.kind == "S" else labels
     if file.suffix == ".parquet":
         return _parquet(file, column)
     text = _text(file)
     values = _column(file, text, column) if file.suffix == ".csv" else _lines(file, text)
     return parse_labels(values, as_text=as_text)
+
+
+def _decoded(file: Path, labels: np.ndarray) -> np.ndarray:
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} holds bytes that are not UTF-8; save strings, as y.astype(str) gives them") from None
 
 
 def _text(file: Path) -> str:

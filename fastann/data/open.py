@@ -1,9 +1,11 @@
 """The one door: whatever a user passes as rows becomes a `Source` here, whether it lies in memory or in files."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.sparse import issparse
 
 from fastann import checks
@@ -18,6 +20,7 @@ from fastann.data.limits import DEFAULT, Limits
 from fastann.data.paths import find
 from fastann.data.shards import Shards
 from fastann.data.source import ArraySource, Source
+from fastann.data.whole import stored_rows
 
 
 def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = DEFAULT) -> Source:
@@ -119,6 +122,19 @@ def _open(x: Any, options: Options) -> Source:
     source = shards[0] if len(shards) == 1 and ids is None else Shards(shards, names, ids)
     checks.table((source.n, source.d), source.dtype, names[0] if len(names) == 1 else f"{names[0]} and the rest")
     return source
+
+
+def in_files(source: Source, write: Callable[[np.ndarray], Path]) -> dict[str, Any]:
+    """Where another process finds dense rows: what `reopen` takes there, as JSON holds it.
+
+    That is the fingerprint of their files. Of rows that lie in none, or only partly, `write` is given all, as they are
+    stored (NumPy has no bfloat16: that comes as float32), and returns the path of the ``.npy`` file that it wrote.
+    """
+    known = source.fingerprint()
+    if known is None or not can_reopen(known):
+        known = open_source(write(stored_rows(source))).fingerprint()
+    assert known is not None
+    return known
 
 
 def can_reopen(known: dict[str, Any] | None) -> bool:
