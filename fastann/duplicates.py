@@ -28,8 +28,8 @@ import numpy as np
 
 from fastann import checks, kernels, storage
 from fastann.cluster.survey import survey
-from fastann.data.csr import Densified, as_table
-from fastann.data.open import reopen
+from fastann.data.csr import Densified
+from fastann.data.open import as_source, reopen
 from fastann.data.source import Source
 from fastann.index.spec import Flat
 from fastann.kernels.borders import (
@@ -244,7 +244,7 @@ def dedup(
     threshold = checks.cosine(threshold, "threshold")
     checks.choice(keep, "keep", KEEP)
     checks.integer(neighbours, "neighbours", 0)
-    source = reopen(model.clustering_.rows.data) if X is None else as_table(X)
+    source = reopen(model.clustering_.rows.data) if X is None else as_source(X)
     own = source.ids()
     if source.sparse:
         source = Densified(source)

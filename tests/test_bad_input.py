@@ -10,6 +10,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastann import KMeans, checks, parse_index
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
 from fastann.estimators import kmeans as kmeans_module
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -78,11 +80,10 @@ def test_not_finite_rows_are_named_in_a_file(tmp_path, x, km, use):
     has(refusal(ValueError, USES[use], km, tmp_path / "x.npy"), "contains NaN", "row 17")
 
 
-def test_not_finite_rows_are_counted_from_the_start_of_the_data_not_of_a_chunk(x, monkeypatch):
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 16 * 10)
+def test_not_finite_rows_are_counted_from_the_start_of_the_data_not_of_a_chunk(x):
     bad = x.astype(np.float64)
     bad[37, 0] = np.inf
-    has(refusal(ValueError, KMeans(3).fit, bad), "row 37")
+    has(refusal(ValueError, KMeans(3).fit, as_source(bad, limits=Limits(chunk_bytes=16 * 10))), "row 37")
 
 
 def test_cosine_names_rows_that_are_not_finite_as_well(x):

@@ -380,11 +380,11 @@ def test_a_file_that_cannot_be_written_whole_leaves_nothing(x, folder, tmp_path)
 # Writing takes as long as fitting here, so that a kill falls into either.
 CHILD = """
 import os, sys, time
-from fastann import storage
 from fastann.cli import main
-fsync, finish = os.fsync, storage._finish
+from fastann.storage import folder
+fsync, finish = os.fsync, folder._finish
 os.fsync = lambda handle: (time.sleep(0.004), fsync(handle))
-storage._finish = lambda *given: (print("writing", flush=True), finish(*given))[1]
+folder._finish = lambda *given: (print("writing", flush=True), finish(*given))[1]
 print("ready", flush=True)
 main(sys.argv[1:])
 """

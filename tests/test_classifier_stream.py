@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from test_classifier import METRICS, bits, fitted, has, modes, refusal
 
 from fastann import KMeans, PrototypeClassifier
-from fastann.storage.folder import RunError
+from fastann.storage import RunError
 
 
 @pytest.fixture(scope="module")

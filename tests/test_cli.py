@@ -18,7 +18,7 @@ from fastann import KMeans
 from fastann.cli import main
 from fastann.estimators import kmeans as kmeans_module
 from fastann.index.spec import SPECS
-from fastann.storage.folder import begin_run
+from fastann.storage import begin_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 DONE, FAILED, USAGE = 0, 1, 2

@@ -145,16 +145,16 @@ def test_labels_are_read_from_every_format(here, digits, args, kind):
     ],
 )
 def test_labels_in_text_are_strings_unless_all_are_integers(tmp_path, text, labels):
-    from fastann import checks
+    from fastann.data.labels import read_labels
 
     (tmp_path / "y.txt").write_bytes(text.encode())
-    found = checks.labels_file(tmp_path / "y.txt")
+    found = read_labels(tmp_path / "y.txt")
     assert found.tolist() == labels
     assert found.dtype == np.int64 or found.dtype.kind == "U"
-    assert checks.labels_file(tmp_path / "y.txt", as_text=True).dtype.kind == "U"
+    assert read_labels(tmp_path / "y.txt", as_text=True).dtype.kind == "U"
     one = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     (tmp_path / "y.csv").write_text("anything\n" + one, encoding="utf-8-sig")  # the only column
-    assert checks.labels_file(tmp_path / "y.csv").tolist() == labels
+    assert read_labels(tmp_path / "y.csv").tolist() == labels
 
 
 def test_fit_prints_what_it_did(here):
@@ -235,7 +235,10 @@ def test_every_option_reaches_the_estimator(monkeypatch, here):
         (["--merge-threshold", "1", "--relative-merge", "1"], ["give one of them"]),
         (["--jobs", "0"], ["n_jobs == 0"]),
         (["--seed", "-1"], ["eed must be between 0"]),
-        (["--label-column", "digit"], ["'digit'", "train_y.npy has no columns", "only a .csv file has"]),
+        (
+            ["--label-column", "digit"],
+            ["'digit'", "train_y.npy has no columns", "only .csv and .parquet files"],
+        ),
     ],
     ids=lambda v: " ".join(v),
 )
@@ -248,8 +251,8 @@ BAD = {
     "none.txt": (None, ["no file none.txt", "check the path"]),
     "none.csv": (None, ["no file none.csv", "check the path"]),
     "none.npy": (None, ["no file none.npy", "check the path"]),
-    "numbers": (None, ["numbers is a folder", ".npy, .txt (one a line) or .csv"]),
-    "y.json": (b"[]", ["y.json is a .json file", ".npy, .txt (one a line) or .csv"]),
+    "numbers": (None, ["numbers is a folder", ".npy, .txt (one a line), .csv"]),
+    "y.json": (b"[]", ["y.json is a .json file", ".npy, .txt (one a line), .csv"]),
     "labels": (b"1\n", ["labels is a suffix-less file"]),
     "empty.txt": (b"", ["empty.txt is empty (0 bytes)", "one label per row"]),
     "empty.csv": (b"\n\n", ["empty.csv is empty (2 bytes)", "one label per row"]),

@@ -79,6 +79,10 @@ def test_an_evaluation_is_printed_saved_and_reported(folder):
     assert "silhouette" in done.output
     assert "adjusted Rand index" in done.output
     assert json.loads((folder / "ev" / "evaluation.json").read_text())["k"] == 5
+    lines = "".join(f"{row},{label}\n" for row, label in enumerate(truth))
+    (folder / "truth.csv").write_text("row,kind\n" + lines, encoding="utf-8")
+    table = run("evaluate", folder / "run", folder / "x.npy", "--truth", folder / "truth.csv", "--label-column", "kind")
+    assert table.output in done.output
     assert (folder / "ev" / "report.html").is_file()
     assert run("report", folder / "run").exit_code == 0
 

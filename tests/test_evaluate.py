@@ -5,19 +5,22 @@ import json
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import metrics
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import paired_distances, pairwise_distances
 
 from fastann import KMeans, records
-from fastann.data.source import ArraySource, as_source
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
+from fastann.data.source import ArraySource
 from fastann.quality import metrics as quality
 from fastann.quality import projection as projection_module
 from fastann.quality.evaluate import FILE, LISTED, Evaluation, evaluate
 from fastann.quality.metrics import Clusters, Findings
 from fastann.quality.retrieval import true_neighbours
-from fastann.storage.folder import RunError
+from fastann.storage import RunError
 
 METRICS = ["euclidean", "cosine"]
 SAMPLED = {
@@ -176,9 +179,9 @@ def in_one_chunk(x, km):
 
 
 @pytest.mark.parametrize("rows", [13, 300])
-def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, monkeypatch, rows):
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * rows)
-    stored, (expected, of_labels) = x.astype(np.float64), in_one_chunk
+def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, rows):
+    stored = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=20 * rows))
+    expected, of_labels = in_one_chunk
     found = evaluate(km, stored, retrieval=True, sample=400)
     assert found.values == pytest.approx(expected.values, rel=1e-12)
     for name, column in expected.clusters.items():
@@ -188,7 +191,7 @@ def test_the_size_of_chunks_changes_nothing(x, km, in_one_chunk, monkeypatch, ro
     assert evaluate(km.labels_, stored, metric=km.metric).values == pytest.approx(of_labels.values, rel=1e-5)
 
 
-def test_rows_are_never_read_whole(euclidean, x, monkeypatch):
+def test_rows_are_never_read_whole(euclidean, x):
     class Watched(ArraySource):
         most = 0
 
@@ -197,8 +200,8 @@ def test_rows_are_never_read_whole(euclidean, x, monkeypatch):
             Watched.most = max(Watched.most, len(block))
             return block
 
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * 37)
-    evaluate(euclidean.labels_, Watched(x.astype(np.float64)), sample=50, retrieval=False)
+    rows = Watched(x.astype(np.float64), Limits(chunk_bytes=20 * 37))
+    evaluate(euclidean.labels_, rows, sample=50, retrieval=False)
     assert Watched.most == 50
 
 
@@ -477,6 +480,42 @@ def test_truth_from_a_file(tmp_path, euclidean, x, rng):
     assert evaluate(euclidean, x, truth=tmp_path / "truth.npy").values == evaluate(euclidean, x, truth=truth).values
 
 
+@pytest.mark.parametrize("kind", ["txt", "csv", "csv of several columns", "parquet", "parquet categories"])
+@pytest.mark.parametrize("dtype", ["str", "int64"])
+def test_truth_from_a_file_of_text_or_a_table(tmp_path, euclidean, x, rng, kind, dtype):
+    pd = pytest.importorskip("pandas")
+    if "parquet" in kind:
+        pytest.importorskip("pyarrow")
+    truth = (np.array(list("dabc")) if dtype == "str" else np.array([7, -3, 40, 0]))[rng.integers(0, 4, len(x))]
+    path, options = tmp_path / f"truth.{kind.split()[0]}", {}
+    if kind == "txt":
+        path.write_text("".join(f"{label}\n" for label in truth), encoding="utf-8")
+    else:
+        frame = pd.DataFrame({"label": truth})
+        if "several" in kind:
+            frame, options = pd.DataFrame({"row": range(len(x)), "kind": truth}), {"label_column": "kind"}
+        if kind == "parquet categories":
+            frame = frame.astype("category")
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    assert evaluate(euclidean, x, truth=path, **options).values == evaluate(euclidean, x, truth=truth).values
+
+
+def test_columns_of_truth_that_there_are_not_are_refused(tmp_path, euclidean, x):
+    (tmp_path / "two.csv").write_text("a,b\n" + "1,2\n" * 900, encoding="utf-8")
+    has(refusal(ValueError, euclidean, x, truth=tmp_path / "two.csv"), "no column 'label'", "'a', 'b'")
+    has(refusal(ValueError, euclidean, x, truth=tmp_path / "two.csv", label_column="c"), "no column 'c'")
+    has(refusal(ValueError, euclidean, x, truth=np.zeros(900, int), label_column="c"), "label_column='c'", "no path")
+    has(refusal(ValueError, euclidean, x, label_column="c"), "label_column='c'", "pass truth")
+
+
+def test_sparse_rows_are_refused(tmp_path, euclidean, x):
+    rows = sparse.csr_matrix(x)
+    sparse.save_npz(tmp_path / "x.npz", rows)
+    has(refusal(TypeError, euclidean, rows), "Sparse data was passed as X", ".toarray()")
+    has(refusal(TypeError, euclidean, as_source(rows)), "Sparse data was passed as X", ".toarray()")
+    has(refusal(ValueError, euclidean, tmp_path / "x.npz"), "x.npz holds sparse data", "dense data is required")
+
+
 def test_truth_from_a_table(euclidean, x):
     pd = pytest.importorskip("pandas")
     truth = pd.Series(np.array(list("abc"))[np.arange(900) % 3], dtype="category")
@@ -559,12 +598,12 @@ def test_the_curve_has_the_probes_that_scan_about_these_shares(x):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 900])
-def test_true_neighbours_are_those_of_brute_force_in_any_chunks(x, chunk, monkeypatch):
-    monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 20 * chunk)
+def test_true_neighbours_are_those_of_brute_force_in_any_chunks(x, chunk):
     picks = np.array([0, 3, 450, 899])
     distances = pairwise_distances(x[picks], x)
     distances[np.arange(4), picks] = np.inf
-    found = true_neighbours(as_source(x.astype(np.float64)), picks, x[picks])
+    source = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=20 * chunk))
+    found = true_neighbours(source, picks, x[picks])
     np.testing.assert_array_equal(found, np.argsort(distances, axis=1)[:, :10])
 
 

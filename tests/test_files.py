@@ -18,13 +18,15 @@ from scipy import sparse
 import fastann
 from fastann import KMeans, open_source
 from fastann.data import ahead
-from fastann.data import source as source_module
 from fastann.data.blocks import Passes
-from fastann.data.csr import as_table
-from fastann.data.formats import file as formats
-from fastann.data.open import Shards, check_unchanged, natural, reopen
-from fastann.data.source import ArraySource, Centred, Source, Subset, UnitNorm, as_source
+from fastann.data.identity import check_unchanged
+from fastann.data.limits import Limits
+from fastann.data.open import as_source, reopen
+from fastann.data.paths import natural
+from fastann.data.shards import Shards
+from fastann.data.source import ArraySource, Centred, Source, Subset, UnitNorm
 
+SMALL_CHUNKS = Limits(chunk_bytes=5 * 4 * 37)
 NUMBERS = ["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64"]
 
 
@@ -192,15 +194,17 @@ def test_take_gives_rows_in_the_order_asked_for(tmp_path, grid, name, picks):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_shards_of_unequal_sizes_give_their_rows_one_after_the_other(tmp_path, grid, name, monkeypatch):
+def test_shards_of_unequal_sizes_give_their_rows_one_after_the_other(tmp_path, grid, name):
     dtype = FORMATS[name][2][0]
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 5 * 4 * 37)
     cuts = [0, 1, 1, 120, 300] if name in NO_ROWS else [0, 1, 120, 300]
     for i, (a, b) in enumerate(pairwise(cuts)):
         _, options = write(tmp_path, name, grid[a:b], dtype, f"x-{i + 8}")
     suffix = FORMATS[name][0]
     source = open_source(f"{tmp_path}/x-*{suffix}", **options)
     assert isinstance(source, Shards)
+    source.limits = SMALL_CHUNKS
+    for shard in source.shards:
+        shard.limits = SMALL_CHUNKS
     for rows in (None, 1, 7, 119, 120, 300, 1000):
         np.testing.assert_array_equal(whole(source, rows), grid)
     picks = np.array([299, 0, 119, 120, 1, 0, 118])
@@ -259,13 +263,13 @@ def test_a_source_without_rows_is_refused(tmp_path, grid, name):
 
 
 @pytest.mark.parametrize("name", ["npy", "parquet", "arrow stream", "hdf5", "zarr", "fvecs", "safetensors bfloat16"])
-def test_a_fit_to_shards_is_the_fit_to_the_array(tmp_path, grid, name, monkeypatch):
+def test_a_fit_to_shards_is_the_fit_to_the_array(tmp_path, grid, name):
     dtype = "float32" if "float32" in FORMATS[name][2] else FORMATS[name][2][0]
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 5 * 4 * 37)
     for i, (a, b) in enumerate([(0, 50), (50, 51), (51, 300)]):
         write(tmp_path, name, grid[a:b], dtype, f"x-{i + 9}")
     expected = KMeans(4, random_state=0).fit(grid.astype(np.float32))
-    for given in (tmp_path, f"{tmp_path}/x-*", as_source(str(tmp_path))) if name == "npy" else (tmp_path,):
+    for x in (tmp_path, f"{tmp_path}/x-*", as_source(str(tmp_path))) if name == "npy" else (tmp_path,):
+        given = as_source(x, limits=SMALL_CHUNKS)
         km = KMeans(4, random_state=0).fit(given)
         np.testing.assert_array_equal(km.labels_, expected.labels_)
         np.testing.assert_array_equal(km.cluster_centers_, expected.cluster_centers_)
@@ -836,13 +840,13 @@ def test_files_are_opened_again_as_they_were(tmp_path, grid, name, monkeypatch):
 
 def test_a_file_of_sparse_rows_is_opened_again(tmp_path, grid):
     sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(grid.astype(np.float32)))
-    source = as_table(tmp_path / "x.npz")
+    source = as_source(tmp_path / "x.npz")
     known = source.fingerprint()
     again = reopen(known)
     assert again.sparse
     assert again.fingerprint() == known
     np.testing.assert_array_equal(again.matrix.toarray(), grid)
-    assert as_table(source.matrix).fingerprint() is None
+    assert as_source(source.matrix).fingerprint() is None
     os.utime(tmp_path / "x.npz", ns=(0, 5))
     refused(refusal(ValueError, reopen, known), "x.npz is not as it was before")
 
@@ -1041,20 +1045,20 @@ def test_two_readers_of_one_source_do_not_disturb_each_other(tmp_path, grid):
     assert not readers()
 
 
-def test_a_large_mapped_file_is_read_in_chunks_and_gives_the_same(tmp_path, grid, monkeypatch):
+def test_a_large_mapped_file_is_read_in_chunks_and_gives_the_same(tmp_path, grid):
     x = grid.astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     small = as_source(tmp_path / "x.npy")
-    monkeypatch.setattr(formats, "DIRECT_BYTES", 1000)
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 5 * 4 * 37)
-    large = as_source(tmp_path / "x.npy")
+    large = as_source(tmp_path / "x.npy", limits=Limits(chunk_bytes=5 * 4 * 37, direct_bytes=1000))
     assert (small.direct, small.ahead, large.direct, large.ahead) == (True, False, False, True)
     assert isinstance(large, ArraySource)
     blocks = [block for _, block in large.chunks()]
     assert len(blocks) == 9
     np.testing.assert_array_equal(np.concatenate(blocks), x)
     expected = KMeans(4, random_state=0).fit_predict(x)
-    np.testing.assert_array_equal(KMeans(4, random_state=0).fit_predict(tmp_path / "x.npy"), expected)
+    np.testing.assert_array_equal(KMeans(4, random_state=0).fit_predict(large), expected)
+    again = pickle.loads(pickle.dumps(large))
+    assert (again.direct, again.limits) == (False, large.limits)
 
 
 def test_the_thread_reads_float16_as_it_is(tmp_path, grid, monkeypatch):
@@ -1081,7 +1085,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     import subprocess
 
     code = (
-        "import sys, fastann; fastann.open_source; import fastann.data.source as s; s.as_source([[1.0]]);"
+        "import sys, fastann; fastann.open_source; import fastann.data.open as s; s.as_source([[1.0]]);"
         "print({'pyarrow', 'h5py', 'zarr', 'datasets'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

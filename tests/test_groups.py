@@ -22,8 +22,9 @@ from fastann.cluster.passes.groups import (
 )
 from fastann.cluster.space import Space, fit_space
 from fastann.cluster.update import Rows
-from fastann.data import source as source_module
-from fastann.data.csr import CSRSource, Densified, Sparsified, as_table
+from fastann.data.csr import CSRSource, Densified, Sparsified
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Centred, UnitNorm
 from fastann.index.inverted import InvertedIndex
 from fastann.index.spec import Flat
@@ -279,10 +280,9 @@ DTYPES = ["float32", "float64", "int8", "int64", "bool", "uint16"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_chunks_and_rows_taken_are_the_matrix(dtype, rng, monkeypatch):
-    monkeypatch.setattr("fastann.data.csr.CHUNK_BYTES", 400)
+def test_chunks_and_rows_taken_are_the_matrix(dtype, rng):
     x = sparse.csr_matrix(whole(rng, 50, 9, 0.4).clip(0)).astype(dtype)
-    source = CSRSource(x)
+    source = CSRSource(x, limits=Limits(chunk_bytes=400))
     for rows in (None, 1, 7, 50, 99):
         starts, blocks = zip(*source.chunks(rows), strict=True)
         assert all(b.dtype == np.float32 and sparse.issparse(b) for b in blocks)
@@ -328,10 +328,10 @@ def test_sparse_rows_are_made_dense_before_a_mean_is_taken_off(rng):
     np.testing.assert_allclose(block, x - mean, rtol=1e-6)
 
 
-def test_rows_are_made_dense_a_chunk_at_a_time(monkeypatch):
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 4 * 1000 * 10)
+def test_rows_are_made_dense_a_chunk_at_a_time():
     x = sparse.csr_matrix((1000, 1000), dtype=np.float32)
-    shapes = {b.shape for _, b in Densified(CSRSource(x)).chunks()}
+    source = as_source(x, limits=Limits(chunk_bytes=4 * 1000 * 10))
+    shapes = {b.shape for _, b in Densified(source).chunks()}
     assert shapes == {(10, 1000)}
 
 
@@ -364,7 +364,7 @@ def test_every_sparse_format_is_read_and_left_alone(form, rng):
     x = whole(rng, 20, 6, 0.5)
     given = unsorted(x) if form == "unsorted" else FORMATS[form](x)
     before = {k: v.copy() for k, v in vars(given).items() if isinstance(v, np.ndarray)}
-    source = as_table(given)
+    source = as_source(given)
     assert source.sparse
     np.testing.assert_array_equal(source.take(np.arange(20)).toarray(), x)
     for name, value in before.items():
@@ -375,21 +375,21 @@ def test_a_sparse_matrix_of_indices_out_of_range_is_refused():
     x = sparse.csr_matrix(np.eye(3, dtype=np.float32))
     x.indices[2] = 7
     with pytest.raises(ValueError, match=r"X is not a valid sparse matrix.*build it again"):
-        as_table(x)
+        as_source(x)
 
 
 def test_files_of_sparse_matrices(tmp_path, rng):
     x = sparse.csr_matrix(whole(rng, 20, 6, 0.5))
     sparse.save_npz(tmp_path / "x.npz", x)
-    np.testing.assert_array_equal(as_table(tmp_path / "x.npz").take(np.arange(20)).toarray(), x.toarray())
+    np.testing.assert_array_equal(as_source(tmp_path / "x.npz").take(np.arange(20)).toarray(), x.toarray())
     (tmp_path / "bad.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"bad\.npz cannot be read as a sparse matrix.*save_npz"):
-        as_table(tmp_path / "bad.npz")
+        as_source(tmp_path / "bad.npz")
     np.savez(tmp_path / "other.npz", x=x.toarray())
     with pytest.raises(ValueError, match=r"other\.npz cannot be read as a sparse matrix"):
-        as_table(str(tmp_path / "other.npz"))
+        as_source(str(tmp_path / "other.npz"))
     with pytest.raises(FileNotFoundError, match="no file"):
-        as_table(tmp_path / "missing.npz")
+        as_source(tmp_path / "missing.npz")
 
 
 def test_sparse_rows_are_surveyed_as_dense_ones_are(rng):

@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fastann import KMeans, checks, open_source
+from fastann import KMeans, checks
 from fastann.cluster import memory, plan, update
 from fastann.cluster import start as init
 from fastann.cluster.memory import Memory, needed, plan_memory, size_of
 from fastann.data import mapping
-from fastann.data import source as sources
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Centred, Subset
 from fastann.estimators import kmeans
 from fastann.index.recall import recall
@@ -28,17 +29,15 @@ def x():
 
 
 @pytest.fixture
-def path(tmp_path, x, monkeypatch):
+def rows(tmp_path, x):
     """The rows as a file that is read in chunks, as large ones are."""
-    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
-    monkeypatch.setattr(sources, "CHUNK_BYTES", 2**17)
     np.save(tmp_path / "rows.npy", x)
-    return tmp_path / "rows.npy"
+    return as_source(tmp_path / "rows.npy", limits=Limits(chunk_bytes=2**17, direct_bytes=0))
 
 
-def least(path, k):
+def least(rows, k):
     """The smallest max_memory: all that is remembered of rows goes to files."""
-    return needed(open_source(path), k)
+    return needed(as_source(rows), k)
 
 
 @pytest.fixture
@@ -70,10 +69,10 @@ def spills(monkeypatch):
     ],
     ids=str,
 )
-def test_spilling_changes_no_bit(path, spills, options):
-    whole = KMeans(random_state=0, **options).fit(path)
+def test_spilling_changes_no_bit(rows, spills, options):
+    whole = KMeans(random_state=0, **options).fit(rows)
     assert not spills
-    bounded = KMeans(random_state=0, max_memory=least(path, options["n_clusters"]), **options).fit(path)
+    bounded = KMeans(random_state=0, max_memory=least(rows, options["n_clusters"]), **options).fit(rows)
     assert sum(spills) >= 8 * 30_000
     for name in ("cluster_centers_", "labels_", "distances_", "inertia_", "assignment_recall_"):
         np.testing.assert_array_equal(getattr(bounded, name), getattr(whole, name), err_msg=name)
@@ -82,9 +81,9 @@ def test_spilling_changes_no_bit(path, spills, options):
         np.testing.assert_array_equal(bounded.second_labels_, whole.second_labels_)
 
 
-def test_a_file_gives_what_the_array_gives(path, x, spills):
+def test_a_file_gives_what_the_array_gives(rows, x, spills):
     array = KMeans(1500, max_iter=6, random_state=0).fit(x)
-    file = KMeans(1500, max_iter=6, random_state=0, max_memory=least(path, 1500)).fit(path)
+    file = KMeans(1500, max_iter=6, random_state=0, max_memory=least(rows, 1500)).fit(rows)
     assert spills
     assert file.inertia_ == pytest.approx(array.inertia_, rel=1e-5)
     assert np.mean(file.labels_ == array.labels_) > 0.999
@@ -113,14 +112,7 @@ def test_rows_in_memory_are_bounded_too(x, spills):
 @pytest.mark.parametrize("kind", ["array", "file", "float16"])
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind):
     """What numpy allocates, as tracemalloc counts it: two sizes, at the least max_memory, differ by little a row."""
-    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
-    monkeypatch.setattr(sources, "CHUNK_BYTES", 2**18)
-    monkeypatch.setattr(sources, "AT_ONCE", 2**13)
-    monkeypatch.setattr(memory, "CHUNK_BYTES", 2**18)
-    monkeypatch.setattr(kmeans, "recall", partial(recall, sample=512))
-    monkeypatch.setattr(plan, "SMALL", 0)
-    for module in (init, update):
-        monkeypatch.setattr(module, "_PART", 2**12)
+    limits, small = Limits(chunk_bytes=2**18, at_once=2**13, direct_bytes=0), limited(small=0, part=2**12, audited=512)
     peaks, sizes = [], (40_000, 160_000)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((sizes[1], 16)).astype(np.float16 if kind == "float16" else np.float32)
@@ -129,10 +121,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind
         if kind != "array":
             data = tmp_path / f"{n}.npy"
             np.save(data, x[:n])
-        source = open_source(data) if kind != "array" else ArraySource(data)
+        source = as_source(data, limits=limits)
         km = KMeans(max_iter=3, random_state=0, max_memory=needed(source, options["n_clusters"]), **options)
         tracemalloc.start()
-        km.fit(data)
+        km.fit(source)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) < 2.5, peaks
@@ -149,19 +141,19 @@ def test_weights_and_float16(tmp_path, x, monkeypatch, spills):
     np.testing.assert_array_equal(bounded.cluster_centers_, whole.cluster_centers_)
 
 
-def test_a_fit_bounded_or_not_goes_on_from_the_same_checkpoint(path, tmp_path, spills):
+def test_a_fit_bounded_or_not_goes_on_from_the_same_checkpoint(rows, tmp_path, spills):
     options = {"n_clusters": 1500, "max_iter": 7, "random_state": 0, "checkpoint": tmp_path / "c"}
-    whole = KMeans(1500, max_iter=7, random_state=0).fit(path)
-    KMeans(checkpoint_seconds=0, callback=lambda state: state.record.iteration == 4, **options).fit(path)
-    bounded = KMeans(max_memory=least(path, 1500), **options).fit(path)
+    whole = KMeans(1500, max_iter=7, random_state=0).fit(rows)
+    KMeans(checkpoint_seconds=0, callback=lambda state: state.record.iteration == 4, **options).fit(rows)
+    bounded = KMeans(max_memory=least(rows, 1500), **options).fit(rows)
     assert spills
     np.testing.assert_array_equal(bounded.cluster_centers_, whole.cluster_centers_)
 
 
-def test_a_spilled_model_is_as_any_other(path, tmp_path, spills):
+def test_a_spilled_model_is_as_any_other(rows, tmp_path, spills):
     import pickle
 
-    km = KMeans(1500, max_iter=3, random_state=0, max_memory=least(path, 1500)).fit(path)
+    km = KMeans(1500, max_iter=3, random_state=0, max_memory=least(rows, 1500)).fit(rows)
     assert spills
     km.save(tmp_path / "run")
     for copy in (KMeans.load(tmp_path / "run"), pickle.loads(pickle.dumps(km))):
@@ -174,11 +166,11 @@ def test_a_spilled_model_is_as_any_other(path, tmp_path, spills):
 # --------------------------------------------------------------------- what is refused
 
 
-def test_too_little_is_refused_with_what_is_needed(path):
+def test_too_little_is_refused_with_what_is_needed(rows):
     with pytest.raises(ValueError, match="max_memory=1000 ") as caught:
-        KMeans(100, max_memory=1000).fit(path)
+        KMeans(100, max_memory=1000).fit(rows)
     enough = int(re.search(r"give at least (\d+)", str(caught.value))[1])
-    KMeans(100, max_memory=enough, max_iter=1).fit(path)
+    KMeans(100, max_memory=enough, max_iter=1).fit(rows)
 
 
 @pytest.mark.parametrize(
@@ -201,22 +193,22 @@ def test_sizes_that_make_no_sense_are_refused(x, bad):
         KMeans(10, max_memory=bad).fit(x)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(path, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_told_before_anything_is_written(rows, tmp_path, monkeypatch):
     def full(file, start, size):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    km = KMeans(1500, max_memory=least(path, 1500), temp_folder=tmp_path)
+    km = KMeans(1500, max_memory=least(rows, 1500), temp_folder=tmp_path)
     with pytest.raises(OSError, match=r"exceeds max_memory.*No space left.*raise max_memory") as caught:
-        km.fit(path)
+        km.fit(rows)
     assert caught.value.errno == 28
     assert str(tmp_path) in str(caught.value)
     assert not hasattr(km, "labels_")
 
 
-def test_a_temp_folder_that_is_none_is_told(path, tmp_path):
+def test_a_temp_folder_that_is_none_is_told(rows, tmp_path):
     with pytest.raises(OSError, match="nowhere"):
-        KMeans(1500, max_memory=least(path, 1500), temp_folder=tmp_path / "nowhere").fit(path)
+        KMeans(1500, max_memory=least(rows, 1500), temp_folder=tmp_path / "nowhere").fit(rows)
 
 
 # --------------------------------------------------------------------- the parts
@@ -332,11 +324,9 @@ def test_training_on_samples_reads_the_rest_once_per_pass(x, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="needs /proc to tell")
-def test_of_a_file_larger_than_memory_only_what_is_read_is_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
-    monkeypatch.setattr(mapping, "MEMORY", 0)
+def test_of_a_file_larger_than_memory_only_what_is_read_is_mapped(tmp_path):
     np.save(tmp_path / "large.npy", np.ones((500_000, 32), np.float32))
-    rows = open_source(tmp_path / "large.npy")
+    rows = as_source(tmp_path / "large.npy", limits=Limits(direct_bytes=0, memory=0))
     total = sum(float(block.sum(dtype=np.float64)) for _, block in rows.chunks(20_000))
     assert total == 500_000 * 32
     with open("/proc/self/smaps") as file:
@@ -347,25 +337,23 @@ def test_of_a_file_larger_than_memory_only_what_is_read_is_mapped(tmp_path, monk
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8])
-def test_mapped_blocks_are_the_rows(tmp_path, monkeypatch, order, dtype):
-    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
+def test_mapped_blocks_are_the_rows(tmp_path, order, dtype):
     array = np.asarray(np.random.default_rng(0).integers(-9, 9, (5000, 7)), dtype, order=order)
     np.save(tmp_path / "rows.npy", array)
-    rows = open_source(tmp_path / "rows.npy")
-    for unable in (False, True):
-        if unable:
-            monkeypatch.setattr(mapping, "_POPULATE_READ", 12345)  # as on an older system
-        for start, block in rows.chunks(999):
-            np.testing.assert_array_equal(block, array[start : start + 999])
-            assert block.dtype == np.float32
-            assert block.flags.c_contiguous
+    rows = as_source(tmp_path / "rows.npy", limits=Limits(direct_bytes=0))
+    for start, block in rows.chunks(999):
+        np.testing.assert_array_equal(block, array[start : start + 999])
+        assert block.dtype == np.float32
+        assert block.flags.c_contiguous
+        older = mapping.mapped(rows.array, slice(start, start + 999), advice=12345)  # as a system that has no such one
+        np.testing.assert_array_equal(older, array[start : start + 999])
+        assert not np.shares_memory(older, rows.array)
     np.testing.assert_array_equal(rows.native(slice(3, 3)), array[:0])
 
 
-def test_a_mapped_float32_file_is_not_copied(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastann.data.formats.file.DIRECT_BYTES", 0)
+def test_a_mapped_float32_file_is_not_copied(tmp_path):
     np.save(tmp_path / "rows.npy", np.ones((5000, 7), np.float32))
-    rows = open_source(tmp_path / "rows.npy")
+    rows = as_source(tmp_path / "rows.npy", limits=Limits(direct_bytes=0))
     blocks = [block for _, block in rows.chunks(999)]
     if hasattr(mapping.mmap.mmap, "madvise"):
         assert all(np.shares_memory(block, rows.array) for block in blocks)

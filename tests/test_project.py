@@ -89,7 +89,6 @@ def test_imports_point_downward():
     assert up <= STANDING, "\n".join(sorted(up))
 
 
-@pytest.mark.xfail(reason="data has two doors", strict=True)
 def test_no_circle_of_files():
     below = {}
     for name, target in arrows():

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from fastann import IVF, KMeans, dedup, open_source, storage
 from fastann.runs import members as members_module
 from fastann.runs.members import Members
-from fastann.storage.folder import RunError, begin_run, check_target, read_manifest, read_run, write_array, write_run
+from fastann.storage import RunError, begin_run, check_target, folder, read_manifest, read_run, write_array, write_run
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NEEDED = ["centroids.safetensors", "labels.npy", "distances.npy"]
@@ -826,7 +826,7 @@ def test_a_failed_write_leaves_the_old_run_as_it_was(run, tmp_path, other, monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems rename twice")
 def test_a_run_is_replaced_in_one_step(run, tmp_path, other, monkeypatch):
-    if not storage._exchange(run, run):
+    if not folder._exchange(run, run):
         pytest.skip("this file system cannot exchange two names")
     monkeypatch.setattr(Path, "rename", no_space)
     other.save(run, force=True)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from fastann import KMeans, kernels
-from fastann.data import source as source_module
-from fastann.data.source import Centred, UnitNorm, as_source
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
+from fastann.data.source import Centred, UnitNorm
 from fastann.kernels import half
 
 FLOATS = ["float16", "float32", "float64", "longdouble", ">f2", ">f4", ">f8"]
@@ -30,12 +31,12 @@ def whole_view(source):
     return block
 
 
-def peak_of_fit(data, **parameters):
+def peak_of_fit(data, chunk_bytes=Limits.chunk_bytes, **parameters):
     """Bytes that NumPy allocates at most during a fit, as a share of the data's."""
     km = KMeans(16, init="random", max_iter=2, random_state=0, **parameters)
     tracemalloc.start()
     try:
-        km.fit(data)
+        km.fit(as_source(data, limits=Limits(chunk_bytes)))
         return tracemalloc.get_traced_memory()[1] / data.nbytes
     finally:
         tracemalloc.stop()
@@ -283,22 +284,31 @@ def test_chunks_name_their_first_row(grid):
     assert [start for start, _ in as_source(grid).chunks(70)] == [0, 70, 140, 210, 280]
 
 
-def test_converted_chunks_stay_below_their_limit_in_bytes(grid, monkeypatch):
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 1000)
-    assert max(block.nbytes for _, block in as_source(grid).chunks()) == 1000
+def test_converted_chunks_stay_below_their_limit_in_bytes(grid):
+    assert max(block.nbytes for _, block in as_source(grid, limits=Limits(chunk_bytes=1000)).chunks()) == 1000
 
 
-def test_a_row_wider_than_the_limit_is_a_chunk_of_its_own(grid, monkeypatch):
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 8)
-    assert [len(block) for _, block in as_source(grid).chunks()] == [1] * 300
+def test_a_row_wider_than_the_limit_is_a_chunk_of_its_own(grid):
+    assert [len(block) for _, block in as_source(grid, limits=Limits(chunk_bytes=8)).chunks()] == [1] * 300
+
+
+def test_a_view_has_the_limits_of_its_base(grid):
+    base = as_source(grid, limits=Limits(chunk_bytes=1000))
+    assert [len(block) for _, block in UnitNorm(Centred(base, np.zeros(5))).chunks()] == [50] * 6
+    assert as_source(base) is base
+
+
+def test_chunks_of_views_of_memory_have_no_more_rows_than_their_limit(grid):
+    source = as_source(grid.astype(np.float32), limits=Limits(at_once=120))
+    assert [len(block) for _, block in source.chunks()] == [120, 120, 60]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int16"])
-def test_labels_do_not_depend_on_the_chunk_size(grid, dtype, monkeypatch):
+def test_labels_do_not_depend_on_the_chunk_size(grid, dtype):
     x = grid.astype(dtype)
     expected = KMeans(4, random_state=0).fit_predict(x)
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 5 * 4 * 37)
-    np.testing.assert_array_equal(KMeans(4, random_state=0).fit_predict(x), expected)
+    small = as_source(x, limits=Limits(chunk_bytes=5 * 4 * 37))
+    np.testing.assert_array_equal(KMeans(4, random_state=0).fit_predict(small), expected)
 
 
 @pytest.mark.parametrize("indices", [[], [3], [5, 1, 4], [2, 2, 0, 2], [299, 0]], ids=str)
@@ -353,24 +363,21 @@ def test_fit_of_float32_never_copies_the_data(forty_megabytes):
     assert peak_of_fit(forty_megabytes) < 0.2
 
 
-def test_fit_of_float16_never_casts_it_whole(forty_megabytes, monkeypatch):
+def test_fit_of_float16_never_casts_it_whole(forty_megabytes):
     # Whole in float32 would be 2.0; the limit on chunks is lowered so that a chunk is a small part of the data.
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 2**20)
-    assert peak_of_fit(forty_megabytes.astype(np.float16)) < 0.5
+    assert peak_of_fit(forty_megabytes.astype(np.float16), 2**20) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["float64", "Fortran"])
-def test_fit_of_converted_data_never_holds_it_whole(forty_megabytes, kind, monkeypatch):
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 2**20)
+def test_fit_of_converted_data_never_holds_it_whole(forty_megabytes, kind):
     data = forty_megabytes.astype(np.float64) if kind == "float64" else np.asfortranarray(forty_megabytes)
-    assert peak_of_fit(data) < 0.25
+    assert peak_of_fit(data, 2**20) < 0.25
 
 
 @pytest.mark.parametrize("kind", ["cosine", "centred"])
-def test_fit_in_another_space_never_holds_the_data_whole(forty_megabytes, kind, monkeypatch):
-    monkeypatch.setattr(source_module, "CHUNK_BYTES", 2**20)
+def test_fit_in_another_space_never_holds_the_data_whole(forty_megabytes, kind):
     data = forty_megabytes + 1000 if kind == "centred" else forty_megabytes
-    assert peak_of_fit(data, metric="cosine" if kind == "cosine" else "euclidean") < 0.25
+    assert peak_of_fit(data, 2**20, metric="cosine" if kind == "cosine" else "euclidean") < 0.25
 
 
 # --------------------------------------------------------------------------- views

@@ -12,6 +12,8 @@ from fastann.cluster import fit as fitting
 from fastann.cluster import lloyd, plan
 from fastann.cluster.passes.bounded import Sweep
 from fastann.cluster.update import Rows
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Subset
 from fastann.index.own import FlatIndex
 
@@ -149,7 +151,7 @@ def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("layout", ["float16", "Fortran", "memmap", "chunks"])
-def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, monkeypatch, layout):
+def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, layout):
     x = many.astype(np.float16).astype(np.float32)
     one = KMeans(300, random_state=0).fit(x)
     if layout == "float16":
@@ -160,8 +162,7 @@ def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, monkeypatch
         np.save(tmp_path / "x.npy", x)
         other = tmp_path / "x.npy"
     else:
-        monkeypatch.setattr("fastann.data.source.CHUNK_BYTES", 4 * 32 * 777)
-        other = x.astype(np.float64)
+        other = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=4 * 32 * 777))
     two = KMeans(300, random_state=0).fit(other)
     assert (one.labels_ == two.labels_).mean() > 0.999
     assert two.inertia_ == pytest.approx(one.inertia_, rel=1e-5)

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from fastann.cli.common import errors, main, with_options
+from fastann.cli.common import errors, label_column, main, with_options
 
 if TYPE_CHECKING:
     from fastann.estimators.classifier import PrototypeClassifier
 
 SHOWN = 5  # worst classes, and confusions, that evaluate lists
 
-_label_column = click.option(
-    "--label-column", default=None, help='Column of a .csv; the only one, or "label", when not given.'
-)
 _fit_options = [
     click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
     click.option("--metric", default="cosine", show_default=True, help="cosine or euclidean."),
@@ -51,15 +48,16 @@ _fit_options = [
 def classify() -> None:
     """Classify rows by the nearest of several prototypes per class.
 
-    Rows are .npy, or .npz as scipy.sparse.save_npz writes it. Labels are .npy, .txt with one label a line, or .csv
-    with a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    Rows are what `fastann fit` takes: a file, a folder of files or a quoted pattern; sparse ones are .npz, as
+    scipy.sparse.save_npz writes it. Labels are .npy, .txt with one label a line, .csv with a header line, or .parquet.
+    Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
 
 
 @classify.command()
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
-@_label_column
+@label_column
 @with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the model to write.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
@@ -68,19 +66,21 @@ def classify() -> None:
 def fit(data: str, labels: str, label_column: str | None, out: str, force: bool, quiet: bool, **options: Any) -> None:
     """Learn prototypes of the classes of the rows of DATA and write a model.
 
-    DATA is .npy, or .npz as scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, or .csv with
-    a header line. Labels in text are strings, unless every one of them is an integer: then they are int64.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern; sparse rows are .npz, as
+    scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet.
+    Labels in text are strings, unless every one of them is an integer: then they are int64.
     """
-    from fastann import PrototypeClassifier, checks, storage
-    from fastann.data.csr import as_table
+    from fastann import PrototypeClassifier, storage
+    from fastann.data.labels import read_labels
+    from fastann.data.open import as_source
 
     storage.check_target(out, force=force)
     options["random_state"] = options.pop("seed")
     options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
     options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
     model = PrototypeClassifier(verbose=not quiet, **options)
-    y = checks.labels_file(labels, label_column)
-    source = as_table(data)
+    y = read_labels(labels, label_column)
+    source = as_source(data)
     clock = time.perf_counter()
     model.fit(source, y)
     seconds = time.perf_counter() - clock
@@ -106,12 +106,13 @@ def predict(
     distance), to the nearest prototype.
     """
     from fastann import PrototypeClassifier, checks, storage
-    from fastann.data.csr import as_table
+    from fastann.data.labels import parse_labels
+    from fastann.data.open import as_source
 
     if proba and (reject_below is not None or reject_label is not None):
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
     _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
-    fitted, source = PrototypeClassifier.load(model), as_table(data)
+    fitted, source = PrototypeClassifier.load(model), as_source(data)
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
         storage.write_array(out, shares)
@@ -123,7 +124,7 @@ def predict(
         if fitted.reject_below is None:
             raise click.UsageError(f"--reject-label {reject_label} rejects nothing alone; give --reject-below too")
         as_text = fitted.classes_.dtype.kind == "U"
-        fitted.set_params(reject_label=checks.text_labels([reject_label], as_text=as_text)[0].item())
+        fitted.set_params(reject_label=parse_labels([reject_label], as_text=as_text)[0].item())
     labels = fitted.predict(source)
     if out.endswith(".npy"):
         storage.write_array(out, labels)
@@ -136,25 +137,26 @@ def predict(
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
-@_label_column
+@label_column
 @click.option("--json", "out", default=None, type=click.Path(), help="File for the same numbers (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def evaluate(model: str, data: str, labels: str, label_column: str | None, out: str | None, force: bool) -> None:
     """Measure how well MODEL classifies the rows of DATA, given their true LABELS.
 
-    LABELS is .npy, .txt with one label a line, or .csv with a header line; text is read as numbers where the classes of
-    the model are numbers. No row is rejected.
+    LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet; text is read as numbers where the
+    classes of the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records
-    from fastann.data.csr import as_table
+    from fastann.data.labels import check_like, read_labels
+    from fastann.data.open import as_source
 
     if out is not None:
         _check_out("--json", out, [".json"], force)
-    fitted, source = PrototypeClassifier.load(model), as_table(data)
-    y = checks.labels_file(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
+    fitted, source = PrototypeClassifier.load(model), as_source(data)
+    y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
-    checks.labels_like(y, fitted.classes_, labels)
+    check_like(y, fitted.classes_, labels)
     found = measure(y, fitted.set_params(reject_below=None).predict(source), fitted.classes_)
     click.echo(measured(found))
     if out is not None:
@@ -182,11 +184,11 @@ def _check_out(option: str, out: str, suffixes: list[str], force: bool) -> None:
 
 def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str) -> str:
     """Labels as lines of text, or as CSV beside their similarity to the nearest prototype."""
-    from fastann import checks
+    from fastann.data.labels import check_lines
 
     names, codes = np.unique(labels, return_inverse=True)
     words = [str(name) for name in names]
-    checks.label_lines(words, out)
+    check_lines(words, out)
     if out.endswith(".txt"):
         return "".join(f"{words[code]}\n" for code in codes)
     distance, _ = model.kneighbors(source, 1)

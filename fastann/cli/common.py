@@ -47,6 +47,13 @@ def main() -> None:
     """Cluster embeddings with k-means through FAISS indexes."""
 
 
+label_column = click.option(
+    "--label-column",
+    default=None,
+    help='Column of a .csv or .parquet file of labels; the only one, or "label", when not given.',
+)
+
+
 def with_options(options: list[Callable]) -> Callable:
     """Decorate a command with several options, in their order."""
 

@@ -155,9 +155,9 @@ def _made(folder: Path) -> Path:
 
 def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
     """Fit with checkpoints in the run directory, which is there from now on."""
-    from fastann.data.csr import as_table
+    from fastann.data.open import as_source
 
-    km, source = _estimator(quiet, options), as_table(data)
+    km, source = _estimator(quiet, options), as_source(data)
     km.begin_run(source, out, force=force)
     _fit_and_save(km, source, out, force=False)
 
@@ -204,7 +204,7 @@ def predict(
     """
     from fastann import KMeans, storage
     from fastann.cluster import plan
-    from fastann.data.csr import as_table
+    from fastann.data.open import as_source
     from fastann.runs.exports import assignments
     from fastann.storage import tables
 
@@ -217,7 +217,7 @@ def predict(
     km = KMeans.load(run)
     if index is not None:
         km.index_ = plan.choose_index(index, len(km.cluster_centers_))
-    source = as_table(rows_of(data, column, id_column, dtype, d))
+    source = as_source(rows_of(data, column, id_column, dtype, d))
     if format == "npy":
         labels = km.predict(source)
         storage.write_array(out, labels)

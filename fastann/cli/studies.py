@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastann.cli.common import errors, main, with_options
+from fastann.cli.common import errors, label_column, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 _metric = click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine.")
@@ -154,7 +154,10 @@ def _photographs() -> Any:
 @_seed
 @errors
 def tune(data: str, n_clusters: int, budget: str, seed: int, **options: Any) -> None:
-    """Find the fastest index that reaches a recall on DATA (.npy)."""
+    """Find the fastest index that reaches a recall on DATA.
+
+    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
+    """
     from fastann import tune as run
 
     click.echo(run(data, n_clusters, budget=_seconds(budget), random_state=seed, **options).summary())
@@ -172,7 +175,8 @@ def _seconds(text: str) -> float:
 @main.command()
 @click.argument("clustering", type=click.Path())
 @click.argument("data", type=click.Path())
-@click.option("--truth", default=None, type=click.Path(), help="True labels (.npy).")
+@click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv or .parquet.")
+@label_column
 @click.option("--metric", default=None, help="euclidean or cosine; a run knows its own.")
 @click.option("--sample", default=20_000, show_default=True, help="Rows for what cannot be computed on all.")
 @click.option("--stability", default=0, help="Fit this many times with other seeds, and compare.")
@@ -182,7 +186,10 @@ def _seconds(text: str) -> float:
 @_seed
 @errors
 def evaluate(clustering: str, data: str, out: str | None, seed: int, **options: Any) -> None:
-    """Measure how good a clustering of DATA (.npy) is: a run directory, or labels (.npy)."""
+    """Measure how good a clustering of DATA is: a run directory, or labels (.npy).
+
+    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
+    """
     from fastann import evaluate as run
 
     done = run(Path(clustering), data, random_state=seed, **options)

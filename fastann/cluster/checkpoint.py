@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ import numpy as np
 
 from fastann import storage
 from fastann.cluster.memory import size_of
-from fastann.data import open as files
-from fastann.data.source import Source
+from fastann.data.identity import check_identity, checksum
 
 NAME = "checkpoint.json"
 _HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
@@ -125,13 +123,9 @@ class Checkpoints:
 
     def _check(self, before: dict[str, Any]) -> None:
         """Refuse to go on with a fit of something else."""
-        then, now = before["data"], self.task["data"]
         how = f"remove {self.folder} to begin anew"
         try:
-            if "files" in then and "files" in now:
-                files.check_unchanged(then, now)
-            elif then != now:
-                raise ValueError(f"{_data(then)} before, {_data(now)} now; pass the same rows and weights")
+            check_identity(before["data"], self.task["data"])
         except ValueError as error:
             raise ValueError(f"{self.folder} holds checkpoints of other data: {error}; or {how}") from None
         for name, value in before["parameters"].items():
@@ -159,38 +153,12 @@ def remove(folder: str | os.PathLike) -> None:
         path.rmdir()
 
 
-def identity(source: Source, weights: np.ndarray | None) -> dict[str, Any]:
-    """What tells whether data is the same: the fingerprint of files, or a checksum of all rows; and of weights."""
-    known = source.fingerprint()
-    if known is None:
-        crc, size = 0, source.rows_per_chunk()
-        for start in range(0, source.n, size):
-            block: Any = source.native(slice(start, min(start + size, source.n)))
-            for array in (block.data, block.indices, block.indptr) if source.sparse else (block,):
-                crc = _crc(array, crc)
-        known = {"n": source.n, "d": source.d, "dtype": source.stored, "checksum": crc}
-    return known | {"weights": None if weights is None else _crc(weights)}
-
-
 def plain(value: Any) -> Any:
     """A parameter as JSON holds it; arrays by their checksum."""
     if isinstance(value, np.ndarray | list):
-        return f"array {np.shape(value)}, checksum {_crc(np.asarray(value, np.float64))}"
+        return f"array {np.shape(value)}, checksum {checksum(np.asarray(value, np.float64))}"
     if isinstance(value, np.generic):
         return value.item()
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
     return value if isinstance(value, int | float | str | type(None)) else str(value)
-
-
-def _crc(array: np.ndarray, before: int = 0) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, before)
-
-
-def _data(identity: dict[str, Any]) -> str:
-    sums = [
-        f"{name} {identity[key]}" for name, key in (("values", "checksum"), ("weights", "weights")) if identity.get(key)
-    ]
-    return f"{identity['n']:,} x {identity['d']} {identity['dtype']}" + (
-        f" (checksums: {', '.join(sums)})" if sums else ""
-    )

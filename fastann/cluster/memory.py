@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.data.source import CHUNK_BYTES, Gathered, Source, Subset
+from fastann.data.source import Gathered, Source, Subset
 
 PART = 2**18  # rows looked at once: what is computed for each of them is small beside a block of rows
 CHUNKS = 6  # blocks alive at once: read ahead, stored, converted, sorted by cluster
@@ -105,7 +105,7 @@ class Memory:
 
 def needed(source: Source, k: int) -> int:
     """Bytes that a fit takes whatever is kept of the rows: blocks of rows, and arrays of k x d."""
-    return CHUNKS * CHUNK_BYTES + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
+    return CHUNKS * source.limits.chunk_bytes + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
 
 
 def plan_memory(

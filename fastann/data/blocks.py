@@ -8,6 +8,7 @@ import numpy as np
 
 from fastann import checks
 from fastann.data.formats.file import joined
+from fastann.data.limits import DEFAULT, Limits
 from fastann.data.source import Source
 
 
@@ -19,8 +20,8 @@ class Passes(Source):
 
     ahead = True
 
-    def __init__(self, make: Callable[[], Iterable[Any]]):
-        self.make = make
+    def __init__(self, make: Callable[[], Iterable[Any]], limits: Limits = DEFAULT):
+        self.make, self.limits = make, limits
         first, again = iter(make()), iter(make())
         if first is again:
             raise TypeError(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from fastann import checks
-from fastann.data.formats.file import about, written
-from fastann.data.source import CHUNK_BYTES, Source, View, as_source
+from fastann.data.identity import about, written
+from fastann.data.limits import DEFAULT, Limits
+from fastann.data.source import Source, View
 
 
 class CSRSource(Source):
@@ -19,8 +18,8 @@ class CSRSource(Source):
 
     sparse = True
 
-    def __init__(self, matrix: Any, path: Path | None = None):
-        self.matrix = matrix
+    def __init__(self, matrix: Any, path: Path | None = None, limits: Limits = DEFAULT):
+        self.matrix, self.limits = matrix, limits
         self.files = {} if path is None else {str(path.absolute()): written(path)}
         self.n, self.d = matrix.shape
         self.dtype = matrix.dtype
@@ -40,7 +39,7 @@ class CSRSource(Source):
         return self.convert(self.matrix[np.asarray(indices)])
 
     def rows_per_chunk(self) -> int:
-        return max(1, self.n * CHUNK_BYTES // (8 * max(1, self.matrix.nnz)))
+        return max(1, self.n * self.limits.chunk_bytes // (8 * max(1, self.matrix.nnz)))
 
     def rows_at_once(self) -> int:
         return self.n if self.direct else self.rows_per_chunk()  # SciPy copies what it slices
@@ -80,16 +79,3 @@ def entries_per_row(source: Source) -> int:
     while isinstance(source, View):
         source = source.base
     return max(1, -(-source.matrix.nnz // source.n)) if isinstance(source, CSRSource) else source.d
-
-
-def as_table(x: Any, name: str = "X") -> Source:
-    """Turn a user's data into a `Source`: a sparse one for a SciPy sparse matrix, or the path of one (.npz).
-
-    Raises
-    ------
-    TypeError, ValueError, FileNotFoundError, PermissionError
-        As `as_source` does; also for a sparse matrix whose indices do not fit its shape.
-    """
-    if isinstance(x, (str, os.PathLike)) and Path(x).suffix == ".npz":
-        return CSRSource(checks.csr(checks.npz_file(x), str(x)), Path(x))
-    return CSRSource(checks.csr(x, name)) if sparse.issparse(x) else as_source(x, name)

@@ -1,85 +1,59 @@
-"""People cluster files, not arrays: paths, globs, folders and lists of shards as one `Source`."""
+"""The one door: whatever a user passes as rows becomes a `Source` here, whether it lies in memory or in files."""
 
-import json
 import os
-import re
-from glob import glob
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from fastann import checks
 from fastann.data.blocks import Passes
-from fastann.data.csr import as_table
-from fastann.data.formats import file as formats
-from fastann.data.formats.file import File, Options, gather, is_zarr, joined
-from fastann.data.formats.lists import Arrow, HuggingFace, Parquet
-from fastann.data.source import Source
+from fastann.data.csr import CSRSource
+from fastann.data.formats import FORMATS
+from fastann.data.formats.arrays import is_zarr
+from fastann.data.formats.file import Options
+from fastann.data.formats.lists import HuggingFace
+from fastann.data.identity import check_unchanged, written
+from fastann.data.limits import DEFAULT, Limits
+from fastann.data.paths import find
+from fastann.data.shards import Shards
+from fastann.data.source import ArraySource, Source
+from fastann.data.whole import stored_rows
 
 
-class Format(NamedTuple):
-    """What opens files of a suffix, and the options that it takes."""
+def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = DEFAULT) -> Source:
+    """Turn a user's data into a `Source`: a sparse one for a SciPy sparse matrix, or the path of one (.npz).
 
-    open: Any
-    takes: tuple[str, ...] = ()
+    Parameters
+    ----------
+    x : array-like, memmap, torch tensor, SciPy sparse matrix, Source, or what `open_source` takes
+        That is a path, a glob, a folder, a list of these, a Hugging Face dataset, or a function that gives blocks.
+    name : str
+        Of the data, for messages.
+    sparse : bool
+        Whether sparse rows are fine; else they are refused.
+    limits : Limits
+        How much is read at once. A `Source` keeps its own.
 
-
-FORMATS = {
-    ".npy": Format(formats.npy),
-    ".parquet": Format(Parquet, ("column", "id_column")),
-    ".arrow": Format(Arrow, ("column", "id_column")),
-    ".feather": Format(Arrow, ("column", "id_column")),
-    ".h5": Format(formats.HDF5, ("column",)),
-    ".hdf5": Format(formats.HDF5, ("column",)),
-    ".zarr": Format(formats.Zarr, ("column",)),
-    ".safetensors": Format(formats.safetensors, ("column",)),
-    **dict.fromkeys(formats.VECS, Format(formats.vecs)),
-    **dict.fromkeys(formats.BINS, Format(formats.big_ann)),
-    **dict.fromkeys((".bin", ".raw"), Format(formats.raw, ("dtype", "d"))),
-}
-SPARSE = ".npz"
-
-
-class Shards(Source):
-    """The rows of several sources, one after the other; of any size, also without rows.
-
-    Only the shard that was read last keeps its file open.
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, PermissionError, ImportError
+        If it is not a readable table of real numbers with at least one row and column, or sparse where dense rows are
+        needed.
     """
-
-    ahead = True
-
-    def __init__(self, shards: list[Source], names: list[str], ids: np.ndarray | None = None):
-        sizes = [shard.n for shard in shards]
-        checks.same_shape(names, [shard.d for shard in shards], [shard.stored for shard in shards], sizes)
-        self.shards, self.ends = shards, np.cumsum(sizes)
-        self.n = int(self.ends[-1])
-        self._like = next((shard for shard in shards if shard.n), shards[0])
-        self.d, self.dtype = self._like.d, self._like.dtype
-        self._ids, self._last = ids, 0
-
-    @property
-    def stored(self) -> str:
-        return self._like.stored
-
-    def ids(self) -> np.ndarray | None:
-        return self._ids
-
-    def fingerprint(self) -> dict[str, Any] | None:
-        known = [shard.fingerprint() for shard in self.shards]
-        files = {name: stat for one in known if one for name, stat in one["files"].items()}
-        extra = {key: value for one in known if one for key, value in one.items()}  # what only one kind has
-        return None if None in known else extra | formats.about(self, files)
-
-    def native(self, rows: Any) -> np.ndarray:
-        return joined(list(gather(rows, self.ends, self._part)), self.d, self.dtype)
-
-    def _part(self, i: int, rows: Any) -> np.ndarray:
-        last, self._last = self.shards[self._last], i
-        if last is not self.shards[i] and isinstance(last, File):
-            last.release()
-        block = self.shards[i].native(rows)
-        return np.array(block) if self.shards[i].direct else block  # reads a mapped file here, in this thread
+    if isinstance(x, Source):
+        source = x
+    elif is_elsewhere(x):
+        source = _open(x, Options(limits=limits))
+    elif issparse(x) and sparse:
+        source = CSRSource(checks.csr(x, name), limits=limits)
+    else:
+        source = ArraySource(checks.matrix(x, name), limits)
+    if source.sparse and not sparse:
+        checks.dense(str(x) if _is_paths(x) else None, name)
+    return source
 
 
 def open_source(
@@ -92,10 +66,11 @@ def open_source(
     Parameters
     ----------
     x : path, glob, folder, list of these, Hugging Face dataset, or function
-        Files are ``.npy``, ``.parquet``, ``.arrow``, ``.feather``, ``.h5``, ``.hdf5``, ``.zarr``, ``.safetensors``,
-        ``.fvecs``, ``.ivecs``, ``.bvecs``, ``.fbin``, ``.u8bin``, ``.i8bin`` or raw numbers. Of several, the rows come
-        one after the other, shard 2 before shard 10. A folder is all files in it of one kind, or what
-        ``Dataset.save_to_disk`` wrote. A function takes nothing and returns an iterable of 2-D arrays, anew every time.
+        Files are ``.npy``, ``.npz`` (sparse), ``.parquet``, ``.arrow``, ``.feather``, ``.h5``, ``.hdf5``, ``.zarr``,
+        ``.safetensors``, ``.fvecs``, ``.ivecs``, ``.bvecs``, ``.fbin``, ``.u8bin``, ``.i8bin`` or raw numbers. Of
+        several, the rows come one after the other, shard 2 before shard 10. A folder is all files in it of one kind,
+        or what ``Dataset.save_to_disk`` wrote. A function takes nothing and returns an iterable of 2-D arrays, anew
+        every time.
     column : str, optional
         What holds the rows where a file holds several things: a column of lists, an array, a tensor.
     id_column : str, optional
@@ -118,6 +93,10 @@ def open_source(
         None if dtype is None else checks.storage_dtype(dtype),
         None if d is None else checks.integer(d, "d", 1),
     )
+    return _open(x, options)
+
+
+def _open(x: Any, options: Options) -> Source:
     if _is_dataset(x):
         checks.only_options("a Hugging Face dataset", options.given(), ("column", "id_column"), "it")
         shards: list[Any] = [_dataset(x, options)]
@@ -131,7 +110,7 @@ def open_source(
                 shards[-1].release()
     elif callable(x):
         checks.only_options("a function", options.given(), (), "it")
-        return Passes(x)
+        return Passes(x, options.limits)
     elif hasattr(x, "__next__"):
         raise TypeError(
             f"X is a {type(x).__name__}, which can be read only once, but rows are needed as often as a fit goes over "
@@ -139,10 +118,28 @@ def open_source(
         )
     else:
         raise TypeError(f"open_source takes paths, a dataset or a function, got {type(x).__name__}; pass arrays as X")
-    ids = None if id_column is None else checks.row_ids([shard.read_ids() for shard in shards], names)
+    ids = None if options.id_column is None else checks.row_ids([shard.read_ids() for shard in shards], names)
     source = shards[0] if len(shards) == 1 and ids is None else Shards(shards, names, ids)
     checks.table((source.n, source.d), source.dtype, names[0] if len(names) == 1 else f"{names[0]} and the rest")
     return source
+
+
+def in_files(source: Source, write: Callable[[np.ndarray], Path]) -> dict[str, Any]:
+    """Where another process finds dense rows: what `reopen` takes there, as JSON holds it.
+
+    That is the fingerprint of their files. Of rows that lie in none, or only partly, `write` is given all, as they are
+    stored (NumPy has no bfloat16: that comes as float32), and returns the path of the ``.npy`` file that it wrote.
+    """
+    known = source.fingerprint()
+    if known is None or not can_reopen(known):
+        known = open_source(write(stored_rows(source))).fingerprint()
+    assert known is not None
+    return known
+
+
+def can_reopen(known: dict[str, Any] | None) -> bool:
+    """Whether `reopen` takes a fingerprint: whether all rows, in their order, are those of files."""
+    return known is not None and "dataset" not in known and "picks" not in known
 
 
 def reopen(known: dict[str, Any] | None) -> Source:
@@ -156,55 +153,20 @@ def reopen(known: dict[str, Any] | None) -> Source:
         If one changed since, or the rows cannot be opened from files alone: they were in memory, came from a
         function or a dataset in memory, or are a selection.
     """
-    if known is None or "dataset" in known or "picks" in known:
+    if not can_reopen(known):
         what = "in memory or given by a function" if known is None else "a selection of those in files"
         what = "a Hugging Face dataset" if known and "dataset" in known else what
         raise ValueError(f"the rows were {what}, so they cannot be opened again from files; pass them (X, or DATA)")
+    assert known is not None
     now = {}
     for path in known["files"]:
         if not Path(path).exists():
             raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows (X, or DATA)")
-        now[path] = formats.written(Path(path))
+        now[path] = written(Path(path))
     check_unchanged(known, known | {"files": now})
-    paths = list(known["files"])
-    source = as_table(paths[0]) if Path(paths[0]).suffix == SPARSE else open_source(paths, **known.get("options", {}))
+    source = open_source(list(known["files"]), **known.get("options", {}))
     check_unchanged(known, source.fingerprint())
     return source
-
-
-def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
-    """Refuse data whose fingerprint is not what it was before.
-
-    Raises
-    ------
-    ValueError
-        The message names the first file that changed, and how; or what else differs.
-    """
-    if before is None or now is None:
-        if before is not now:
-            then, here = ("in memory" if of is None else "in files" for of in (before, now))
-            raise ValueError(f"the rows were {then} before and are {here} now; pass them as before")
-        return
-    for path, was in before["files"].items():
-        here = now["files"].get(path)
-        if here is None:
-            raise ValueError(f"{path} is not among the files that were given, but was before; pass the same files")
-        if here != was:
-            sizes = f"size {was['size']} -> {here['size']} bytes"
-            how = sizes if here["size"] != was["size"] else "it was modified since"
-            raise ValueError(f"{path} is not as it was before ({how}); put the former file back, or fit again")
-    for path in now["files"]:
-        if path not in before["files"]:
-            raise ValueError(f"{path} was not among the files before; pass the same files")
-    for path, other in zip(before["files"], now["files"], strict=True):
-        if path != other:
-            raise ValueError(f"{other} comes where {path} came before; pass the files in the same order")
-    for name in {**before, **now}:
-        if name != "files" and before.get(name) != now.get(name):
-            raise ValueError(
-                f"the data has {name} = {now.get(name)!r}, but had {before.get(name)!r} before; pass the same rows, "
-                "opened in the same way"
-            )
 
 
 def is_elsewhere(x: Any) -> bool:
@@ -254,71 +216,3 @@ def open_file(path: Path, options: Options) -> Any:
         )
     checks.only_options(path, options.given(), kind.takes, f"a {suffix} file")
     return kind.open(path, options)
-
-
-# --------------------------------------------------------------------------- finding files
-
-
-def find(x: Any, options: Options) -> list[Path]:
-    """Files that paths, globs, folders or a list of these mean, in order."""
-    paths = [file for one in (x if isinstance(x, list | tuple) else [x]) for file in _find(os.fspath(one), options)]
-    if len(paths) > 1 and any(path.suffix == SPARSE for path in paths):
-        raise ValueError(
-            f"{paths[0]} and {len(paths) - 1} more: sparse rows (.npz) are read from one file, not from shards; put "
-            "them together with scipy.sparse.vstack and save_npz"
-        )
-    return paths
-
-
-def _find(text: Any, options: Options) -> list[Path]:
-    text = os.fsdecode(text)
-    path = Path(text)
-    if not text:
-        raise FileNotFoundError("no file '': the path is empty; check the path")
-    if path.is_dir():
-        return _folder(path, options)
-    if path.exists() or not re.search(r"[*?[]", text):
-        return [path]
-    found = [Path(match) for match in glob(text, recursive=True)]
-    if not found:
-        raise FileNotFoundError(f"no file matches {text}; check the path")
-    return sorted(found, key=natural)
-
-
-def natural(path: Path) -> list[tuple[int, int, str]]:
-    """Key that sorts shard-2 before shard-10."""
-    pieces = re.split("([0-9]+)", str(path))
-    return [(1, int(piece), piece) if piece[:1].isdecimal() else (0, 0, piece) for piece in pieces if piece]
-
-
-def _folder(folder: Path, options: Options) -> list[Path]:
-    if is_zarr(folder):
-        return [folder]
-    if (folder / "dataset_dict.json").is_file():
-        splits = sorted(path.name for path in folder.iterdir() if (path / "state.json").is_file())
-        raise ValueError(f"{folder} holds a dataset of splits ({', '.join(splits)}); pass one: {folder / splits[0]}")
-    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
-        return _saved_dataset(folder)
-    known = {".bin", ".raw"} if options.dtype is not None else {*FORMATS, SPARSE}
-    files = [path for path in folder.iterdir() if path.suffix in known and not path.name.startswith(".")]
-    kinds = sorted({path.suffix for path in files})
-    if len(kinds) > 1:
-        counts = ", ".join(f"{sum(path.suffix == kind for path in files)} {kind}" for kind in kinds)
-        raise ValueError(
-            f"{folder} is a folder with files of several kinds ({counts}); choose by a glob: {folder / '*'}{kinds[0]}"
-        )
-    if not files:
-        raise ValueError(
-            f"{folder} is a folder without files of rows; .npy files (numpy.save) are needed in it, or others of one "
-            f"kind: {', '.join(list(FORMATS)[1:])}"
-        )
-    return sorted(files, key=natural)
-
-
-def _saved_dataset(folder: Path) -> list[Path]:
-    with checks.readable(folder, "a saved dataset"):
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        names = [str(file["filename"]) for file in state["_data_files"]]
-    if state.get("_indices_files") or state.get("_indices_data_files"):
-        raise ValueError(f"{folder} is a dataset with a selection of rows; save it again with flatten_indices()")
-    return [folder / name for name in names]

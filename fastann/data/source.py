@@ -14,16 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fastann import checks, kernels
+from fastann import kernels
 from fastann.data.ahead import read_ahead
+from fastann.data.limits import DEFAULT, Limits
 from fastann.data.mapping import mapped
-
-# float32 bytes of a converted chunk: big enough for BLAS, small beside the data. glibc keeps freed blocks of up to
-# 32 MiB; larger ones it maps anew, and touching new pages takes several times longer than converting.
-CHUNK_BYTES = 30 * 2**20
-AT_ONCE = (
-    2**20
-)  # rows of a chunk that is only a view: what is computed for each row of a chunk is small beside the rest
 
 
 class Source(ABC):
@@ -40,6 +34,8 @@ class Source(ABC):
         Whether rows are read from a disk or the like, so that `chunks` reads one chunk ahead in a thread.
     sparse : bool
         Whether blocks are CSR matrices: everything said here of float32 arrays then holds of float32 CSR matrices.
+    limits : Limits
+        How much is read at once.
     """
 
     n: int
@@ -48,6 +44,7 @@ class Source(ABC):
     direct: bool = False
     ahead: bool = False
     sparse: bool = False
+    limits: Limits = DEFAULT
 
     @abstractmethod
     def native(self, rows: Any) -> np.ndarray:
@@ -67,6 +64,10 @@ class Source(ABC):
 
         Also the options that they were opened with, as JSON holds them. None for memory.
         """
+        return None
+
+    def release(self) -> None:
+        """Give back handles of files, and what is kept of them in memory; the next read opens them again."""
         return None
 
     def convert(self, block: np.ndarray) -> np.ndarray:
@@ -100,12 +101,12 @@ class Source(ABC):
                 yield start, self.convert(next(blocks))
 
     def rows_per_chunk(self) -> int:
-        """Rows of a chunk of about `CHUNK_BYTES`."""
-        return max(1, CHUNK_BYTES // (4 * self.d))
+        """Rows of a chunk of about ``limits.chunk_bytes``."""
+        return max(1, self.limits.chunk_bytes // (4 * self.d))
 
     def rows_at_once(self) -> int:
         """Rows of a chunk where nothing else is asked for: many where that copies nothing."""
-        return min(self.n, AT_ONCE) if self.direct else self.rows_per_chunk()
+        return min(self.n, self.limits.at_once) if self.direct else self.rows_per_chunk()
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """Rows at `indices` (any order, repeats allowed), float32 [len(indices), d]."""
@@ -123,8 +124,8 @@ class Source(ABC):
 class ArraySource(Source):
     """An array or memmap of any float or integer dtype and order."""
 
-    def __init__(self, array: np.ndarray):
-        self.array = array
+    def __init__(self, array: np.ndarray, limits: Limits = DEFAULT):
+        self.array, self.limits = array, limits
         self.n, self.d = array.shape
         self.dtype = array.dtype
         self.direct = array.dtype == np.float32 and bool(array.flags.c_contiguous) and bool(array.dtype.isnative)
@@ -137,7 +138,7 @@ class View(Source):
     """A source that changes rows of another one on the way out."""
 
     def __init__(self, base: Source):
-        self.base = base
+        self.base, self.limits = base, base.limits
         self.n, self.d, self.dtype, self.sparse, self.ahead = base.n, base.d, base.dtype, base.sparse, base.ahead
 
     @property
@@ -215,7 +216,7 @@ class Gathered(View):
         return None
 
     def native(self, rows: Any) -> np.ndarray:
-        return mapped(self.rows, rows)
+        return mapped(self.rows, rows, self.limits.memory)
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         return self.base.convert(block)
@@ -256,26 +257,6 @@ def sqnorms(x: Any) -> np.ndarray:
     squares = np.square(x.data, dtype=np.float64)
     rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     return np.bincount(rows, weights=squares, minlength=x.shape[0])
-
-
-def as_source(x: Any, name: str = "X") -> Source:
-    """Turn a user's data into a `Source`.
-
-    Parameters
-    ----------
-    x : array-like, memmap, torch tensor, Source, or what `fastann.open_source` takes
-        That is a path, a glob, a folder, a list of these, a Hugging Face dataset, or a function that gives blocks.
-
-    Raises
-    ------
-    TypeError, ValueError, FileNotFoundError, PermissionError, ImportError
-        If it is not a readable table of real numbers with at least one row and column.
-    """
-    from fastann.data import open as files
-
-    if isinstance(x, Source):
-        return x
-    return files.open_source(x) if files.is_elsewhere(x) else ArraySource(checks.matrix(x, name))
 
 
 def has_distinct_rows(source: Source, k: int) -> bool:

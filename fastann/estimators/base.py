@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from fastann import checks, kernels
 from fastann.data import open as files
-from fastann.data.csr import as_table
+from fastann.data.open import as_source
 from fastann.data.source import Source
 from fastann.index import gpu
 from fastann.index.faiss import faiss_threads
@@ -30,7 +30,7 @@ class Model(BaseEstimator):
 
     def _source(self, X: Any, *, reset: bool = False) -> Source:
         """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered."""
-        source = as_table(X)
+        source = as_source(X)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d

@@ -25,7 +25,7 @@ from fastann.cluster import plan
 from fastann.cluster.passes.groups import Sharing
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.data import open as files
-from fastann.data.csr import Densified, Sparsified, as_table
+from fastann.data.csr import Densified, Sparsified
 from fastann.data.source import Source, UnitNorm, sqnorms
 from fastann.index import gpu
 from fastann.index.base import Index, Spec
@@ -457,7 +457,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         ------
         FileNotFoundError
             If there is no such folder.
-        fastann.storage.folder.RunError
+        fastann.storage.RunError
             If a file is missing or altered, or does not fit the others.
         """
         return saved.load(cls, path)
@@ -544,7 +544,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _table(self, X: Any, *, reset: bool = False) -> Source:
-        source = as_table(X)
+        source = files.as_source(X)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d

@@ -9,11 +9,13 @@ import numpy as np
 
 from fastann import checks
 from fastann.cluster import plan
-from fastann.cluster.checkpoint import Checkpoints, identity, plain
+from fastann.cluster.checkpoint import Checkpoints, plain
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.space import METRICS, Space
 from fastann.cluster.start import STARTS
-from fastann.data.source import ArraySource, Source, as_source
+from fastann.data.identity import identity
+from fastann.data.open import as_source
+from fastann.data.source import ArraySource, Source
 from fastann.index import gpu
 from fastann.index.faiss import faiss
 from fastann.index.spec import Flat
@@ -88,7 +90,7 @@ def given_centroids(model: Any, X: Any, k: int, d: int, space: Space, seed: int)
         raise ValueError(f"n_init={model.n_init} starts need a random init; pass n_init=1 with given centres")
     centers = model.init
     if callable(centers):
-        source = as_source(X)
+        source = as_source(X, sparse=False)
         data = source.array if isinstance(source, ArraySource) else X
         centers = centers(data, k, np.random.RandomState(seed))
     return space.inward(checks.centers(centers, k, d))

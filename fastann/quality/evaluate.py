@@ -11,7 +11,9 @@ import numpy as np
 
 from fastann import checks, kernels, records
 from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data.source import Source, as_source
+from fastann.data.labels import read_labels
+from fastann.data.open import as_source
+from fastann.data.source import Source
 from fastann.quality import metrics
 from fastann.quality.projection import METHODS, draw_map, umap
 from fastann.quality.retrieval import measure_retrieval
@@ -116,6 +118,7 @@ def evaluate(
     x: Any,
     *,
     truth: Any = None,
+    label_column: str | None = None,
     metric: str | None = None,
     sample: int = 20_000,
     stability: int = 0,
@@ -137,9 +140,13 @@ def evaluate(
         With labels, centres are the means of their rows, of unit norm for cosine; numbers without rows count as
         empty clusters. Of a model, the labels of its fit are taken if `x` are the rows it was fitted on, else it
         predicts them.
-    x : array-like of shape (n_samples, n_features), torch tensor, or path of a .npy file
-    truth : sequence of n_samples hashable labels, or path of a .npy file, default=None
-        Adds adjusted Rand index, adjusted mutual information, V-measure and purity.
+    x : array-like of shape (n_samples, n_features), torch tensor, or what `fastann.open_source` takes
+        Dense rows.
+    truth : sequence of n_samples hashable labels, or path of a .npy, .txt, .csv or .parquet file, default=None
+        Adds adjusted Rand index, adjusted mutual information, V-measure and purity. A .txt file has one label a line,
+        a .csv file a header line.
+    label_column : str, default=None
+        Column of a .csv or .parquet file of `truth`; None is its only one, or the one named "label".
     metric : {"euclidean", "cosine"} or None, default=None
         None is the model's own, or euclidean for labels.
     sample : int, default=20_000
@@ -162,7 +169,7 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If an argument makes no sense; fastann.storage.folder.RunError, a ValueError, if a run cannot be read.
+        If an argument makes no sense; fastann.storage.RunError, a ValueError, if a run cannot be read.
     """
     for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
         checks.integer(value, name, low, high)
@@ -173,10 +180,12 @@ def evaluate(
         raise TypeError(f"retrieval must be True or False, got {retrieval!r}")
     if checks.choice(projection, "projection", METHODS) == "umap":
         umap()
+    if label_column is not None and truth is None:
+        raise ValueError(f"label_column={label_column!r} names a column of a file of true labels; pass truth too")
     model = _model(clustering)
     metric = _metric(metric, model)
-    source = as_source(x)
-    classes = None if truth is None else _classes(truth, source.n)
+    source = as_source(x, sparse=False)
+    classes = None if truth is None else _classes(truth, source.n, label_column)
     if stability:
         _check_refit(model, source.n)
     with kernels.limit_threads(checks.jobs(None if model is None else model.n_jobs)):
@@ -276,10 +285,12 @@ def _labels(given: Any, n: int) -> np.ndarray:
     return labels
 
 
-def _classes(truth: Any, n: int) -> np.ndarray:
+def _classes(truth: Any, n: int, column: str | None) -> np.ndarray:
     """Number the classes of true labels from 0: int64 [n]."""
     if isinstance(truth, (str, os.PathLike)):
-        truth = checks.npy_file(Path(truth))
+        truth = read_labels(truth, column)
+    elif column is not None:
+        raise ValueError(f"label_column={column!r} names a column of a file, but truth is no path; pass that column")
     if not isinstance(truth, list | tuple):
         truth = np.asarray(truth)
         if truth.ndim != 1:

@@ -9,14 +9,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastann import checks, storage
+from fastann import checks
+from fastann.storage.files import write_file
 
-_ROWS = 2**14  # turned into text at once
-_GROUP = 2**18  # rows of a row group of Parquet
+TEXT_ROWS = 2**14  # rows that are turned into text at once
+GROUP_ROWS = 2**18  # rows of a row group of Parquet
 _NEEDED = ("pyarrow", "pyarrow.parquet")
 
 
-def write(path: str | os.PathLike, columns: dict[str, Any], format: str) -> None:
+def write(path: str | os.PathLike, columns: dict[str, Any], format: str, rows: int | None = None) -> None:
     """Write columns of equal length beside their target, as "csv" or "parquet", then rename them over it.
 
     Parameters
@@ -25,6 +26,8 @@ def write(path: str | os.PathLike, columns: dict[str, Any], format: str) -> None
     columns : dict of str to array, range or list
         At least one row. Floats keep the nine digits that tell float32 values apart.
     format : {"csv", "parquet"}
+    rows : int, optional
+        Rows of a piece: in Parquet a row group. By default `TEXT_ROWS` or `GROUP_ROWS`.
 
     Raises
     ------
@@ -32,7 +35,8 @@ def write(path: str | os.PathLike, columns: dict[str, Any], format: str) -> None
         If Parquet is asked for and pyarrow is not installed.
     """
     check_format(path, format)
-    storage.write_file(path, lambda file: FORMATS[format](file, columns))
+    writer, usual = FORMATS[format]
+    write_file(path, lambda file: writer(file, columns, rows or usual))
 
 
 def check_format(path: str | os.PathLike, format: str) -> None:
@@ -43,20 +47,20 @@ def check_format(path: str | os.PathLike, format: str) -> None:
             checks.library(name, path)
 
 
-def write_csv(file: BinaryIO, columns: dict[str, Any]) -> None:
+def write_csv(file: BinaryIO, columns: dict[str, Any], rows: int = TEXT_ROWS) -> None:
     """Write columns as UTF-8 text, with a line of their names; the file stays open."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(columns)
-    for part in _parts(columns, _ROWS):
+    for part in _parts(columns, rows):
         lines.writerows(zip(*(_words(column[part]) for column in columns.values()), strict=True))
     text.detach()
 
 
-def _write_parquet(file: BinaryIO, columns: dict[str, Any]) -> None:
+def _write_parquet(file: BinaryIO, columns: dict[str, Any], rows: int) -> None:
     arrow, parquet = map(import_module, _NEEDED)
     writer = None
-    for part in _parts(columns, _GROUP):
+    for part in _parts(columns, rows):
         table = arrow.table({name: np.asarray(column[part]) for name, column in columns.items()})
         writer = writer or parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
@@ -64,7 +68,10 @@ def _write_parquet(file: BinaryIO, columns: dict[str, Any]) -> None:
         writer.close()
 
 
-FORMATS: dict[str, Callable[[BinaryIO, dict[str, Any]], None]] = {"csv": write_csv, "parquet": _write_parquet}
+FORMATS: dict[str, tuple[Callable[[BinaryIO, dict[str, Any], int], None], int]] = {
+    "csv": (write_csv, TEXT_ROWS),
+    "parquet": (_write_parquet, GROUP_ROWS),
+}
 
 
 def _parts(columns: dict[str, Any], rows: int) -> list[slice]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from fastann import storage
-from fastann.data.open import reopen
-from fastann.data.source import Source, as_source
+from fastann.data.open import as_source, reopen
+from fastann.data.source import Source
 
 DATA = "data.npy"
 FINGERPRINT_BYTES = 2**20

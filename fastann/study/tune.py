@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels
-from fastann.data.source import Source, as_source
+from fastann.data.open import as_source
+from fastann.data.source import ArraySource, Source
 from fastann.estimators.kmeans import KMeans
 from fastann.index.base import AUTO, Index, Spec
 from fastann.index.faiss import faiss_threads
@@ -157,7 +158,7 @@ def tune(
         raise ValueError(f"recall must be below 1, got {recall!r}; index='flat' is exact")
     checks.real(budget, "budget", 0.0, above=True)
     kind = None if index is None else parse_index(index)
-    source = as_source(x)
+    source = as_source(x, sparse=False)
     k = checks.n_clusters(n_clusters, source.n)
     if source.n < 4 * k and source.n < AUDIT_ROWS:
         raise ValueError(
@@ -172,7 +173,8 @@ def tune(
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
     km.fit(train)
     centroids = km._centroids()
-    audit, fresh, timed = (km._space.view(as_source(rows)).take(np.arange(len(rows))) for rows in (audit, fresh, timed))
+    views = (km._space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
+    audit, fresh, timed = (view.take(np.arange(view.n)) for view in views)
     with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastann import checks
-from fastann.data.formats.file import File, Options, about, gather, joined, written
+from fastann.data.formats.file import File, Options, gather, joined
+from fastann.data.identity import about, written
 from fastann.data.source import Source
 
 
@@ -170,7 +171,7 @@ class HuggingFace(Source):
 
     def __init__(self, dataset: Any, options: Options):
         self.what = f"the dataset of {len(dataset)} rows"
-        self.dataset, self.options = dataset, options
+        self.dataset, self.options, self.limits = dataset, options, options.limits
         schema = dataset.features.arrow_schema
         self.name = list_column(schema, options.column, self.what)
         self.rows = dataset.select_columns([self.name]).with_format("arrow")

@@ -1,0 +1,107 @@
+"""Is this the same data? Fingerprints of files, checksums of rows, and what differs."""
+
+import hashlib
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastann.data.source import Source
+
+SAMPLED_BYTES = 2**20  # of rows that `sampled` reads
+
+
+def written(path: Path) -> dict[str, int]:
+    """Size and time of the last change, in nanoseconds, of a file, or of all files of a folder together."""
+    inside = (Path(base, name) for base, _, names in os.walk(path) for name in names)
+    stats = [file.stat() for file in (inside if path.is_dir() else [path])]
+    return {"size": sum(s.st_size for s in stats), "mtime_ns": max((s.st_mtime_ns for s in stats), default=0)}
+
+
+def about(source: Source, files: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Make the fingerprint of rows in files (see `Source.fingerprint`); `files` has a `written` for every path."""
+    return {"files": files, "n": source.n, "d": source.d, "dtype": source.stored}
+
+
+def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    """Refuse data whose fingerprint is not what it was before.
+
+    Raises
+    ------
+    ValueError
+        The message names the first file that changed, and how; or what else differs.
+    """
+    if before is None or now is None:
+        if before is not now:
+            then, here = ("in memory" if of is None else "in files" for of in (before, now))
+            raise ValueError(f"the rows were {then} before and are {here} now; pass them as before")
+        return
+    for path, was in before["files"].items():
+        here = now["files"].get(path)
+        if here is None:
+            raise ValueError(f"{path} is not among the files that were given, but was before; pass the same files")
+        if here != was:
+            sizes = f"size {was['size']} -> {here['size']} bytes"
+            how = sizes if here["size"] != was["size"] else "it was modified since"
+            raise ValueError(f"{path} is not as it was before ({how}); put the former file back, or fit again")
+    for path in now["files"]:
+        if path not in before["files"]:
+            raise ValueError(f"{path} was not among the files before; pass the same files")
+    for path, other in zip(before["files"], now["files"], strict=True):
+        if path != other:
+            raise ValueError(f"{other} comes where {path} came before; pass the files in the same order")
+    for name in {**before, **now}:
+        if name != "files" and before.get(name) != now.get(name):
+            raise ValueError(
+                f"the data has {name} = {now.get(name)!r}, but had {before.get(name)!r} before; pass the same rows, "
+                "opened in the same way"
+            )
+
+
+def checksum(array: np.ndarray, before: int = 0) -> int:
+    """CRC-32 of an array's bytes, in C order; `before` is that of what comes before it."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, before)
+
+
+def identity(source: Source, weights: np.ndarray | None) -> dict[str, Any]:
+    """What tells whether data is the same: the fingerprint of files, or a checksum of all rows; and of weights."""
+    known = source.fingerprint()
+    if known is None:
+        crc, size = 0, source.rows_per_chunk()
+        for start in range(0, source.n, size):
+            block: Any = source.native(slice(start, min(start + size, source.n)))
+            for array in (block.data, block.indices, block.indptr) if source.sparse else (block,):
+                crc = checksum(array, crc)
+        known = {"n": source.n, "d": source.d, "dtype": source.stored, "checksum": crc}
+    return known | {"weights": None if weights is None else checksum(weights)}
+
+
+def check_identity(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse data whose `identity` is not what it was before.
+
+    Raises
+    ------
+    ValueError
+        The message says what differs.
+    """
+    if "files" in before and "files" in now:
+        check_unchanged(before, now)
+    elif before != now:
+        raise ValueError(f"{_told(before)} before, {_told(now)} now; pass the same rows and weights")
+
+
+def _told(data: dict[str, Any]) -> str:
+    sums = [f"{name} {data[key]}" for name, key in (("values", "checksum"), ("weights", "weights")) if data.get(key)]
+    checksums = f" (checksums: {', '.join(sums)})" if sums else ""
+    return f"{data['n']:,} x {data['d']} {data['dtype']}{checksums}"
+
+
+def sampled(source: Source) -> str:
+    """SHA-256 of the shape and of about 1 MiB of dense rows at fixed places: enough to tell data sets apart."""
+    row = max(1, source.dtype.itemsize * source.d)
+    at = np.unique(np.linspace(0, source.n - 1, max(1, min(source.n, SAMPLED_BYTES // row))).astype(np.int64))
+    digest = hashlib.sha256(f"{(source.n, source.d)}".encode())
+    digest.update(np.ascontiguousarray(source.native(at), source.dtype).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""All rows of a source in memory at once: for methods that cannot read chunks."""
+
+import numpy as np
+
+from fastann.data.source import Source
+
+
+def stored_rows(source: Source, picks: np.ndarray | None = None) -> np.ndarray:
+    """Dense rows in memory as they are stored: a copy, [n, d]; or only those of `picks` (ascending)."""
+    if picks is not None:
+        return np.array(source.native(picks))
+    out = np.empty((source.n, source.d), source.dtype)
+    step = source.rows_per_chunk()
+    for start in range(0, source.n, step):
+        out[start : start + step] = source.native(slice(start, min(start + step, source.n)))
+    return out
+
+
+def float32_rows(source: Source) -> np.ndarray:
+    """All dense rows in one piece, float32 [n, d], C-ordered; not copied where they lie so in memory."""
+    if source.direct:
+        return next(block for _, block in source.chunks(source.n))
+    out = np.empty((source.n, source.d), np.float32)
+    for start, block in source.chunks():
+        out[start : start + len(block)] = block
+    return out
