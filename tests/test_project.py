@@ -30,8 +30,6 @@ ROOMS = [
 ]
 STANDING = {  # arrows up that are still to be turned
     "fastann.index.recall -> fastann.cluster.passes.every",
-    "fastann.kernels.base -> fastann.data",
-    "fastann.kernels.base -> fastann.data.source",
     "fastann.runs.exports -> fastann.estimators.kmeans",
     "fastann.study.worker -> fastann",
 }

@@ -16,10 +16,9 @@ from fastann import kernels
 from fastann.cluster import plan
 from fastann.cluster.passes.every import blocks, search
 from fastann.cluster.update import Partial, Rows, recenter
-from fastann.data.source import Source, sqnorms
+from fastann.data.source import Source
 from fastann.index.own import Searcher
 from fastann.index.spec import AUTO, Cells, Flat, Spec
-from fastann.kernels.rows import CSR, table
 
 PER_SEED = 16  # rows of a group that k-means++ draws from, per centroid wanted
 LEAST = 64  # ... and at least
@@ -124,7 +123,7 @@ def means(partial: Partial, centroids: Any, metric: str) -> Any:
     """Mean of each centroid's rows, of unit norm for cosine; centroids without rows stay."""
     if not sparse.issparse(centroids):
         return recenter(partial, centroids, metric)
-    scale = np.sqrt(sqnorms(partial.sums)) if metric == "cosine" else partial.counts
+    scale = np.sqrt(kernels.sqnorms(partial.sums)) if metric == "cosine" else partial.counts
     held = (partial.counts > 0) & (scale > 0)
     kept = sparse.diags(1.0 * ~held) @ centroids
     return (sparse.diags(held / np.where(held, scale, 1)) @ partial.sums + kept).astype(np.float32).tocsr()
@@ -271,8 +270,8 @@ class InvertedIndex:
 
     def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
         self.exact, self.budget = budget is None, budget
-        self.lists: CSR = table(centroids.T.tocsr())
-        self.sqnorm = sqnorms(centroids)
+        self.lists: kernels.CSR = kernels.table(centroids.T.tocsr())
+        self.sqnorm = kernels.sqnorms(centroids)
 
     def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         return kernels.search_inverted(x, self.lists, self.sqnorm, m, self.budget)
