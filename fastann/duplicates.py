@@ -32,7 +32,7 @@ from fastann.data.csr import Densified
 from fastann.data.open import as_source, reopen
 from fastann.data.source import Source
 from fastann.index.spec import Flat
-from fastann.kernels.borders import (
+from fastann.kernels import (
     CLEAR,
     DROPPED,
     KEPT,

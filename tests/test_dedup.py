@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 import fastann
 from fastann import Duplicates, KMeans, dedup
 from fastann.cli import main
-from fastann.kernels.borders import unit
+from fastann.kernels import unit
 
 RULES = ["central", "outlying", "first"]
 METRICS = ["euclidean", "cosine"]

@@ -390,8 +390,10 @@ def test_a_second_process_does_not_compile(blobs, tmp_path):
     np.save(tmp_path / "x.npy", blobs)
     code = (
         "import sys; from fastann import KMeans; KMeans(20, max_iter=2, random_state=0).fit(sys.argv[1]);"
-        "from fastann.cluster import kernels as m; from numba.core.registry import CPUDispatcher;"
-        "f = [v for v in vars(m).values() if isinstance(v, CPUDispatcher) and v.targetoptions.get('parallel')];"
+        "from numba.core.registry import CPUDispatcher;"
+        "m = [m for name, m in sys.modules.items() if name.startswith('fastann.kernels.')];"
+        "f = {v for m in m for v in vars(m).values() if isinstance(v, CPUDispatcher)};"
+        "f = [v for v in f if v.targetoptions.get('parallel')];"
         "print(sum(sum(v.stats.cache_misses.values()) for v in f), sum(sum(v.stats.cache_hits.values()) for v in f))"
     )
     runs = [

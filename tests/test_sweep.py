@@ -115,7 +115,7 @@ def test_size_aware_costs_are_the_change_of_the_objective(rng, rule):
         for j, mine in ((other, False), (own, True)):
             s = sums(labels == j)
             mass = np.linalg.norm(s) if cosine else w[labels == j].sum()
-            cost.append(kernels._cost(rule, ((x[i] - s / mass) ** 2).sum(), mass, w[i], mine))
+            cost.append(kernels.cost(rule, ((x[i] - s / mass) ** 2).sum(), mass, w[i], mine))
         change = objective(moved) - objective(labels)
         assert (cost[0] - cost[1]) * (1 if cosine else w[i]) == pytest.approx(change, abs=1e-9)
 

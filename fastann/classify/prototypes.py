@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from fastann import kernels
 from fastann.cluster.passes.groups import first_of
 from fastann.cluster.space import Space
-from fastann.data.source import sqnorms, unit_rows
+from fastann.data.source import unit_rows
 
 PULL = 3.0  # see `shrink`
 PAIRS = 2**16  # pairs of prototypes compared at once, and sampled for a mean distance
@@ -171,7 +172,7 @@ def pair_distances(vectors: Any, i: np.ndarray, j: np.ndarray, space: Space) -> 
 
 def sqnorms_of(x: Any) -> np.ndarray:
     """Squared norms of rows, float64."""
-    return sqnorms(x) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x, dtype=np.float64)
+    return kernels.sqnorms(x) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x, dtype=np.float64)
 
 
 def normed(vectors: Any, space: Space) -> Any:

@@ -21,7 +21,6 @@ from fastann.classify.search import PrototypeSearch
 from fastann.cluster.passes.groups import neighbours
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
-from fastann.kernels.rows import pieces, table
 
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
 RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
@@ -109,17 +108,17 @@ class Descent:
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         d = x.shape[1]
-        rows, prototypes = table(x), table(self.vectors, write=True)
+        rows, prototypes = kernels.table(x), kernels.table(self.vectors, write=True)
         first, places = kernels.pairs_by_prototype(ids, len(self.owner))
         score, slope = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
         loss = np.empty((len(labels), 2))
         kernels.pair_scores(
-            rows, pieces(x), prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1)
+            rows, kernels.pieces(x), prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1)
         )
         kernels.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
         kernels.descend(
             rows,
-            pieces(x),
+            kernels.pieces(x),
             prototypes,
             first,
             places,
@@ -148,7 +147,7 @@ class Descent:
         v = self.vectors
         if not sparse.issparse(v):
             return np.zeros_like(v)
-        return table(sparse.csr_matrix((np.zeros_like(v.data), v.indices, v.indptr), v.shape), write=True)
+        return kernels.table(sparse.csr_matrix((np.zeros_like(v.data), v.indices, v.indptr), v.shape), write=True)
 
     def _spread(self) -> float:
         """Root mean square of the prototypes' coordinates that are not zero, about their mean for distances."""

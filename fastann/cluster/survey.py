@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels
-from fastann.data.source import Source, sqnorms
+from fastann.data.source import Source
 
 _LARGEST = 2.0**120  # squared norms up to here leave room for the sums of four that a distance takes
 SMALLEST = 1e-30  # spreads below this vanish when squared in float32
@@ -31,7 +31,7 @@ def survey(source: Source) -> Survey:
     zeros = [np.empty(0, np.int64)]
     for start, block in source.chunks(source.rows_per_chunk()):
         if source.sparse:
-            sqnorm, sums = sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+            sqnorm, sums = kernels.sqnorms(block), np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
         else:
             sqnorm, sums = kernels.survey(block)
         bad = np.flatnonzero(~(sqnorm <= _LARGEST))

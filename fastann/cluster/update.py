@@ -10,7 +10,6 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.cluster.space import Space
-from fastann.data.source import sqnorms
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Sums:
         """Centroid of each cluster in a space, float32, dense or CSR as the sums are; one without rows stays."""
         if not sparse.issparse(self.sums):
             return space.means(self.sums, self.counts, centroids)
-        scale = space.divisor(self.counts, sqnorms(self.sums))
+        scale = space.divisor(self.counts, kernels.sqnorms(self.sums))
         held = (self.counts > 0) & (scale > 0)
         kept = sparse.diags(1.0 * ~held) @ centroids
         return (sparse.diags(held / np.where(held, scale, 1)) @ self.sums + kept).astype(np.float32).tocsr()

@@ -242,7 +242,7 @@ class Centred(View):
 
 def unit_rows(x: Any) -> Any:
     """Rows of a CSR matrix scaled to unit L2 norm; empty ones stay empty."""
-    norm = np.sqrt(sqnorms(x))
+    norm = np.sqrt(kernels.sqnorms(x))
     scale = np.repeat(1 / np.where(norm > 0, norm, 1), np.diff(x.indptr))
     return type(x)(((x.data * scale).astype(np.float32), x.indices, x.indptr), x.shape)
 
@@ -250,13 +250,6 @@ def unit_rows(x: Any) -> Any:
 def dense(x: Any) -> np.ndarray:
     """A block as a dense array: itself, unless it is a CSR matrix."""
     return x.toarray() if hasattr(x, "toarray") else x
-
-
-def sqnorms(x: Any) -> np.ndarray:
-    """Squared L2 norms of the rows of a CSR matrix, float64 [n]."""
-    squares = np.square(x.data, dtype=np.float64)
-    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    return np.bincount(rows, weights=squares, minlength=x.shape[0])
 
 
 def has_distinct_rows(source: Source, k: int) -> bool:

@@ -26,7 +26,7 @@ from fastann.cluster.passes.groups import Sharing
 from fastann.cluster.space import METRICS, Space, fit_space
 from fastann.data import open as files
 from fastann.data.csr import Densified, Sparsified
-from fastann.data.source import Source, UnitNorm, sqnorms
+from fastann.data.source import Source, UnitNorm
 from fastann.index import gpu
 from fastann.index.base import Index, Spec
 from fastann.index.faiss import faiss, faiss_threads
@@ -580,7 +580,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         """Rows of a block that are zero, whose cosine to every prototype is taken for 0."""
         if not self._space.unit:
             return np.empty(0, np.int64)
-        return np.flatnonzero(sqnorms(block) == 0 if sparse.issparse(block) else ~block.any(axis=1))
+        return np.flatnonzero(kernels.sqnorms(block) == 0 if sparse.issparse(block) else ~block.any(axis=1))
 
     def _choose_search(self, view: Source, rng: np.random.Generator) -> None:
         """Settle `index_`: find the search option it leaves open, on rows that were trained on."""

@@ -6,7 +6,6 @@ import numpy as np
 from scipy import sparse
 
 from fastann import kernels
-from fastann.data.source import sqnorms
 from fastann.index.base import Index
 
 
@@ -23,7 +22,7 @@ class InvertedIndex(Index):
     def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
         self.centroids, self.exact, self.budget = centroids, budget is None, budget
         self.lists = kernels.table(centroids.T.tocsr())
-        self.sqnorm = sqnorms(centroids)
+        self.sqnorm = kernels.sqnorms(centroids)
 
     def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         return kernels.search_inverted(x, self.lists, self.sqnorm, m, self.budget)

@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from fastann.kernels.base import FAST, norms_for, pair, prefetch, readonly
-from fastann.kernels.rows import table
+from fastann.kernels.pairs import norms_for, pair
+from fastann.kernels.rows import readonly, table
+from fastann.kernels.simd import FAST, prefetch
 
 LISTED = 8  # candidates per row
 LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
@@ -62,7 +63,7 @@ def _join(rule, mass, w):
 
 
 @njit(inline="always")
-def _cost(rule, sqdist, mass, w, own):
+def cost(rule, sqdist, mass, w, own):
     """What a row adds to the objective in a cluster: lower is better, comparable between clusters of one row.
 
     Euclidean (Hartigan, 1975): W d^2 / (W + w), or W d^2 / (W - w) for its own cluster. Cosine, exactly: minus
@@ -85,6 +86,50 @@ def _cost(rule, sqdist, mass, w, own):
     return -step / (np.sqrt(max(mass * mass + step, 0.0)) + mass)
 
 
+@njit(inline="always")
+def _around(ids, own, mass, drift):
+    """Largest drift, and least mass, of a row's candidates other than its own centroid."""
+    most = np.float32(0)
+    least = np.inf
+    for t in range(LISTED):
+        j = ids[t]
+        if j >= 0 and j != own:
+            most = max(most, drift[j])
+            least = min(least, mass[j])
+    return most, least
+
+
+@njit(fastmath=FAST, inline="always")
+def _among(x, i, c, csq, ids, own, own_sq, rule, mass, w, dist):
+    """Compare row `i` with all its candidates, exactly; `dist` is room for their squared distances.
+
+    Returns the best centroid, its squared distance, that of the nearest other one, and that of the farthest.
+    """
+    far = own_sq
+    for t in range(LISTED):
+        j = ids[t]
+        dist[t] = np.inf
+        if j >= 0:
+            dist[t] = own_sq if j == own else pair(x, i, c, j, csq)
+            far = max(far, dist[t])
+    best = own
+    best_sq = own_sq
+    least = cost(rule, own_sq, mass[own], w, True)
+    for t in range(LISTED):
+        j = ids[t]
+        if j >= 0 and j != own:
+            v = cost(rule, dist[t], mass[j], w, False)
+            if v < least:
+                least = v
+                best = j
+                best_sq = dist[t]
+    runner = own_sq if best != own else np.float32(np.inf)
+    for t in range(LISTED):
+        if ids[t] >= 0 and ids[t] != best:
+            runner = min(runner, dist[t])
+    return best, best_sq, runner, far
+
+
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
     n = order.shape[0]
@@ -98,13 +143,7 @@ def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, i
             own = labels[i]
             w = weights[i] if weighted else 1.0
             upper = np.sqrt(sqdist[i]) + drift[own]
-            most = np.float32(0)
-            least = np.inf
-            for t in range(LISTED):
-                j = ids[i, t]
-                if j >= 0 and j != own:
-                    most = max(most, drift[j])
-                    least = min(least, mass[j])
+            most, least = _around(ids[i], own, mass, drift)
             second[i] -= most
             beyond[i] -= reach * most
             bound = max(np.float32(0), min(second[i], beyond[i]))
@@ -120,54 +159,83 @@ def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, i
             i = order[q]
             own = labels[i]
             w = weights[i] if weighted else 1.0
-            least = np.inf
-            for t in range(LISTED):
-                j = ids[i, t]
-                if j >= 0 and j != own:
-                    least = min(least, mass[j])
+            _, least = _around(ids[i], own, mass, drift)
             join = _join(rule, least, w)
             bound = max(np.float32(0), min(second[i], beyond[i]))
-            own_sq = pair(x, i, c, own, csq)  # exact, which often suffices
+            own_sq = pair(x, i, c, own, csq)  # often enough: the stored distance had only grown with every drift
+            status[q] = LOOKED
             if own_sq * _stay(rule, mass[own], w) <= join * bound * bound:
                 sqdist[i] = own_sq
-                status[q] = LOOKED
                 continue
-            # Every candidate, exactly. The list keeps its order of the last search.
-            best = own
-            far = own_sq
-            for t in range(LISTED):
-                j = ids[i, t]
-                dist[t] = np.inf
-                if j >= 0:
-                    dist[t] = own_sq if j == own else pair(x, i, c, j, csq)
-                    far = max(far, dist[t])
-            best_sq = own_sq
-            cost = _cost(rule, own_sq, mass[own], w, True)
-            for t in range(LISTED):
-                j = ids[i, t]
-                if j >= 0 and j != own:
-                    v = _cost(rule, dist[t], mass[j], w, False)
-                    if v < cost:
-                        cost = v
-                        best = j
-                        best_sq = dist[t]
-            runner = own_sq if best != own else np.float32(np.inf)
-            for t in range(LISTED):
-                if ids[i, t] >= 0 and ids[i, t] != best:
-                    runner = min(runner, dist[t])
+            # The list keeps its order of the last search.
+            best, best_sq, runner, far = _among(x, i, c, csq, ids[i], own, own_sq, rule, mass, w, dist)
             labels[i] = best
             sqdist[i] = best_sq
             second[i] = np.sqrt(runner)
-            status[q] = LOOKED
             bound = max(np.float32(0), beyond[i])
             if best_sq * _stay(rule, mass[best], w) > join * bound * bound:
                 status[q] = WANTING
                 beyond[i] = np.sqrt(far) if far > 0 else np.float32(np.inf)
 
 
+@njit(fastmath=FAST, inline="always")
+def _gather(x, i, c, csq, own, former, found, found_dist, most, list_ids, list_dist):
+    """List what a search found for row `i`, its own centroid and its former candidates: the nearest `most` of them.
+
+    `found` is ascending by distance and ends with -1. Writes into `list_ids` and `list_dist` (distances, ascending);
+    returns how many there are.
+    """
+    size = 0
+    for t in range(LISTED):
+        if found[t] >= 0:
+            list_ids[size] = found[t]
+            list_dist[size] = found_dist[t]
+            size += 1
+    for t in range(-1, LISTED):  # the row's own centroid, then its former candidates
+        j = own if t < 0 else former[t]
+        known = j < 0
+        for s in range(size):
+            known = known or list_ids[s] == j
+        if known:
+            continue
+        v = np.sqrt(pair(x, i, c, j, csq))
+        if size == most and v >= list_dist[size - 1]:
+            continue
+        s = min(size, most - 1)
+        while s > 0 and list_dist[s - 1] > v:
+            list_dist[s] = list_dist[s - 1]
+            list_ids[s] = list_ids[s - 1]
+            s -= 1
+        list_dist[s] = v
+        list_ids[s] = j
+        size = min(size + 1, most)
+    return size
+
+
+@njit(fastmath=FAST, inline="always")
+def _best(x, i, c, csq, own, list_ids, list_dist, size, rule, mass, w):
+    """Best of a row's own centroid (-1: none) and the first `size` listed ones, and its distance."""
+    best = -1
+    best_dist = np.float32(0)
+    least = np.inf
+    if own >= 0:
+        best = own
+        own_sq = pair(x, i, c, own, csq)
+        best_dist = np.sqrt(own_sq)
+        least = cost(rule, own_sq, mass[own], w, True)
+    for s in range(size):
+        j = list_ids[s]
+        if j != own:
+            v = cost(rule, list_dist[s] * list_dist[s], mass[j], w, False)
+            if v < least:
+                least = v
+                best = j
+                best_dist = list_dist[s]
+    return best, best_dist
+
+
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels, sqdist, ids, second, beyond):
-    """Merge what a search found into the candidates of its rows, at most `most`, and assign them."""
     weighted = weights.shape[0] > 0
     n = rows.shape[0]
     for piece in prange((n + _PIECE - 1) // _PIECE):
@@ -177,46 +245,8 @@ def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels
             i = rows[q]
             own = labels[i]
             w = weights[i] if weighted else 1.0
-            size = 0
-            for t in range(LISTED):
-                if found[q, t] >= 0:
-                    list_ids[size] = found[q, t]
-                    list_dist[size] = found_dist[q, t]
-                    size += 1
-            for t in range(-1, LISTED):  # the row's own centroid, then its former candidates
-                j = own if t < 0 else ids[i, t]
-                known = j < 0
-                for s in range(size):
-                    known = known or list_ids[s] == j
-                if known:
-                    continue
-                v = np.sqrt(pair(x, i, c, j, csq))
-                if size == most and v >= list_dist[size - 1]:
-                    continue
-                s = min(size, most - 1)
-                while s > 0 and list_dist[s - 1] > v:
-                    list_dist[s] = list_dist[s - 1]
-                    list_ids[s] = list_ids[s - 1]
-                    s -= 1
-                list_dist[s] = v
-                list_ids[s] = j
-                size = min(size + 1, most)
-            best = -1
-            best_dist = np.float32(0)
-            cost = np.inf
-            if own >= 0:
-                best = own
-                own_sq = pair(x, i, c, own, csq)
-                best_dist = np.sqrt(own_sq)
-                cost = _cost(rule, own_sq, mass[own], w, True)
-            for s in range(size):
-                j = list_ids[s]
-                if j != own:
-                    v = _cost(rule, list_dist[s] * list_dist[s], mass[j], w, False)
-                    if v < cost:
-                        cost = v
-                        best = j
-                        best_dist = list_dist[s]
+            size = _gather(x, i, c, csq, own, ids[i], found[q], found_dist[q], most, list_ids, list_dist)
+            best, best_dist = _best(x, i, c, csq, own, list_ids, list_dist, size, rule, mass, w)
             runner = np.float32(np.inf)
             for s in range(size):
                 ids[i, s] = list_ids[s]

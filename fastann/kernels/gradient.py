@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit, prange
 
-from fastann.kernels.base import FAST
 from fastann.kernels.rows import add, clear, dot32, entries, gather, load, sqnorm, unload
+from fastann.kernels.simd import FAST
 
 
 @njit(cache=True)

@@ -4,8 +4,10 @@ import numpy as np
 from numba import njit, prange
 from scipy import sparse
 
-from fastann.kernels.base import FAST, group
-from fastann.kernels.rows import load, pieces, sqdist, sqnorm, table, unload
+from fastann.kernels.members import group
+from fastann.kernels.rows import load, sqdist, sqnorm, table, unload
+from fastann.kernels.simd import FAST
+from fastann.kernels.threads import pieces
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)

@@ -4,8 +4,9 @@ import numpy as np
 from numba import njit, prange
 from scipy import sparse
 
-from fastann.kernels.base import FAST, insert, readonly
-from fastann.kernels.rows import CSR, table
+from fastann.kernels.lists import insert
+from fastann.kernels.rows import CSR, readonly, table
+from fastann.kernels.simd import FAST
 
 ROWS = 64  # rows of a task, which has a product with every centroid in memory
 

@@ -6,15 +6,12 @@ operations by type. A row of a `CSR` is compared with a dense vector: `load` spr
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 from scipy import sparse
 
-# Reassociation lets sums vectorise. "ninf" is left out because the kernels use huge sentinels, and NaN
-# cannot reach a kernel compiled with "nnan": rows are surveyed first, by a kernel compiled without it.
-FAST = {"reassoc", "nsz", "contract", "arcp", "nnan"}
+from fastann.kernels.simd import FAST
 
 
 def readonly(a: np.ndarray) -> np.ndarray:
@@ -40,43 +37,12 @@ def table(x: Any, *, write: bool = False) -> Any:
     return CSR(x.data if write else readonly(x.data), readonly(indices), readonly(indptr))
 
 
-def pieces(x: Any) -> int:
-    """Tasks for rows that do not depend on each other: sparse ones get few, as each has vectors of all columns."""
-    return numba.get_num_threads() if sparse.issparse(x) else 64
-
-
 def _stub(*args):
     raise NotImplementedError("compiled code only")
 
 
 def _sparse(rows):
     return isinstance(rows, types.BaseTuple)
-
-
-def dot(rows, i, v):
-    """Product of row `i` with a dense vector, in float64."""
-    return _stub(rows, i, v)
-
-
-@overload(dot, jit_options={"fastmath": FAST})
-def _dot(rows, i, v):
-    if _sparse(rows):
-
-        def product(rows, i, v):
-            total = np.float64(0)
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                total += np.float64(rows.data[q]) * np.float64(v[rows.indices[q]])
-            return total
-
-        return product
-
-    def product(rows, i, v):
-        total = np.float64(0)
-        for t in range(rows.shape[1]):
-            total += np.float64(rows[i, t]) * np.float64(v[t])
-        return total
-
-    return product
 
 
 def dot32(rows, i, v):

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from fastann.kernels.base import FAST, HUGE, fmin, insert, readonly
-from fastann.kernels.rows import table
+from fastann.kernels.lists import insert
+from fastann.kernels.rows import readonly, table
+from fastann.kernels.simd import FAST, HUGE, fmin
 
 ROWS = 256  # rows of a task, which has a score of every centroid in memory
 

@@ -1,9 +1,8 @@
 """Screening with AMX tiles: bfloat16 products at several times the float32 rate (Intel Xeon since 2023).
 
-bfloat16 moves a point by at most 2^-9 of its norm. The instructions are inline assembly, a few lines each, because
-that does not depend on the features Numba compiles for; where `available` is False they must not be compiled. An AMX
-tile is 16 rows of 64 bytes; operands are stored tile by tile, in the order in which the kernel walks them, 64-byte
-aligned (unaligned operands cost a factor of three):
+bfloat16 moves a point by at most 2^-9 of its norm. `tiles` has the instructions; here, operands are packed for them
+and scores are selected from. Operands are stored tile by tile, in the order in which the kernel walks them, 64-byte
+aligned (unaligned operands cost a factor of three). A step is 32 dims, the length of a tile's row:
 
     rows       [block of 32 rows      ][step of 32 dims][upper, lower 16 rows][16 rows][32 dims]
     centroids  [strip of 32 centroids ][step of 32 dims][left, right 16      ][16 pairs of dims][16][2]
@@ -11,198 +10,29 @@ aligned (unaligned operands cost a factor of three):
 
 from __future__ import annotations
 
-import ctypes
-from functools import lru_cache
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba import njit, prange
 
-from fastann.kernels.base import HUGE, prefetch
-from fastann.kernels.screen.certificate import BLOCK, address, aligned, asm, below32, hand, permitted, scratch_f32
+from fastann.kernels.screen.certificate import BLOCK, aligned, hand, scratch_f32
+from fastann.kernels.screen.tiles import (
+    TILE_CONFIG,
+    copy32,
+    round32,
+    tile_begin,
+    tile_end,
+    tile_init,
+    tile_load,
+    tile_step,
+    tile_store,
+)
+from fastann.kernels.screen.tiles import available as available
+from fastann.kernels.simd import HUGE, below32, prefetch
 
-STEPS = 16  # steps of 32 dims per visit: 16 x 2 KiB of a strip stay in L1
+STEPS = 16  # steps at a time: 16 x 2 KiB of a strip stay in L1
 ROUND = np.float32(2.0**-9 * 1.01)  # bfloat16 moves a point by at most this share of its rounded norm
-
-_I64 = ir.IntType(64)
-
-
-@lru_cache(maxsize=1)
-def available() -> bool:
-    """Whether this process may run these kernels; asks Linux for the permission that tiles need."""
-    if not permitted("amx", "amx-tile", "amx-bf16", "avx512bw", "avx512bf16"):
-        return False
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.syscall.restype = ctypes.c_long
-        mask = ctypes.c_uint64(0)
-        # arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), then ARCH_GET_XCOMP_PERM to see that it was given;
-        # it fails on old kernels, in sandboxes, and where a thread has a signal stack too small for the tiles.
-        asked = libc.syscall(ctypes.c_long(158), ctypes.c_long(0x1023), ctypes.c_long(18))
-        read = libc.syscall(ctypes.c_long(158), ctypes.c_long(0x1022), ctypes.byref(mask))
-    except (OSError, AttributeError):
-        return False
-    return asked == 0 and read == 0 and bool(mask.value >> 18 & 1)
-
-
-# --------------------------------------------------------------------------- instructions
-
-
-@intrinsic
-def tile_begin(typingctx, tile_config):
-    """Load the tile configuration; once per task."""
-
-    def codegen(context, builder, sig, args):
-        asm(builder, "ldtilecfg ($0)", "r,~{memory}", [address(context, builder, sig.args[0], args[0], _I64(0))])
-        return context.get_dummy_value()
-
-    return types.void(tile_config), codegen
-
-
-@intrinsic
-def tile_end(typingctx):
-    """Give the tiles back: otherwise every context switch saves 8 KiB."""
-
-    def codegen(context, builder, sig, args):
-        asm(builder, "tilerelease", "~{memory}", [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def tile_init(typingctx, cn, offset):
-    """Accumulators := cn[offset:offset + 32] in each of 32 rows (loads with stride 0)."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        asm(
-            builder,
-            "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
-            "tileloadd ($0,$1), %tmm2\n tileloadd 64($0,$1), %tmm3",
-            "r,r,~{memory},~{tmm0},~{tmm1},~{tmm2},~{tmm3}",
-            [p, _I64(0)],
-        )
-        return context.get_dummy_value()
-
-    return types.void(cn, types.intp), codegen
-
-
-@intrinsic
-def tile_load(typingctx, acc, offset):
-    """Accumulators := acc[offset:offset + 1024], a 32 x 32 block."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        asm(
-            builder,
-            "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
-            "tileloadd 2048($0,$1), %tmm2\n tileloadd 2112($0,$1), %tmm3",
-            "r,r,~{memory},~{tmm0},~{tmm1},~{tmm2},~{tmm3}",
-            [p, _I64(128)],
-        )
-        return context.get_dummy_value()
-
-    return types.void(acc, types.intp), codegen
-
-
-@intrinsic
-def tile_step(typingctx, xb, x_offset, cb, c_offset):
-    """Accumulators += (32 rows at xb) . (32 centroids at cb) over 32 dims.
-
-    The strip of centroids is reused by every block of rows and should stay in L1; the streaming load of the
-    rows (tileloaddt1) keeps them from pushing it out.
-    """
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        q = address(context, builder, sig.args[2], args[2], args[3])
-        asm(
-            builder,
-            "tileloadd ($1,$2), %tmm6\n tileloaddt1 ($0,$2), %tmm4\n"
-            "tdpbf16ps %tmm6, %tmm4, %tmm0\n"
-            "tileloadd 1024($1,$2), %tmm7\n"
-            "tdpbf16ps %tmm7, %tmm4, %tmm1\n"
-            "tileloaddt1 1024($0,$2), %tmm5\n"
-            "tdpbf16ps %tmm6, %tmm5, %tmm2\n"
-            "tdpbf16ps %tmm7, %tmm5, %tmm3",
-            "r,r,r,~{memory}," + ",".join(f"~{{tmm{i}}}" for i in range(8)),
-            [p, q, _I64(64)],
-        )
-        return context.get_dummy_value()
-
-    return types.void(xb, types.intp, cb, types.intp), codegen
-
-
-@intrinsic
-def tile_store(typingctx, out, offset):
-    """out[offset:offset + 1024] := accumulators, a 32 x 32 block."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        asm(
-            builder,
-            "tilestored %tmm0, ($0,$1)\n tilestored %tmm1, 64($0,$1)\n"
-            "tilestored %tmm2, 2048($0,$1)\n tilestored %tmm3, 2112($0,$1)",
-            "r,r,~{memory}",
-            [p, _I64(128)],
-        )
-        return context.get_dummy_value()
-
-    return types.void(out, types.intp), codegen
-
-
-@intrinsic
-def _round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
-    """xb[32] := bfloat16(x[32] - shift[32]), to nearest even; square[16] += sums of their squares."""
-
-    def codegen(context, builder, sig, args):
-        t = sig.args
-        asm(
-            builder,
-            "vmovups 64($0), %zmm0\n vsubps 64($1), %zmm0, %zmm0\n"
-            "vmovups ($0), %zmm1\n vsubps ($1), %zmm1, %zmm1\n"
-            "vcvtne2ps2bf16 %zmm1, %zmm0, %zmm0\n vmovups %zmm0, ($2)\n"
-            "vmovups ($3), %zmm1\n vdpbf16ps %zmm0, %zmm0, %zmm1\n vmovups %zmm1, ($3)",
-            "r,r,r,r,~{memory},~{xmm0},~{xmm1}",
-            [
-                address(context, builder, t[0], args[0], args[1]),
-                address(context, builder, t[2], args[2], args[3]),
-                address(context, builder, t[4], args[4], args[5]),
-                address(context, builder, t[6], args[6], _I64(0)),
-            ],
-        )
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, shift, types.intp, xb, types.intp, square), codegen
-
-
-@intrinsic
-def copy32(typingctx, a, a_offset, b, b_offset):
-    """b[b_offset:+32] := a[a_offset:+32], 32 bfloat16 (one cache line)."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        q = address(context, builder, sig.args[2], args[2], args[3])
-        asm(builder, "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)", "r,r,~{memory},~{xmm0}", [p, q])
-        return context.get_dummy_value()
-
-    return types.void(a, types.intp, b, types.intp), codegen
 
 
 # --------------------------------------------------------------------------- packing
-
-
-def _tile_config() -> np.ndarray:
-    c = aligned(64, np.uint8)
-    c[0] = 1  # palette
-    c[16:32].view(np.uint16)[:] = 64  # bytes per row of each of the 8 tiles
-    c[48:56] = 16  # rows of each
-    return c
-
-
-TILE_CONFIG = _tile_config()
 
 
 @njit(cache=True)
@@ -286,10 +116,10 @@ class Packed:
 
 @njit(cache=True)
 def pack_rows(x, rows, start, n, shift, xsq, error):
-    """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty).
+    """Pack rows x[rows[start:start + n]], or x[start:start + n] if `rows` is empty.
 
-    Returns them, room to gather some of them, and room for scores; xsq := rounded norms squared, error := how far
-    rounding may have moved them.
+    Returns them, room to gather some of them, and room for scores. Writes the squared norms of the rounded rows into
+    `xsq`, and how far rounding may have moved each into `error`.
     """
     d = x.shape[1]
     steps = (d + 31) // 32
@@ -313,12 +143,12 @@ def pack_rows(x, rows, start, n, shift, xsq, error):
         for k in range(full):
             prefetch(x, ahead * d + 32 * k)
             prefetch(x, ahead * d + 32 * k + 16)
-            _round32(x, r * d + 32 * k, shift, 32 * k, xb, o, square)
+            round32(x, r * d + 32 * k, shift, 32 * k, xb, o, square)
             o += 1024
         if full < steps:
             for t in range(d - 32 * full):
                 tail[t] = x[r, 32 * full + t]
-            _round32(tail, 0, shift, 32 * full, xb, o, square)
+            round32(tail, 0, shift, 32 * full, xb, o, square)
         total = np.float32(0)
         for t in range(16):
             total += square[t]
@@ -332,21 +162,24 @@ def pack_rows(x, rows, start, n, shift, xsq, error):
 
 @njit(cache=True)
 def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
-    """Screen `n` packed rows against strips first..last-1: hand every score below limit[i] to what wants it.
+    """Screen the first `n` packed rows against strips first..last-1: hand on every score below the row's limit[i].
 
-    That is either `lists` = (scores, columns), sorted lists of eight per row, limit[i] becoming the eighth best;
-    or `nearest` = (columns, x, start, c, label, least, xsq, error, slack), which compares place once and lowers
-    limit[i] to what may still be nearest. The other one is None, and its code is not compiled.
+    Scores go to `lists` or to `nearest`; the other one is None, and its code is not compiled.
 
-    Long rows are taken STEPS steps place a time so that the strip stays in L1, partial sums waiting in `buffer`
-    (1024 * max(2, blocks) floats, aligned). The scores of one block are selected from while the tiles work on
-    the next, a few rows per step, so that vector work and branch misses hide behind the tile unit.
+    - `lists` = (scores, columns) are ascending lists of eight per row; limit[i] becomes the eighth score.
+    - `nearest` = (columns, x, start, c, label, least, xsq, error, slack) has the row compared with the centroid on the
+      spot, in float64; limit[i] becomes the score below which a centroid may still be nearer.
+
+    Rows of more than `STEPS` steps are multiplied at most `STEPS` steps at a time, for all rows before the next steps,
+    so that this part of the strip stays in L1; the partial sums wait in `buffer` (1024 * max(2, blocks) floats,
+    aligned). The scores of one block are looked at while the tiles multiply the next, a few rows per step, so that
+    vector work and mispredicted branches hide behind the tile unit.
     """
     blocks = (n + BLOCK - 1) // BLOCK
     visits = (steps + STEPS - 1) // STEPS
     length = (steps + visits - 1) // visits
     current = 0
-    row = end = column = place = 0  # what is left to select of the block before
+    row = end = column = place = 0  # rows of the block before that are still to be looked at; where their scores are
     for strip in range(first, last):
         for visit in range(visits):
             k0 = visit * length
@@ -389,9 +222,11 @@ def _screen(xb, n, cb, cn, steps, first, last, limit, buffer, lists, nearest):
 
 @njit(cache=True)
 def screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
-    """Screen packed rows, all `n` if `some` is None, against strips first..last-1: see `_screen`.
+    """Screen packed rows against strips first..last-1: see `_screen`.
 
-    `operands` and `config` are a `Packed`'s. Some rows are gathered, with their lists, and `nearest` must be None.
+    `packed` is what `pack_rows` returned for `n` rows; `operands` and `config` are those of a `Packed`. If `some`
+    (int32) is not None, only the rows it names are screened: they are gathered, with their lists, and `nearest` must
+    be None.
     """
     xb, xg, buffer = packed
     cb, cn = operands

@@ -19,21 +19,16 @@ import sys
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.core import config
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 
-from fastann.kernels.base import insert8, lowest_bit, sqdist32, sqdist64
-
-llvm.initialize_native_asmparser()  # without it LLVM aborts the process on inline assembly
+from fastann.kernels.pairs import sqdist32, sqdist64
+from fastann.kernels.simd import insert8, lowest_bit
 
 BLOCK = 32  # centroids per strip
 TASK = 256  # rows per task: packed, they stay in L2
 UNIT = np.float32(2.0**-24)
 
-_I32, _F32 = ir.IntType(32), ir.FloatType()
 _KINDS = ("amx", "vnni", "blas")  # best first
 
 
@@ -74,36 +69,7 @@ def pad_columns(columns: np.ndarray) -> np.ndarray:
     return np.concatenate([columns, np.full(-len(columns) % BLOCK, -1)]).astype(np.int32)
 
 
-# --------------------------------------------------------------------------- pieces of inline assembly
-
-
-def address(context, builder, array_type, array, offset):
-    """Address of ``array.ravel()[offset]``."""
-    return builder.gep(make_array(array_type)(context, builder, array).data, [offset])
-
-
-def asm(builder, text, constraints, args):
-    """A few instructions, in AT&T's order of operands."""
-    builder.asm(ir.FunctionType(ir.VoidType(), [a.type for a in args]), text, constraints, args, True)
-
-
 # --------------------------------------------------------------------------- choosing among scores
-
-
-@intrinsic
-def below32(typingctx, a, offset, limit):
-    """Bit j of the result: ``a[offset + j] < limit``, j < 32."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        v = builder.load(builder.bitcast(p, ir.PointerType(ir.VectorType(_F32, 32))))
-        v.align = 4
-        vt = ir.VectorType(_F32, 32)
-        one = builder.insert_element(ir.Constant(vt, ir.Undefined), args[2], _I32(0))
-        limit = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, 32), [0] * 32))
-        return builder.bitcast(builder.fcmp_ordered("<", v, limit), _I32)
-
-    return types.uint32(a, types.intp, types.float32), codegen
 
 
 @njit(inline="always")

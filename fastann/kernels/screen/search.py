@@ -9,11 +9,14 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from fastann.kernels.base import HUGE, bucket, insert, lowest_bit, readonly, sqdist32, sqdist64
 from fastann.kernels.exact import WIDE
+from fastann.kernels.lists import bucket, insert
+from fastann.kernels.pairs import sqdist32, sqdist64
+from fastann.kernels.rows import readonly
 from fastann.kernels.screen import amx as amx
 from fastann.kernels.screen import vnni as vnni
-from fastann.kernels.screen.certificate import BLOCK, TASK, UNIT, below32, limit_of, pad_columns, scratch_f32
+from fastann.kernels.screen.certificate import BLOCK, TASK, UNIT, limit_of, pad_columns, scratch_f32
+from fastann.kernels.simd import HUGE, below32, lowest_bit
 
 Packed = amx.Packed | vnni.Packed
 

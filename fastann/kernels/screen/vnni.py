@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
-from fastann.kernels.base import FAST, HUGE, prefetch
-from fastann.kernels.screen.certificate import BLOCK, UNIT, address, aligned, asm, hand, permitted
+from fastann.kernels.screen.certificate import BLOCK, UNIT, aligned, hand, permitted
+from fastann.kernels.simd import FAST, HUGE, address, asm, prefetch
 
 ROWS = 8  # rows per block: 8 x 32 sums are 16 registers
 COLUMNS = 65_000  # most columns whose int32 sums cannot overflow

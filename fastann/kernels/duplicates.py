@@ -3,7 +3,10 @@
 import numpy as np
 from numba import njit, prange
 
-from fastann.kernels.base import FAST, HUGE, fmin, insert, one_blas_thread, readonly
+from fastann.kernels.lists import insert
+from fastann.kernels.rows import readonly
+from fastann.kernels.simd import FAST, HUGE, fmin
+from fastann.kernels.threads import one_blas_thread
 
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 UNSEEN, CLEAR = -1, -2  # a membership that was not compared yet, and one that nothing stands against
