@@ -1,11 +1,20 @@
 """Fixtures shared by the tests: small data with known structure, and real data where it lies beside."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def limited(**limits: Any) -> type:
+    """KMeans with a plan that changes at other sizes, so that problems of test size count as large."""
+    from fastann import KMeans
+
+    return type("KMeans", (KMeans,), {"limits": replace(KMeans.limits, **limits), "__module__": KMeans.__module__})
 
 
 def embeddings(name: str) -> np.ndarray:

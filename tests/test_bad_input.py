@@ -618,10 +618,10 @@ def test_a_failed_fit_leaves_the_feature_names(x):
 def test_a_fit_that_fails_in_its_closing_pass_leaves_the_old_model(x, km, error, monkeypatch):
     centers, labels = km.cluster_centers_.copy(), km.labels_.copy()
 
-    def fail(*args):
+    def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(kmeans_module, "label", fail)
+    monkeypatch.setattr(kmeans_module, "labelled", fail)
     with pytest.raises(error):
         km.fit(x[:, ::-1] * 3)
     np.testing.assert_array_equal(km.cluster_centers_, centers)
@@ -629,10 +629,10 @@ def test_a_fit_that_fails_in_its_closing_pass_leaves_the_old_model(x, km, error,
 
 
 def test_a_fit_that_fails_in_its_closing_pass_leaves_a_new_estimator_unfitted(x, monkeypatch):
-    def fail(*args):
+    def fail(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr(kmeans_module, "label", fail)
+    monkeypatch.setattr(kmeans_module, "labelled", fail)
     km = KMeans(3)
     refusal(MemoryError, km.fit, x)
     refusal(NotFittedError, km.predict, x)

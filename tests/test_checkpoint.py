@@ -14,12 +14,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import limited
 from scipy import sparse
 
 from fastann import KMeans, open_source, storage
 from fastann.cli import main
-from fastann.cluster import checkpoint, plan
-from fastann.runs import clustering as saved
+from fastann.cluster import checkpoint
 
 
 class Cut(BaseException):
@@ -50,11 +50,11 @@ def folder(tmp_path):
     return tmp_path / "checkpoints"
 
 
-def interrupted(x, folder, after, weights=None, **options):
-    km = KMeans(checkpoint=folder, checkpoint_seconds=0, callback=cut_after(after), random_state=0, **options)
+def interrupted(x, folder, after, weights=None, kind=KMeans, **options):
+    km = kind(checkpoint=folder, checkpoint_seconds=0, callback=cut_after(after), random_state=0, **options)
     with pytest.raises(Cut):
         km.fit(x, sample_weight=weights)
-    return KMeans(checkpoint=folder, checkpoint_seconds=0, random_state=0, **options)
+    return kind(checkpoint=folder, checkpoint_seconds=0, random_state=0, **options)
 
 
 def assert_same(a, b):
@@ -66,6 +66,7 @@ def assert_same(a, b):
     assert a.stop_reason_ == b.stop_reason_
 
 
+Large = limited(small=0)
 KINDS = {
     "candidates": {"n_clusters": 1500, "max_iter": 9},
     "cells": {"n_clusters": 300, "max_iter": 9, "index": "cells:nlist=8,nprobe=auto", "candidates": 6},
@@ -85,12 +86,11 @@ def test_a_fit_cut_off_ends_as_one_that_was_not(x, folder, kind, after):
 
 
 @pytest.mark.parametrize("after", [1, 3, 5, 7])
-def test_samples_trained_on_first_are_drawn_again(x, folder, monkeypatch, after):
-    monkeypatch.setattr(plan, "SMALL", 0)
+def test_samples_trained_on_first_are_drawn_again(x, folder, after):
     options = {"n_clusters": 7, "max_iter": 5, "tol": 0, "effort": 100, "init": "random"}
-    whole = KMeans(random_state=0, **options).fit(x)
+    whole = Large(random_state=0, **options).fit(x)
     assert {record.rows for record in whole.history_} == {7500, 30_000}
-    assert_same(interrupted(x, folder, after, **options).fit(x), whole)
+    assert_same(interrupted(x, folder, after, kind=Large, **options).fit(x), whole)
 
 
 def test_weights_are_part_of_it(x, folder):
@@ -253,8 +253,7 @@ def test_a_callable_start_is_known_again(x, folder):
     assert_same(km.fit(x), KMeans(50, init=Start(), random_state=0).fit(x))
 
 
-def test_a_start_cut_short_on_a_sample_does_not_win(x, monkeypatch):
-    monkeypatch.setattr(plan, "SMALL", 0)
+def test_a_start_cut_short_on_a_sample_does_not_win(x):
     options = {"n_clusters": 7, "init": "random", "random_state": 0}
     seen = []
 
@@ -262,10 +261,10 @@ def test_a_start_cut_short_on_a_sample_does_not_win(x, monkeypatch):
         seen.append(state.record)
         return len(seen) > 1 and seen[-2].rows == len(x) and state.record.rows < len(x)
 
-    km = KMeans(n_init=3, callback=second_start, **options).fit(x)
+    km = Large(n_init=3, callback=second_start, **options).fit(x)
     assert km.stop_reason_ != "callback"
     assert km.history_[-1].rows == len(x)
-    assert_same(km, KMeans(**options).fit(x))
+    assert_same(km, Large(**options).fit(x))
 
 
 def test_other_weights_are_refused(x, folder):
@@ -441,7 +440,7 @@ def test_a_kill_before_the_first_checkpoint_begins_anew(x, tmp_path):
     data, run = tmp_path / "rows.npy", tmp_path / "run"
     np.save(data, x)
     km = KMeans(50, random_state=0, verbose=False)
-    saved.begin(km, open_source(data), run, force=False)
+    km.begin_run(open_source(data), run)
     invoke("fit", "--resume", run)
     assert_same(KMeans.load(run), KMeans(50, random_state=0).fit(x))
     assert invoke("fit", "--resume", run).output == f"{run} is complete: 30,000 rows in 50 clusters\n"
@@ -459,7 +458,7 @@ def begun(x, tmp_path):
     data, run = tmp_path / "rows.npy", tmp_path / "run"
     np.save(data, x)
     km = KMeans(50, random_state=0, checkpoint_seconds=0)
-    saved.begin(km, open_source(data), run, force=False)
+    km.begin_run(open_source(data), run)
     km.callback = cut_after(3)
     with pytest.raises(Cut):
         km.fit(data)
@@ -506,7 +505,7 @@ def test_what_cannot_be_written_down_is_not_begun(x, tmp_path):
     np.save(tmp_path / "rows.npy", x)
     km = KMeans(50, init=x[:50])
     with pytest.raises(ValueError, match="init cannot be written down"):
-        saved.begin(km, open_source(tmp_path / "rows.npy"), tmp_path / "run", force=False)
+        km.begin_run(open_source(tmp_path / "rows.npy"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

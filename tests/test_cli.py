@@ -351,29 +351,29 @@ def test_a_full_disk_is_a_failure_and_writes_nothing(here, monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError("2 GiB wanted"), RuntimeError("the GPU is gone")], ids=repr)
 def test_a_failure_is_one_line(here, monkeypatch, error):
-    def fail(*args):
+    def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(kmeans_module, "label", fail)
+    monkeypatch.setattr(kmeans_module, "labelled", fail)
     result = fit("-k", 5)
     refused(result, FAILED, str(error))
     assert result.stderr.count("\n") == 1
 
 
 def test_an_interrupt_in_the_closing_step_fails_and_writes_nothing(here, monkeypatch):
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kmeans_module, "label", interrupt)
+    monkeypatch.setattr(kmeans_module, "labelled", interrupt)
     refused(fit("-k", 5), FAILED, "interrupted; nothing was completed")
     assert [p.name for p in here.iterdir()] == ["x.npy"]
 
 
 def test_an_interrupt_in_the_closing_step_leaves_the_run_that_force_would_replace(run, monkeypatch):
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kmeans_module, "label", interrupt)
+    monkeypatch.setattr(kmeans_module, "labelled", interrupt)
     fit("-k", 4, "--force")
     assert KMeans.load(run).n_clusters == 5
 

@@ -11,8 +11,11 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
 
 from fastann import IVF, KMeans, kernels
-from fastann.cluster.passes.every import assign
-from fastann.cluster.update import Rows
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.passes.every import Every
+from fastann.cluster.space import Euclidean
+from fastann.data.limits import Limits
+from fastann.data.open import as_source
 from fastann.data.source import ArraySource
 from fastann.index.spec import Flat
 
@@ -135,29 +138,33 @@ def test_same_seed_same_bits(blobs, index):
     assert one.inertia_ == two.inertia_
 
 
+def assigned(source, index, c):
+    """A pass over rows that were never assigned, after one assignment, and what it counted."""
+    work = Every.over(source, None, c, Euclidean())
+    return work, work.assign(index, 0, NEAREST)
+
+
 @pytest.mark.parametrize("index", ["flat", "ivf", "hnsw"])
 @pytest.mark.parametrize("chunk", [1, 77, 5000])
-def test_chunk_size_does_not_matter(blobs, monkeypatch, index, chunk):
+def test_chunk_size_does_not_matter(blobs, index, chunk):
     x = blobs[:2000]
-    rows = [Rows.new(len(x)), Rows.new(len(x))]
     built = (Flat() if index == "flat" else IVF(nlist=5, nprobe=2)).build(x[:30])
-    whole = assign(ArraySource(x), rows[0], built, x[:30])
-    cut = assign(ArraySource(x), rows[1], built, x[:30], chunk=chunk)
-    np.testing.assert_array_equal(rows[0].labels, rows[1].labels)
-    np.testing.assert_array_equal(whole.counts, cut.counts)
-    np.testing.assert_allclose(whole.sums, cut.sums, rtol=1e-12, atol=1e-12)
+    whole, _ = assigned(ArraySource(x), built, x[:30])
+    cut, _ = assigned(as_source(x, limits=Limits(chunk_bytes=chunk * 4 * x.shape[1], at_once=chunk)), built, x[:30])
+    np.testing.assert_array_equal(whole.rows.labels, cut.rows.labels)
+    np.testing.assert_array_equal(whole.sums.counts, cut.sums.counts)
+    np.testing.assert_allclose(whole.sums.sums, cut.sums.sums, rtol=1e-12, atol=1e-12)
     assert whole.inertia == pytest.approx(cut.inertia, rel=1e-6)
 
 
-def test_partials_of_shards_add_up(blobs):
-    rows = Rows.new(len(blobs))
+def test_sums_and_tallies_of_shards_add_up(blobs):
     index, c = Flat().build(blobs[:30]), blobs[:30]
-    whole = assign(ArraySource(blobs), rows, index, c)
-    halves = [assign(ArraySource(part), Rows.new(len(part)), index, c) for part in (blobs[:5000], blobs[5000:])]
-    total = halves[0] + halves[1]
-    np.testing.assert_array_equal(whole.counts, total.counts)
-    np.testing.assert_allclose(whole.sums, total.sums, rtol=1e-12, atol=1e-12)
-    assert (whole.moved, whole.repaired) == (total.moved, total.repaired)
+    work, counted = assigned(ArraySource(blobs), index, c)
+    halves = [assigned(ArraySource(part), index, c) for part in (blobs[:5000], blobs[5000:])]
+    total = halves[0][0].sums + halves[1][0].sums
+    np.testing.assert_array_equal(work.sums.counts, total.counts)
+    np.testing.assert_allclose(work.sums.sums, total.sums, rtol=1e-12, atol=1e-12)
+    assert counted == halves[0][1] + halves[1][1]
 
 
 def test_number_of_threads_does_not_matter(blobs):

@@ -10,18 +10,12 @@ from scipy.special import logsumexp
 from fastann import kernels
 from fastann.classify.prototypes import Prototypes, Thinning, prune, round_to, shrink
 from fastann.classify.refine import SMOOTHING, Descent, calibrate
-from fastann.cluster.passes import groups
-from fastann.cluster.passes.groups import (
-    Either,
-    Shared,
-    Sharing,
-    Within,
-    first_of,
-    neighbours,
-    similarity,
-)
-from fastann.cluster.space import Space, fit_space
-from fastann.cluster.update import Rows
+from fastann.classify.search import PrototypeSearch
+from fastann.classify.start import start
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.passes.groups import Shared, Sharing, Within, first_of, neighbours
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Cosine, Euclidean, fit_space, space_of
 from fastann.data.csr import CSRSource, Densified, Sparsified
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
@@ -31,7 +25,7 @@ from fastann.index.spec import Flat
 
 KINDS = ["dense", "csr"]
 METRICS = ["cosine", "euclidean"]
-EUCLIDEAN, COSINE = Space("euclidean"), Space("cosine")
+EUCLIDEAN, COSINE = Euclidean(), Cosine()
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -140,19 +134,18 @@ def test_plus_plus_spreads_over_separated_modes(rng):
 
 @pytest.mark.parametrize("method", ["k-means++", "random"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_start_gives_every_group_its_rows_whatever_the_block(kind, method, rng, monkeypatch):
+def test_start_gives_every_group_its_rows_whatever_the_block(kind, method, rng):
     x = rng.standard_normal((300, 4)).astype(np.float32)
     labels = np.repeat([0, 1, 2, 3], [100, 2, 98, 100]).astype(np.int32)
     w = np.where(labels == 3, 0.0, 1.0)
     sizes = np.array([3, 5, 4, 2])
     begin = [source_of(of_kind(kind, x)), labels, w, sizes, method]
-    c, got = groups.start(*begin, np.random.default_rng(1))
+    c, got = start(*begin, np.random.default_rng(1))
     np.testing.assert_array_equal(got, [3, 2, 4, 0])
     owner = np.repeat(np.arange(4), got)
     for row, g in zip(plain(c), owner, strict=True):
         assert (np.abs(x[labels == g] - row).max(axis=1) == 0).any()
-    monkeypatch.setattr(groups, "BLOCK", 7)
-    np.testing.assert_array_equal(plain(groups.start(*begin, np.random.default_rng(1))[0]), plain(c))
+    np.testing.assert_array_equal(plain(start(*begin, np.random.default_rng(1), block=7)[0]), plain(c))
 
 
 # --------------------------------------------------------------------------- the inverted index
@@ -180,11 +173,11 @@ def test_the_inverted_index_is_what_brute_force_finds(seed, n, k, d, density, da
 
 def test_sparse_centroids_get_the_inverted_index_and_dense_ones_the_spec(rng):
     c = rng.standard_normal((20, 4)).astype(np.float32)
-    assert isinstance(Either("auto").build(sparse.csr_matrix(c)), InvertedIndex)
-    assert isinstance(Either("hnsw").build(sparse.csr_matrix(c)), InvertedIndex)
-    assert Either("auto").spec(20) == Flat()
-    assert str(Either("auto").spec(10_000)).startswith("cells")
-    assert Either("auto").spec(10_000, ["cuda:0"]) == Flat()
+    assert isinstance(PrototypeSearch("auto").build(sparse.csr_matrix(c)), InvertedIndex)
+    assert isinstance(PrototypeSearch("hnsw").build(sparse.csr_matrix(c)), InvertedIndex)
+    assert PrototypeSearch("auto").spec(20) == Flat()
+    assert str(PrototypeSearch("auto").spec(10_000)).startswith("cells")
+    assert PrototypeSearch("auto").spec(10_000, ["cuda:0"]) == Flat()
 
 
 # --------------------------------------------------------------------------- sums, passes, shares
@@ -199,14 +192,16 @@ def test_a_pass_assigns_and_recenters_as_brute_force_does(kind, metric, rng):
     c, first = x[:7].copy(), np.array([0, 3, 7, 7])  # the last group has no centroid
     c[6] = -50  # nobody is near
     rows = Rows.new(90, w)
-    work = Within(source_of(of_kind(kind, x)), rows, labels, first, metric)
-    partial = work.assign(of_kind(kind, c), 0, None, size_aware=False)
+    work = Within(source_of(of_kind(kind, x)), rows, labels, first, space_of(metric))
+    work.centroids = of_kind(kind, c)
+    work.assign(None, 0, NEAREST)
     far = np.where(np.repeat([0, 1], [3, 4]) == labels[:, None], sqdists(x, c), np.inf)
     expected = np.where(labels == 2, -1, far.argmin(axis=1))
     np.testing.assert_array_equal(rows.labels, expected)
     some = expected >= 0
-    assert partial.inertia == pytest.approx(w[some] @ far.min(axis=1)[some], rel=1e-5)
-    after = plain(work.recenter(of_kind(kind, c)))
+    after, inertia = work.update()
+    assert inertia == pytest.approx(w[some] @ far.min(axis=1)[some], rel=1e-5)
+    after = plain(after)
     for j in range(7):
         mine = expected == j
         mean = (w[mine] @ x[mine]) / w[mine].sum() if mine.any() else c[j]
@@ -230,15 +225,15 @@ def test_shares_by_hand():
 
 
 def test_similarity_by_hand():
-    np.testing.assert_allclose(similarity(np.array([0.0, 1, 2, 4]), "cosine"), [1, 0.5, 0, -1])
-    np.testing.assert_allclose(similarity(np.array([0.0, 1, 3]), "euclidean"), [1, 0.5, 0.25])
+    np.testing.assert_allclose(COSINE.similarity(np.array([0.0, 1, 2, 4])), [1, 0.5, 0, -1])
+    np.testing.assert_allclose(EUCLIDEAN.similarity(np.array([0.0, 1, 3])), [1, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_neighbours_are_the_nearest_own_and_the_nearest_of_all(kind, rng):
     x, c = rng.standard_normal((60, 4)).astype(np.float32), rng.standard_normal((9, 4)).astype(np.float32)
     labels, first = rng.integers(0, 4, 60).astype(np.int32), np.array([0, 4, 6, 9, 9])
-    index = Either("flat").build(of_kind(kind, c))
+    index = PrototypeSearch("flat").build(of_kind(kind, c))
     ids, sqdist = neighbours(index, of_kind(kind, x), labels, of_kind(kind, c), first, 5)
     far = sqdists(x, c)
     assert ids.shape == (60, 6)
@@ -257,9 +252,10 @@ def test_a_shared_pass_gives_all_of_every_row(kind, rng):
     labels, first, w = rng.integers(0, 2, 70).astype(np.int32), np.array([0, 3, 6]), rng.random(70)
     sharing = Sharing(4, "softmax", 0.3, 0.2)
     table = of_kind(kind, x)
-    work = Shared(source_of(table), Rows.new(70, w), labels, first, "euclidean", sharing)
-    index = Either("flat").build(of_kind(kind, c))
-    partial = work.assign(of_kind(kind, c), 0, index, size_aware=False)
+    work = Shared(source_of(table), Rows.new(70, w), labels, first, EUCLIDEAN, sharing)
+    work.centroids = of_kind(kind, c)
+    index = PrototypeSearch("flat").build(of_kind(kind, c))
+    work.assign(index, 0, NEAREST)
     far = sqdists(x, c)
     sums, counts = np.zeros((6, 4)), np.zeros(6)
     for i in range(70):
@@ -269,8 +265,8 @@ def test_a_shared_pass_gives_all_of_every_row(kind, rng):
         share = np.exp(score / 0.3) / np.exp(score / 0.3).sum() * w[i]
         counts[near] += share
         sums[near] += share[:, None] * x[i]
-    np.testing.assert_allclose(partial.counts, counts, rtol=1e-5)
-    np.testing.assert_allclose(plain(partial.sums), sums, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(work.sums.counts, counts, rtol=1e-5)
+    np.testing.assert_allclose(plain(work.sums.sums), sums, rtol=1e-4, atol=1e-6)
 
 
 # --------------------------------------------------------------------------- sparse rows as sources
@@ -553,7 +549,9 @@ def descent_of(kind, metric, rng):
         x, v = unit(x), unit(v)
     owner = np.array([0, 0, 1, 1, 1, 2, 2], np.int32)
     p = Prototypes(of_kind(kind, v), owner, np.ones(7), np.zeros(7))
-    descent = Descent(p, 3, metric=metric, candidates=4, spec=Either("flat"), device="cpu", rng=rng)
+    descent = Descent(
+        p, 3, euclidean=metric == "euclidean", candidates=4, spec=PrototypeSearch("flat"), device="cpu", rng=rng
+    )
     return descent, x, v, owner
 
 
@@ -565,7 +563,7 @@ def test_gradients_of_the_refinement_are_finite_differences_of_its_loss(kind, me
     w /= w.sum()
     descent.scale = scale = 2.5
     ids, _ = neighbours(
-        Either("flat").build(descent.vectors), of_kind(kind, x), labels, descent.vectors, descent.first, 4
+        PrototypeSearch("flat").build(descent.vectors), of_kind(kind, x), labels, descent.vectors, descent.first, 4
     )
     descent._step(of_kind(kind, x), labels, w, ids, 0.0)
     got = (
@@ -608,7 +606,7 @@ def test_refinement_leaves_the_prototypes_it_was_given(rng):
     descent, x, v, _ = descent_of("dense", "euclidean", rng)
     descent.epochs(ArraySource(x), np.zeros(25, np.int32), None, 1)
     p = Prototypes(v.copy(), np.zeros(7, np.int32), np.ones(7), np.zeros(7))
-    again = Descent(p, 1, metric="euclidean", candidates=4, spec=Either("flat"), device="cpu", rng=rng)
+    again = Descent(p, 1, euclidean=True, candidates=4, spec=PrototypeSearch("flat"), device="cpu", rng=rng)
     again.epochs(ArraySource(x), np.zeros(25, np.int32), None, 1)
     np.testing.assert_array_equal(p.vectors, v)
 

@@ -4,21 +4,21 @@ import gc
 import os
 import re
 import tracemalloc
-from functools import partial
 
 import numpy as np
 import pytest
+from conftest import limited
 
 from fastann import KMeans, checks
-from fastann.cluster import memory, plan, update
-from fastann.cluster import start as init
+from fastann.cluster import memory, start
 from fastann.cluster.memory import Memory, needed, plan_memory, size_of
+from fastann.cluster.passes.every import Every
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Euclidean
 from fastann.data import mapping
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Centred, Subset
-from fastann.estimators import kmeans
-from fastann.index.recall import recall
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_rows_in_memory_are_bounded_too(x, spills):
     ids=str,
 )
 @pytest.mark.parametrize("kind", ["array", "file", "float16"])
-def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind):
+def test_memory_does_not_grow_with_the_rows(tmp_path, options, kind):
     """What numpy allocates, as tracemalloc counts it: two sizes, at the least max_memory, differ by little a row."""
     limits, small = Limits(chunk_bytes=2**18, at_once=2**13, direct_bytes=0), limited(small=0, part=2**12, audited=512)
     peaks, sizes = [], (40_000, 160_000)
@@ -122,7 +122,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch, options, kind
             data = tmp_path / f"{n}.npy"
             np.save(data, x[:n])
         source = as_source(data, limits=limits)
-        km = KMeans(max_iter=3, random_state=0, max_memory=needed(source, options["n_clusters"]), **options)
+        km = small(max_iter=3, random_state=0, max_memory=needed(source, options["n_clusters"]), **options)
         tracemalloc.start()
         km.fit(source)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -287,11 +287,11 @@ class Counting(ArraySource):
 
 def test_a_sample_is_read_once(x):
     source = Counting(x)
-    sample, _ = init.subsample(source, None, 5000, np.random.default_rng(0), Memory())
+    sample, _ = start.subsample(source, None, 5000, np.random.default_rng(0), Memory())
     for _ in range(3):
         parts = [block for _, block in sample.chunks(700)]
     assert source.read == 5000
-    picks = init.draw_any(source.n, 5000, np.random.default_rng(0))
+    picks = start.draw_any(source.n, 5000, np.random.default_rng(0))
     np.testing.assert_array_equal(np.concatenate(parts), x[picks])
     np.testing.assert_array_equal(sample.take([4, 2, 2]), x[picks[[4, 2, 2]]])
 
@@ -299,9 +299,9 @@ def test_a_sample_is_read_once(x):
 def test_a_sample_that_does_not_fit_lies_in_a_file_as_stored(x, tmp_path, spills):
     room = Memory(1000, tmp_path)
     source = Counting(x.astype(np.float16))
-    sample, _ = init.subsample(Centred(source, x.mean(axis=0)), None, 5000, np.random.default_rng(0), room)
+    sample, _ = start.subsample(Centred(source, x.mean(axis=0)), None, 5000, np.random.default_rng(0), room)
     assert spills == [5000 * 12 * 2]
-    expected = Subset(Centred(source, x.mean(axis=0)), init.draw_any(source.n, 5000, np.random.default_rng(0)))
+    expected = Subset(Centred(source, x.mean(axis=0)), start.draw_any(source.n, 5000, np.random.default_rng(0)))
     for (_, a), (_, b) in zip(sample.chunks(999), expected.chunks(999), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -309,14 +309,14 @@ def test_a_sample_that_does_not_fit_lies_in_a_file_as_stored(x, tmp_path, spills
 def test_only_sampled_rows_are_read_for_a_start(x):
     for name in ("random", "k-means++"):
         source = Counting(np.repeat(x, 3, axis=0))
-        init.start(name, source, None, 20, np.random.default_rng(0), Memory())
+        work = Every(source, Rows.new(source.n), 20, Euclidean())
+        start.start(name, work, 20, np.random.default_rng(0), Memory())
         assert source.read <= 2**15
 
 
-def test_training_on_samples_reads_the_rest_once_per_pass(x, monkeypatch):
-    monkeypatch.setattr(plan, "SMALL", 0)
+def test_training_on_samples_reads_the_rest_once_per_pass(x):
     source = Counting(x)
-    km = KMeans(7, max_iter=4, tol=0, effort=100, init="random", random_state=0).fit(source)
+    km = limited(small=0)(7, max_iter=4, tol=0, effort=100, init="random", random_state=0).fit(source)
     whole = sum(record.rows == len(x) for record in km.history_)
     assert {record.rows for record in km.history_} == {7500, 30_000}
     # A look at all rows before, the sample, every full pass, the closing one, starts and measured recall.
@@ -341,12 +341,12 @@ def test_mapped_blocks_are_the_rows(tmp_path, order, dtype):
     array = np.asarray(np.random.default_rng(0).integers(-9, 9, (5000, 7)), dtype, order=order)
     np.save(tmp_path / "rows.npy", array)
     rows = as_source(tmp_path / "rows.npy", limits=Limits(direct_bytes=0))
-    for start, block in rows.chunks(999):
-        np.testing.assert_array_equal(block, array[start : start + 999])
+    for first, block in rows.chunks(999):
+        np.testing.assert_array_equal(block, array[first : first + 999])
         assert block.dtype == np.float32
         assert block.flags.c_contiguous
         older = mapping.mapped(rows.array, slice(start, start + 999), advice=12345)  # as a system that has no such one
-        np.testing.assert_array_equal(older, array[start : start + 999])
+        np.testing.assert_array_equal(older, array[first : first + 999])
         assert not np.shares_memory(older, rows.array)
     np.testing.assert_array_equal(rows.native(slice(3, 3)), array[:0])
 
@@ -362,7 +362,7 @@ def test_a_mapped_float32_file_is_not_copied(tmp_path):
 
 @pytest.mark.parametrize(("n", "size"), [(2**25, 1000), (2**25, 2**20), (1000, 10), (2**24 + 1, 2**24)])
 def test_draws_are_different_ascending_and_spread(n, size):
-    picks = init.draw_any(n, size, np.random.default_rng(0))
+    picks = start.draw_any(n, size, np.random.default_rng(0))
     assert len(picks) == size
     assert (np.diff(picks) > 0).all()
     assert 0 <= picks[0] <= picks[-1] < n

@@ -347,7 +347,7 @@ def test_ids_and_files_are_loaded(tmp_path, x, kind):
     loaded = KMeans.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.ids_, ids, strict=True)
     np.testing.assert_array_equal(np.load(tmp_path / "run" / "ids.npy", allow_pickle=False), ids, strict=True)
-    assert loaded._data == km._data == source.fingerprint()
+    assert loaded.clustering_.rows.data == km.clustering_.rows.data == source.fingerprint()
     assert manifest(tmp_path / "run")["data"] == source.fingerprint()
     nearest = np.load(tmp_path / "run" / "representatives.npy")[:, 0]
     table = pd.read_csv(tmp_path / "run" / "clusters.csv", dtype={"representative": ids.dtype.type})
@@ -406,7 +406,7 @@ def test_a_run_of_the_first_schema_is_loaded(run, fitted, x, tmp_path):
     assert read_manifest(run)["status"] == "complete"
     np.testing.assert_array_equal(loaded.labels_, fitted.labels_)
     np.testing.assert_array_equal(loaded.predict(x), fitted.labels_)
-    assert (loaded.ids_, loaded._data, loaded.margins) == (None, None, False)
+    assert (loaded.ids_, loaded.clustering_.rows.data, loaded.margins) == (None, None, False)
     assert not hasattr(loaded, "second_labels_")
     assert not hasattr(loaded, "margins_")
     loaded.save(run, force=True)

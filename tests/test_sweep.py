@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import limited
 from sklearn.metrics import euclidean_distances
 
 from fastann import HNSW, Cells, Flat, KMeans, kernels
 from fastann.cluster import fit as fitting
-from fastann.cluster import lloyd, plan
-from fastann.cluster.passes.bounded import Sweep
-from fastann.cluster.update import Rows
+from fastann.cluster import lloyd
+from fastann.cluster.criterion import NEAREST, SIZE_AWARE
+from fastann.cluster.passes.bounded import Bounded
+from fastann.cluster.passes.every import Every
+from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import space_of
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Subset
@@ -26,11 +30,7 @@ def many():
     return (centers[rng.integers(500, size=20_000)] + 0.6 * rng.standard_normal((20_000, 32))).astype(np.float32)
 
 
-@pytest.fixture
-def large(monkeypatch):
-    """Make problems of test size count as large."""
-    monkeypatch.setattr(plan, "SMALL", 0)
-    monkeypatch.setattr(plan, "CELLS_FROM", 256)
+Large = limited(small=0, cells_from=256)
 
 
 @pytest.fixture(params=["this CPU", "BLAS"])
@@ -39,38 +39,38 @@ def arithmetic(request, monkeypatch):
         monkeypatch.setattr(kernels, "suits_screen", lambda k, d, spread: False)
 
 
-def sweep(x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1):
-    """Run sweeps by hand; returns the pass and the centroids."""
+def visited(
+    x, k, index=None, *, weights=None, metric="euclidean", iterations=6, caution=np.inf, aware=False, batches=1
+):
+    """Visit rows by hand; returns the pass, and the inertia and the counts of the last iteration."""
     rows = Rows.new(len(x), weights)
-    work = Sweep(
-        ArraySource(x), rows, k, metric=metric, batches=batches, candidates=8, caution=caution, size_aware=aware
-    )
-    centroids = x[:k].copy()
+    work = Bounded(ArraySource(x), rows, k, space_of(metric), batches=batches, candidates=8, caution=caution)
+    work.centroids = x[:k].copy()
     for iteration in range(iterations):
         for batch in range(work.batches):
-            built = (index or Flat()).build(centroids, seed=iteration)
-            work.assign(centroids, batch, built, size_aware=aware and iteration > 1)
-            centroids = work.recenter(centroids)
-    return work, centroids
+            built = (index or Flat()).build(work.centroids, seed=iteration)
+            tally = work.assign(built, batch, SIZE_AWARE if aware and iteration > 1 else NEAREST)
+            _, inertia = work.update()
+    return work, inertia, tally
 
 
 @pytest.mark.usefixtures("arithmetic")
 def test_with_every_row_searched_it_is_exact_lloyd(many):
-    work, centroids = sweep(many, 300)
+    work, _, _ = visited(many, 300)
     flat = KMeans(300, index="flat", init=many[:300], max_iter=6, tol=0, empty="keep").fit(many)
-    np.testing.assert_allclose(centroids, flat.cluster_centers_, atol=2e-3)
-    work.close(centroids, FlatIndex(centroids))
+    np.testing.assert_allclose(work.centroids, flat.cluster_centers_, atol=2e-3)
+    work.close(FlatIndex(work.centroids), NEAREST)
     assert (work.rows.labels == flat.labels_).mean() > 0.999
 
 
 @pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("index", [Flat(), Cells(nlist=12, nprobe=4), HNSW(m=16)])
 def test_bounds_spare_most_searches_and_cost_little(many, index):
-    work, _ = sweep(many, 300, index, caution=0.25, iterations=10)
-    exact, _ = sweep(many, 300, iterations=10)
-    assert work.partial.inertia < 1.02 * exact.partial.inertia
-    assert work.partial.searched < 0.3 * len(many)
-    assert work.partial.looked < len(many)
+    _, inertia, tally = visited(many, 300, index, caution=0.25, iterations=10)
+    _, exact, _ = visited(many, 300, iterations=10)
+    assert inertia < 1.02 * exact
+    assert tally.searched < 0.3 * len(many)
+    assert tally.looked < len(many)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
@@ -78,14 +78,32 @@ def test_bounds_spare_most_searches_and_cost_little(many, index):
 def test_running_sums_are_those_of_the_labels(many, rng, weighted, metric):
     x = many / np.linalg.norm(many, axis=1, keepdims=True) if metric == "cosine" else many
     w = rng.random(len(x)) if weighted else None
-    work, _ = sweep(x, 200, weights=w, metric=metric, caution=0.25, aware=True, batches=4, iterations=8)
+    work, inertia, _ = visited(x, 200, weights=w, metric=metric, caution=0.25, aware=True, batches=4, iterations=8)
     sums, counts = np.zeros((200, 32)), np.zeros(200, float if weighted else np.int64)
     kernels.add_rows(x, w, work.rows.labels, sums, counts)
-    np.testing.assert_allclose(work.partial.sums, sums, atol=1e-8)
-    np.testing.assert_allclose(work.partial.counts, counts, rtol=1e-9)
+    np.testing.assert_allclose(work.sums.sums, sums, atol=1e-8)
+    np.testing.assert_allclose(work.sums.counts, counts, rtol=1e-9)
     ones = np.ones(len(x)) if w is None else w
     means = sums / (np.linalg.norm(sums, axis=1) if metric == "cosine" else counts)[:, None]
-    assert work.partial.inertia == pytest.approx(((x - means[work.rows.labels]) ** 2).sum(1) @ ones, rel=1e-6)
+    assert inertia == pytest.approx(((x - means[work.rows.labels]) ** 2).sum(1) @ ones, rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_criterion_costs_the_same_compiled_and_in_numpy(many, rng, weighted, metric):
+    """A pass over every row, that chooses among the eight nearest in NumPy, moves the rows that bounds let move."""
+    x = many / np.linalg.norm(many, axis=1, keepdims=True) if metric == "cosine" else many
+    w = rng.random(len(x)) + 0.5 if weighted else None
+    bounded, _, _ = visited(x, 200, weights=w, metric=metric, iterations=2)
+    every = Every(ArraySource(x), Rows(bounded.rows.labels.copy(), bounded.rows.sqdist.copy(), w), 200, bounded.space)
+    every.centroids, every.sums = bounded.centroids, bounded.sums
+    index = Flat().build(bounded.centroids)
+    moved = every.assign(index, 0, SIZE_AWARE).moved
+    before = bounded.rows.labels.copy()
+    bounded.assign(index, 0, SIZE_AWARE)
+    assert moved > 100
+    assert (every.rows.labels == bounded.rows.labels).mean() > 0.999
+    assert (every.rows.labels != before).sum() == moved
 
 
 @pytest.mark.parametrize("rule", [kernels.SIZE_AWARE, kernels.SIZE_AWARE_COSINE])
@@ -129,13 +147,13 @@ def test_size_aware_ends_below_exact_lloyd_run_to_convergence(many, metric):
     assert aware.inertia_ < lloyd.inertia_
 
 
-@pytest.mark.usefixtures("large", "arithmetic")
+@pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("k", [100, 600])
 def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
     w = rng.random(len(many)) + 0.1
-    flat = KMeans(k, index="flat", metric=metric, random_state=0).fit(many, sample_weight=w)
-    auto = KMeans(k, metric=metric, random_state=0).fit(many, sample_weight=w)
+    flat = Large(k, index="flat", metric=metric, random_state=0).fit(many, sample_weight=w)
+    auto = Large(k, metric=metric, random_state=0).fit(many, sample_weight=w)
     assert auto.inertia_ < 1.01 * flat.inertia_
     x = many.astype(np.float64)
     if metric == "cosine":
@@ -149,11 +167,10 @@ def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
     assert sum(record.searched for record in auto.history_) < 0.5 * len(many) * auto.n_iter_
 
 
-@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("layout", ["float16", "Fortran", "memmap", "chunks"])
 def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, layout):
     x = many.astype(np.float16).astype(np.float32)
-    one = KMeans(300, random_state=0).fit(x)
+    one = Large(300, random_state=0).fit(x)
     if layout == "float16":
         other = x.astype(np.float16)
     elif layout == "Fortran":
@@ -163,40 +180,36 @@ def test_auto_gives_the_same_labels_for_every_layout(many, tmp_path, layout):
         other = tmp_path / "x.npy"
     else:
         other = as_source(x.astype(np.float64), limits=Limits(chunk_bytes=4 * 32 * 777))
-    two = KMeans(300, random_state=0).fit(other)
+    two = Large(300, random_state=0).fit(other)
     assert (one.labels_ == two.labels_).mean() > 0.999
     assert two.inertia_ == pytest.approx(one.inertia_, rel=1e-5)
 
 
-@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("k", [100, 600])
 def test_auto_is_deterministic_on_any_number_of_threads(many, k):
-    one, two = (KMeans(k, random_state=5, n_jobs=jobs).fit(many) for jobs in (1, 2))
+    one, two = (Large(k, random_state=5, n_jobs=jobs).fit(many) for jobs in (1, 2))
     np.testing.assert_array_equal(one.labels_, two.labels_)
     np.testing.assert_array_equal(one.cluster_centers_, two.cluster_centers_)
 
 
-@pytest.mark.usefixtures("large")
 def test_many_rows_a_cluster_train_on_samples_first(many):
     x = np.concatenate([many] * 40)
-    km = KMeans(64, random_state=0).fit(x)
+    km = Large(64, random_state=0).fit(x)
     sizes = [record.rows for record in km.history_]
     assert sizes[0] == len(x) // 4
     assert sizes[-1] == len(x)
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.usefixtures("large")
 def test_exact_labels(many):
-    km = KMeans(600, exact_labels=True, random_state=0).fit(many)
+    km = Large(600, exact_labels=True, random_state=0).fit(many)
     truth = euclidean_distances(many.astype(np.float64), km.cluster_centers_.astype(np.float64)).argmin(1)
     np.testing.assert_array_equal(km.labels_, truth)
     assert km.assignment_recall_ == 1.0
 
 
-@pytest.mark.usefixtures("large")
 def test_more_effort_is_better(many):
-    runs = [np.mean([KMeans(600, effort=e, random_state=s).fit(many).inertia_ for s in range(3)]) for e in (0.25, 4)]
+    runs = [np.mean([Large(600, effort=e, random_state=s).fit(many).inertia_ for s in range(3)]) for e in (0.25, 4)]
     assert runs[1] < runs[0]
 
 
@@ -212,13 +225,13 @@ def test_candidates_with_a_given_index(many):
 def test_weights_of_very_different_sizes(many, rng):
     """A cluster of feathers beside clusters of lead is neither empty nor lost."""
     w = 10.0 ** rng.integers(-12, 3, len(many))
-    work, centroids = sweep(many, 100, weights=w, caution=0.25, batches=4, iterations=8)
+    work, _, _ = visited(many, 100, weights=w, caution=0.25, batches=4, iterations=8)
     sums, counts = np.zeros((100, 32)), np.zeros(100)
     kernels.add_rows(many, w, work.rows.labels, sums, counts)
-    np.testing.assert_array_equal(work.members, np.bincount(work.rows.labels, minlength=100))
+    np.testing.assert_array_equal(work.sizes, np.bincount(work.rows.labels, minlength=100))
     heavy = counts > 1e-6
-    np.testing.assert_allclose(work.partial.counts[heavy], counts[heavy], rtol=1e-6)
-    assert np.isfinite(centroids).all()
+    np.testing.assert_allclose(work.sums.counts[heavy], counts[heavy], rtol=1e-6)
+    assert np.isfinite(work.centroids).all()
 
 
 def test_a_subset_is_read_like_the_rows_it_names(many, rng):
@@ -256,14 +269,13 @@ def test_lists_of_eight_are_the_eight_nearest(rng, d):
         assert (near[:, :4] == ids[:, :4]).mean() > 0.98
 
 
-@pytest.mark.usefixtures("large")
 def test_memory_beyond_the_data():
     """At most 64 bytes a row, and a few arrays of centroids."""
     n, d, k = 600_000, 24, 300
     x = np.random.default_rng(0).standard_normal((n, d), dtype="f")
-    KMeans(k, max_iter=2, init="random", random_state=0).fit(x[:20_000])
+    Large(k, max_iter=2, init="random", random_state=0).fit(x[:20_000])
     tracemalloc.start()
-    KMeans(k, max_iter=4, init="random", random_state=0).fit(x)
+    Large(k, max_iter=4, init="random", random_state=0).fit(x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * n + 30 * 4 * k * d

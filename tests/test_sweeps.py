@@ -15,8 +15,8 @@ from scipy import sparse
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from fastann import KMeans, bench, open_source, records, sweep
-from fastann.cluster.passes.every import wilson
 from fastann.data.csr import CSRSource
+from fastann.index.recall import wilson
 from fastann.index.spec import parse_index
 from fastann.records import RecordError
 from fastann.study import data, methods, process, vanilla, worker

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from fastann import IVF, Flat, KMeans
-from fastann.cluster.passes.every import assign
-from fastann.cluster.update import Rows
+from fastann.cluster.criterion import NEAREST
+from fastann.cluster.passes.every import Every
+from fastann.cluster.space import Euclidean
 from fastann.data.source import ArraySource
 
 
@@ -63,9 +64,9 @@ def test_data_far_from_the_origin():
     exact = ((x[:, None].astype(np.float64) - c) ** 2).sum(-1).argmin(1)
     km = KMeans(512, init=c, max_iter=1).fit(x)
     assert km.history_[0].inertia == pytest.approx(((x.astype(np.float64) - c[exact]) ** 2).sum(), rel=1e-4)
-    rows = Rows.new(len(x))
-    assign(ArraySource(x), rows, Flat().build(c), c)  # exact even without centring
-    np.testing.assert_array_equal(rows.labels, exact)
+    work = Every.over(ArraySource(x), None, c, Euclidean())
+    work.assign(Flat().build(c), 0, NEAREST)  # exact even without centring
+    np.testing.assert_array_equal(work.rows.labels, exact)
     index = faiss.IndexFlatL2(32)
     index.add(c)
     still_a_trap((index.search(x, 1)[1][:, 0] == exact).mean() < 0.9)
@@ -82,10 +83,9 @@ def test_an_index_that_finds_nothing_is_repaired():
         ids[::3], sqdist[::3] = -1, np.inf
         return ids, sqdist
 
-    rows = Rows.new(len(x))
-    partial = assign(ArraySource(x), rows, SimpleNamespace(exact=False, search=blind), c)
-    assert partial.repaired == 167
-    np.testing.assert_array_equal(rows.labels, exact[0][:, 0])
+    work = Every.over(ArraySource(x), None, c, Euclidean())
+    assert work.assign(SimpleNamespace(exact=False, search=blind), 0, NEAREST).repaired == 167
+    np.testing.assert_array_equal(work.rows.labels, exact[0][:, 0])
     code = """
 x = np.random.default_rng(0).standard_normal((500, 4), dtype="f")
 index = faiss.IndexIVFFlat(faiss.IndexFlatL2(4), 4, 100)

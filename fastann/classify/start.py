@@ -22,6 +22,7 @@ def start(
     sizes: np.ndarray,
     method: str,
     rng: np.random.Generator,
+    block: int = BLOCK,
 ) -> tuple[Any, np.ndarray]:
     """Rows of each group to start from: by greedy k-means++ on a sample of the group, or at random.
 
@@ -34,6 +35,8 @@ def start(
     sizes : int64 [groups]
         Centroids wanted of each group.
     method : {"k-means++", "random"}
+    block : int
+        Rows that are gathered at once; the result does not depend on it.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def start(
     ends, first = np.cumsum(kept), first_of(sizes)
     g = 0
     while g < len(sizes):
-        end = max(g + 1, int(np.searchsorted(ends, (ends[g - 1] if g else 0) + BLOCK, side="right")))
+        end = max(g + 1, int(np.searchsorted(ends, (ends[g - 1] if g else 0) + block, side="right")))
         rows = np.concatenate([order[b : b + c] for b, c in zip(bounds[g:end], kept[g:end], strict=True)])
         x = source.take(rows)
         if method == "k-means++":
