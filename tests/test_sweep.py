@@ -90,20 +90,24 @@ def test_running_sums_are_those_of_the_labels(many, rng, weighted, metric):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_criterion_costs_the_same_compiled_and_in_numpy(many, rng, weighted, metric):
-    """A pass over every row, that chooses among the eight nearest in NumPy, moves the rows that bounds let move."""
-    x = many / np.linalg.norm(many, axis=1, keepdims=True) if metric == "cosine" else many
-    w = rng.random(len(x)) + 0.5 if weighted else None
-    bounded, _, _ = visited(x, 200, weights=w, metric=metric, iterations=2)
-    every = Every(ArraySource(x), Rows(bounded.rows.labels.copy(), bounded.rows.sqdist.copy(), w), 200, bounded.space)
-    every.centroids, every.sums = bounded.centroids, bounded.sums
-    index = Flat().build(bounded.centroids)
-    moved = every.assign(index, 0, SIZE_AWARE).moved
-    before = bounded.rows.labels.copy()
-    bounded.assign(index, 0, SIZE_AWARE)
-    assert moved > 100
-    assert (every.rows.labels == bounded.rows.labels).mean() > 0.999
-    assert (every.rows.labels != before).sum() == moved
+def test_a_pass_over_every_row_goes_by_what_the_criterion_costs(rng, weighted, metric):
+    """Each row ends where the compiled cost, of all centroids, is least: the criterion says the same in NumPy."""
+    space = space_of(metric)
+    x = rng.standard_normal((300, 5)).astype(np.float32)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True) if space.unit else x
+    w = rng.random(300) + 0.5 if weighted else None
+    work = Every.over(ArraySource(x), w, x[:7].copy(), space)
+    work.assign(Flat().build(work.centroids), 0, NEAREST)
+    work.update()
+    before, sums = work.rows.labels.copy(), work.sums
+    mass = np.linalg.norm(sums.sums, axis=1) if space.unit else sums.counts.astype(float)
+    moved = work.assign(Flat().build(work.centroids), 0, SIZE_AWARE).moved
+    far = euclidean_distances(x.astype(float), work.centroids.astype(float), squared=True)
+    for i, own in enumerate(before):
+        heavy = 1.0 if w is None else w[i]
+        cost = [kernels.cost(SIZE_AWARE.rule(space), far[i, j], mass[j], heavy, j == own) for j in range(7)]
+        assert work.rows.labels[i] == np.argmin(cost)
+    assert moved == (work.rows.labels != before).sum() > 5
 
 
 @pytest.mark.parametrize("rule", [kernels.SIZE_AWARE, kernels.SIZE_AWARE_COSINE])
