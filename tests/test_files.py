@@ -18,7 +18,7 @@ from scipy import sparse
 import fastann
 from fastann import KMeans, open_source
 from fastann.data import ahead
-from fastann.data.blocks import Passes
+from fastann.data.blocks import FunctionSource
 from fastann.data.identity import check_unchanged
 from fastann.data.limits import Limits
 from fastann.data.open import as_source, reopen
@@ -1091,4 +1091,4 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
     assert "open_source" in fastann.__all__
-    assert issubclass(Passes, Source)
+    assert issubclass(FunctionSource, Source)

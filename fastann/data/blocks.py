@@ -12,10 +12,11 @@ from fastann.data.limits import DEFAULT, Limits
 from fastann.data.source import Source
 
 
-class Passes(Source):
-    """Rows that are read by passing over all of them; one pass, at the start, counts them.
+class FunctionSource(Source):
+    """Rows of blocks that a function gives, which can only be read from the first one on.
 
-    A pass stays where it was last read, so chunks one after the other, or sorted indices, take one pass.
+    When it is made, all blocks are read once, to count and check them. Reading goes on from the block that was read
+    last, and begins anew only for rows before it: chunks one after the other, or sorted indices, read each block once.
     """
 
     ahead = True
@@ -52,10 +53,10 @@ class Passes(Source):
         self._reset()
 
     def native(self, rows: Any) -> np.ndarray:
-        bounds = (
-            (rows.start, rows.stop) if isinstance(rows, slice) else (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
-        )
-        start, stop = int(bounds[0]), int(bounds[1])
+        if isinstance(rows, slice):
+            start, stop = int(rows.start), int(rows.stop)
+        else:
+            start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         pieces: list[np.ndarray] = []
         with self._lock:
             if self._blocks is None or start < self._first:

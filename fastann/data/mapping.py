@@ -11,9 +11,10 @@ POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14, which Python does not na
 def mapped(array: np.ndarray, rows: Any, memory: float = float("inf"), *, advice: int = POPULATE_READ) -> np.ndarray:
     """Rows of an array that may be mapped from a file; of a slice a view, where that can be.
 
-    A mapped page is read when it is first touched. This touches all pages of the rows, so that a thread which reads
-    ahead does the waiting. Pages stay mapped, as the system's cache, which it takes back at will; of a file larger than
-    memory those before the last block are let go at once.
+    A mapped page is read from disk when it is first touched. This has all pages of the rows read now, so that a thread
+    which reads ahead does the waiting, not the one that computes. Pages that were read stay in the system's cache,
+    which gives them up when memory is needed elsewhere; of a file larger than memory, those before the previous block
+    are given up here.
 
     Parameters
     ----------

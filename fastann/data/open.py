@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from fastann import checks
-from fastann.data.blocks import Passes
+from fastann.data.blocks import FunctionSource
 from fastann.data.csr import CSRSource
 from fastann.data.formats import FORMATS
 from fastann.data.formats.arrays import is_zarr
@@ -110,7 +110,7 @@ def _open(x: Any, options: Options) -> Source:
                 shards[-1].release()
     elif callable(x):
         checks.only_options("a function", options.given(), (), "it")
-        return Passes(x, options.limits)
+        return FunctionSource(x, options.limits)
     elif hasattr(x, "__next__"):
         raise TypeError(
             f"X is a {type(x).__name__}, which can be read only once, but rows are needed as often as a fit goes over "
