@@ -6,15 +6,47 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastann import kernels
 from fastann.index.own import FlatIndex
 from fastann.index.spec import Flat
 from fastann.kernels.screen import certificate
 
+FILES = {path.stem for path in Path(kernels.__file__).parent.iterdir()}
+
 
 def distances(x, c):
     return ((x[:, None].astype(np.float64) - c) ** 2).sum(-1)
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+def test_every_name_of_the_core_is_there_and_documented(name):
+    assert name not in FILES  # once loaded, a file of that name would hide it
+    value = getattr(kernels, name)
+    assert isinstance(value, int) or value.__doc__
+
+
+def test_names_that_are_not_there_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'nearst'"):
+        kernels.nearst  # noqa: B018
+
+
+def test_norms_of_sparse_rows_need_no_compiled_code():
+    """So that reading sparse data does not load Numba; of the same rows, dense and sparse, the norms are the same."""
+    code = "import sys; from scipy import sparse; from fastann import kernels; "
+    code += "print(kernels.sqnorms(sparse.eye(3, format='csr')).tolist(), 'numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1.0, 1.0, 1.0] False"
+    x = np.array([[0, 3, 4], [0, 0, 0], [1, 2, 2]], np.float32)
+    for rows in (x, sparse.csr_matrix(x)):
+        assert kernels.sqnorms(rows).tolist() == [25, 0, 9]
+
+
+def test_rows_of_negative_label_are_left_out():
+    offsets, order = kernels.group(np.array([2, -1, 0, 2, -1, 2], np.int32), 4)
+    assert offsets.tolist() == [0, 1, 1, 4, 4]
+    assert order.tolist() == [2, 0, 3, 5]
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (7, 3, 2), (513, 5, 65), (600, 33, 17), (40, 2, 1500)])

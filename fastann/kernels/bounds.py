@@ -1,4 +1,4 @@
-"""The compiled loops of a sweep: rows that keep a list of candidate centroids, and bounds that spare most of the work.
+"""A pass over rows that keep lists of candidate centroids, with bounds that spare most of the work.
 
 Each row remembers eight candidates and two lower bounds: `second`, on its distance to every candidate but its
 own centroid, and `beyond`, on its distance to every centroid that is no candidate (Drake and Hamerly,
@@ -8,35 +8,29 @@ row's own candidates, so that it holds for nearly all rows, not for certain: the
 """
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, prange
 
 from fastann.kernels.pairs import norms_for, pair
-from fastann.kernels.rows import readonly, table
+from fastann.kernels.rows import by_kind, readonly, table
 from fastann.kernels.simd import FAST, prefetch
 
 LISTED = 8  # candidates per row
-LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2
-SKIP, LOOKED, WANTING = 0, 1, 2
-_PIECE = 1024
+LLOYD, SIZE_AWARE, SIZE_AWARE_COSINE = 0, 1, 2  # rules by which centroids are compared
+SKIP, LOOKED, WANTING = 0, 1, 2  # what became of a row, see `look`
+_PIECE = 1024  # rows per task
 
 
-def fetch(x, i):
-    """Ask for the cache lines of a row."""
-    raise NotImplementedError("compiled code only")
+@by_kind
+class fetch:
+    """Ask for the cache lines of a dense row."""
 
+    def csr(rows, i):
+        pass
 
-@overload(fetch)
-def _fetch(x, i):
-    if isinstance(x, types.BaseTuple):
-        return lambda x, i: None
-
-    def lines(x, i):
-        d = np.int64(x.shape[1])
+    def dense(rows, i):
+        d = np.int64(rows.shape[1])
         for t in range(0, d, 16):
-            prefetch(x, i * d + t)
-
-    return lines
+            prefetch(rows, i * d + t)
 
 
 @njit(inline="always")
@@ -64,11 +58,13 @@ def _join(rule, mass, w):
 
 @njit(inline="always")
 def cost(rule, sqdist, mass, w, own):
-    """What a row adds to the objective in a cluster: lower is better, comparable between clusters of one row.
+    """What a row of weight `w` costs in a cluster of `mass`: lower is better, comparable between clusters of one row.
 
-    Euclidean (Hartigan, 1975): W d^2 / (W + w), or W d^2 / (W - w) for its own cluster. Cosine, exactly: minus
-    the growth of the length R of the cluster's sum, sqrt(R^2 + 2 R w s + w^2) - R, s the cosine; R - sqrt(R^2 -
-    2 R w s + w^2) for its own.
+    By Lloyd's rule, the squared distance d^2. Size-aware, what being in the cluster adds to the objective:
+
+    - Euclidean (Hartigan, 1975): W d^2 / (W + w), or W d^2 / (W - w) for the row's own cluster, W being its weight.
+    - Cosine: minus how much longer the row makes the cluster's sum, whose length without it, or with it if it is the
+      row's own, is R: R - sqrt(R^2 + 2 R w s + w^2), or sqrt(R^2 - 2 R w s + w^2) - R for the own, s being the cosine.
     """
     if rule == LLOYD:
         return np.float64(sqdist)
@@ -261,7 +257,7 @@ def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels
 
 
 def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, status):
-    """Decide, for each row, whether it can move at all; compare those that can with their candidates.
+    """Decide for each row whether it can move at all, and compare those that can with their candidates.
 
     Parameters
     ----------
@@ -271,15 +267,21 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
     c : float32 [k, d]
     weights : float64 [n] or None
     rule : LLOYD, SIZE_AWARE or SIZE_AWARE_COSINE
+        How centroids are compared, see `cost`.
     mass : float64 [k]
         Weight of each cluster, or length of its sum for cosine.
     drift : float32 [k]
-        How far each centroid moved since the last visit.
+        How far each centroid moved (distance, not squared) since the last visit.
     reach : float
-        How far centroids that are no candidates are taken to have moved.
-    rows, candidates : updated in place
+        Centroids that are no candidates are taken to have moved at most this share of the largest drift among the
+        row's candidates.
+    rows : with labels int32 [n] and sqdist float32 [n]
+        Updated in place. The squared distance of a row that was not looked at is an upper bound.
+    candidates : with ids int32 [n, 8], second and beyond float32 [n]
+        Updated in place; the bounds are distances, not squared.
     status : uint8 [r]
-        Set to SKIP, LOOKED or WANTING (a centroid that is no candidate might be nearer), in the order of `order`.
+        Written to, in the order of `order`: SKIP (the bounds held), LOOKED, or WANTING (a centroid that is no
+        candidate might be better).
     """
     w = np.empty(0) if weights is None else weights
     _look(
@@ -289,9 +291,20 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
 
 
 def merge(x, order, c, weights, rule, mass, most, found, found_dist, rows, candidates):
-    """Merge search results (ids int32 [r, 8], distances float32 [r, 8]) into the rows `order`, and assign these.
+    """Merge what a search found into the candidates of some rows, and assign these rows.
 
-    At most `most` candidates are kept; the other arguments are those of `look`.
+    Parameters
+    ----------
+    order : int32 [r]
+        Which rows were searched for.
+    most : int
+        Candidates kept per row, at most 8.
+    found : int32 [r, 8]
+        Centroids found, nearest first, then -1.
+    found_dist : float32 [r, 8]
+        Their distances, not squared.
+    x, c, weights, rule, mass, rows, candidates
+        As for `look`. A label of -1 is a row that has none yet.
     """
     w = np.empty(0) if weights is None else weights
     _merge(

@@ -1,4 +1,7 @@
-"""The compiled loops that find near-duplicate rows: borders of clusters, and the first near row of each row."""
+"""The compiled loops that find near-duplicate rows: near borders of clusters, the first near row, which rows stay.
+
+A row is compared within its own cluster, and within those whose border it is near to; each of these is a membership.
+"""
 
 import numpy as np
 from numba import njit, prange
@@ -8,22 +11,25 @@ from fastann.kernels.rows import readonly
 from fastann.kernels.simd import FAST, HUGE, fmin
 from fastann.kernels.threads import one_blas_thread
 
-UNDECIDED, KEPT, DROPPED = 0, 1, 2
-UNSEEN, CLEAR = -1, -2  # a membership that was not compared yet, and one that nothing stands against
+UNDECIDED, KEPT, DROPPED = 0, 1, 2  # status of a row
+UNSEEN, CLEAR = -1, -2  # membership: not compared yet; compared, and no near row comes before
 _ROWS = 64  # rows a task multiplies at once: few enough that a block of one cluster feeds every thread
 _COLUMNS = 1024
-_RUN = 64  # products looked at together before any of them is
+_RUN = 64  # products of which only the best is looked at first: most runs are skipped whole
 
 
 def slack(d: int) -> float:
-    """How far a float32 product of two unit rows of `d` columns may be off (Higham, 3.1), their rounding included."""
+    """Bound on the error of a float32 product of two rows of `d` columns scaled to unit norm.
+
+    Higham, Accuracy and Stability of Numerical Algorithms, 3.1, with the rounding of the rows themselves.
+    """
     return (d + 8) * 2.0**-24
 
 
 # --------------------------------------------------------------------------- rows
 
 
-@njit(parallel=True, fastmath={"reassoc", "nsz", "contract"}, cache=True, nogil=True)
+@njit(parallel=True, fastmath=FAST - {"arcp", "nnan"}, cache=True, nogil=True)
 def _unit(x, unit, norm):
     n, d = x.shape
     for i in prange(n):
@@ -58,7 +64,7 @@ def _fingerprints(bits, out):
 
 
 def fingerprints(x: np.ndarray) -> np.ndarray:
-    """A hash of each row of float32 [n, d]: uint64 [n]; equal rows have equal ones."""
+    """Hash of each row of a float32 array [n, d]: uint64 [n], the same for equal rows, 0.0 and -0.0 being equal."""
     out = np.empty(len(x), np.uint64)
     _fingerprints(readonly(x.view(np.uint32)), out)
     return out
@@ -100,9 +106,9 @@ def _borders(x, group, own, c, first, gap, skip, ids, ratio, count):
 def borders(
     x: np.ndarray, labels: np.ndarray, own: np.ndarray, c: np.ndarray, half: float, m: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters whose border with its own a row is near to: at most `m` of them, and how many there are.
+    """For each row, the clusters whose border with the row's own cluster is near: at most `m`, and how many there are.
 
-    The border of clusters i and j is the plane of points as far from one centre as from the other.
+    The border of two clusters is the plane of points that are as far from one centre as from the other.
 
     Parameters
     ----------
@@ -115,7 +121,7 @@ def borders(
     c : float32 [k, d]
         Unit centres.
     half : float
-        Distances to a border up to this one are near.
+        A border at up to this distance is near.
     m : int
 
     Returns
@@ -130,7 +136,7 @@ def borders(
     with one_blas_thread():
         for first in range(0, len(c), _COLUMNS):
             part = c[first : first + _COLUMNS]
-            # An upper bound of the distance of the centres, then of what the products may be off by.
+            # Upper bounds on the distance between centres, and on the difference of products of a row that is near.
             apart = np.sqrt(np.maximum(0, 2 - 2 * (c[present] @ part.T)) + np.float32(4 * off))
             gap = np.float32(half) * apart + np.float32(4 * off)
             _borders(
@@ -235,9 +241,29 @@ def first_near(
 
 @njit(cache=True, nogil=True)
 def ready(rows, columns, found, cosine, status, duplicate_of, similarity):
-    """Drop rows that a kept one was found for; return the places of those to be compared (again): int32.
+    """Drop rows whose near row is kept; return which memberships are to be compared now, or compared again.
 
-    A row waits while the column it found is undecided, and looks on behind it once that is dropped.
+    A row waits while the near row it found is undecided; once that one is dropped, it is to look on behind it.
+
+    Parameters
+    ----------
+    rows : int32 [r]
+        Row of each membership of a task.
+    columns : int32
+        Rows they are compared with.
+    found : int32 [r]
+        Place in `columns` of the near row found, or `UNSEEN`, or `CLEAR`.
+    cosine : float32 [r]
+        Cosine with it.
+    status : int8 [n]
+        `UNDECIDED`, `KEPT` or `DROPPED`; written to.
+    duplicate_of, similarity : int32 and float32 [n]
+        Of each dropped row the kept one, and their cosine; written to.
+
+    Returns
+    -------
+    int32
+        Places in `rows`.
     """
     out = np.empty(rows.shape[0], np.int32)
     count = 0
@@ -261,7 +287,22 @@ def ready(rows, columns, found, cosine, status, duplicate_of, similarity):
 
 @njit(cache=True, nogil=True)
 def decide(rows, columns, places, near, value, found, cosine, waits, status, duplicate_of, similarity):
-    """Take over what was found for the rows at `places`, in order, and keep rows that nothing stands against."""
+    """Note what a comparison found for the memberships at `places`; decide the rows for which that is enough.
+
+    A row is dropped if its near row is kept, and kept once all its memberships are `CLEAR`. Memberships are taken in
+    order, so that a row kept here drops later ones.
+
+    Parameters
+    ----------
+    places : int32 [p]
+        From `ready`.
+    near, value : int32 and float32 [p]
+        From `first_near`: place in `columns` or `CLEAR`, and cosine.
+    waits : int32 [n]
+        Memberships of each row that are not `CLEAR` yet; written to.
+    rows, columns, found, cosine, status, duplicate_of, similarity : as for `ready`
+        All but the first two are written to.
+    """
     for t in range(places.shape[0]):
         p = places[t]
         row = rows[p]

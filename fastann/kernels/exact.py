@@ -188,7 +188,23 @@ def _nearest_m(x, c, csq, ids, sqdist, rows):
 
 
 def nearest_m(x: np.ndarray, c: np.ndarray, csq: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `m` nearest centroids of each row, nearest first: ids int32 [n, m], sqdist float32 [n, m]."""
+    """The `m` nearest centroids of each row, nearest first, by float32 products; their distances are exact to float32.
+
+    Parameters
+    ----------
+    x : float32 [n, d]
+    c : float32 [k, d]
+    csq : float32 [k]
+        Squared L2 norms of the centroids.
+    m : int
+
+    Returns
+    -------
+    ids : int32 [n, m]
+        -1 where m > k.
+    sqdist : float32 [n, m]
+        Squared L2 distances, infinite there.
+    """
     n = len(x)
     ids = np.full((n, m), -1, np.int32)
     sqdist = np.empty((n, m), np.float32)

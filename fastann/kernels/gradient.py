@@ -1,40 +1,43 @@
-"""Compiled steps of stochastic gradient descent on prototypes: scores, cross-entropy, Adam."""
+"""Compiled steps of stochastic gradient descent on prototypes: scores, cross-entropy, Adam.
+
+A batch of `b` rows has a list of `m` prototypes for each row, -1 where there are fewer: the (row, prototype) pairs. The
+pair at place ``row * m + slot`` keeps that place in `out`, `score` and `slope`. `rows` and `prototypes` are what
+`table` returns.
+"""
 
 import numpy as np
 from numba import njit, prange
 
+from fastann.kernels.members import group
 from fastann.kernels.rows import add, clear, dot32, entries, gather, load, sqnorm, unload
 from fastann.kernels.simd import FAST
 
 
-@njit(cache=True)
-def pairs_by_prototype(ids, k):
-    """Places of the (row, prototype) pairs of `ids` (int32 [b, m], -1 for none), grouped by prototype.
+def pairs_by_prototype(ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Group the pairs of `ids` (int32 [b, m], -1 for none) by prototype.
 
-    Returns ``first`` (int64 [k + 1]) and ``places`` (int32: row * m + slot).
+    Returns
+    -------
+    first : int64 [k + 1]
+    places : int32
+        The pairs of prototype j are at ``places[first[j]:first[j + 1]]``.
     """
-    b, m = ids.shape
-    first = np.zeros(k + 1, np.int64)
-    for i in range(b):
-        for s in range(m):
-            if ids[i, s] >= 0:
-                first[ids[i, s] + 1] += 1
-    for j in range(k):
-        first[j + 1] += first[j]
-    place = first[:-1].copy()
-    places = np.empty(first[k], np.int32)
-    for i in range(b):
-        for s in range(m):
-            j = ids[i, s]
-            if j >= 0:
-                places[place[j]] = i * m + s
-                place[j] += 1
-    return first, places
+    return group(ids.reshape(-1), k)
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def pair_scores(rows, pieces, prototypes, first, places, m, d, euclidean, out):
-    """Fill `out` (float32 [b * m]) with cosines of unit vectors, or minus squared distances."""
+    """Score of each pair: minus the squared L2 distance if `euclidean`, the product otherwise (cosine of unit vectors).
+
+    Parameters
+    ----------
+    pieces : int
+        Tasks to cut the prototypes into.
+    first, places : from `pairs_by_prototype`
+    m, d : int
+    out : float32 [b * m]
+        Written to, where there is a pair. For Euclidean, ``2 x.p - |p|^2 - |x|^2`` in float32.
+    """
     k = first.shape[0] - 1
     for piece in prange(pieces):
         work = np.zeros(d, np.float32)
@@ -53,10 +56,26 @@ def pair_scores(rows, pieces, prototypes, first, places, m, d, euclidean, out):
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def coefficients(ids, owner, labels, weights, scale, smooth, score, slope, loss):
-    """From scores to the derivative of the cross-entropy by each score, times 1 / scale.
+    """Cross-entropy of each row, and its derivative by each score, divided by the scale.
 
-    A class is as likely as the sum of the softmax over its prototypes. `loss` (float64 [b, 2]) gets the
-    cross-entropy of each row, and its derivative by the logarithm of the scale.
+    The softmax is that of the scores times `scale`; a class is as likely as the sum over its prototypes.
+
+    Parameters
+    ----------
+    ids : int32 [b, m]
+    owner : int32 [k]
+        Class of each prototype.
+    labels : int32 [b]
+        Class of each row.
+    weights : float64 [b]
+    scale : float
+    smooth : float
+        Label smoothing: this share of the target is spread evenly over the row's prototypes.
+    score : float32 [b, m]
+    slope : float32 [b, m]
+        Written to: the derivatives, times the row's weight; 0 where there is no prototype.
+    loss : float64 [b, 2]
+        Written to: the cross-entropy of each row, and its derivative by the logarithm of the scale, both weighted.
     """
     b, m = ids.shape
     for i in prange(b):
@@ -91,9 +110,22 @@ def coefficients(ids, owner, labels, weights, scale, smooth, score, slope, loss)
 def descend(rows, pieces, prototypes, first, places, m, d, slope, euclidean, scale, rate, least, mean, square, taken):
     """One step of Adam (Kingma and Ba, 2015) on every prototype that has pairs; others stay as they are.
 
-    A coordinate that is zero stays zero, whether it is stored or not: no row of the prototype has it. `least` keeps
-    gradients much smaller than it from being scaled up to full steps. `mean` and `square` hold the moments of the
-    gradient and `taken` (int64 [k]) the steps so far.
+    A coordinate that is zero stays zero, whether it is stored or not: no row of the prototype has a value there.
+
+    Parameters
+    ----------
+    rows, pieces, first, places, m, d, euclidean : as for `pair_scores`
+    prototypes : float32 [k, d], or CSR
+        Updated in place; scaled to unit norm again unless `euclidean`.
+    slope, scale : float32 [b * m] and float32, as of `coefficients`
+    rate : float32
+        Length of a step of each coordinate.
+    least : float32
+        Added to the root of the second moment, so that gradients much smaller than it get no full step.
+    mean, square : as `prototypes`
+        First and second moment of the gradient, updated in place.
+    taken : int64 [k]
+        Steps of each prototype so far, updated in place.
     """
     k = first.shape[0] - 1
     for piece in prange(pieces):

@@ -10,8 +10,8 @@ from llvmlite import binding, ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
-_PIECE = 2**15
-_FEW = 2**16  # values that are converted sooner than threads wake up
+_PIECE = 2**15  # values per task
+_FEW = 2**16  # NumPy converts fewer values than this before a pool of threads would have woken up
 
 
 @intrinsic
@@ -43,7 +43,7 @@ CAN = _can()
 
 
 def widened(block: np.ndarray) -> np.ndarray:
-    """A float16 array [n, d] as float32, C-ordered."""
+    """Convert a float16 array [n, d], of any byte order and layout, to a new C-ordered float32 array."""
     if not CAN or block.size < _FEW or not block.flags.c_contiguous or not block.dtype.isnative:
         return np.ascontiguousarray(block, dtype=np.float32)
     out = np.empty(block.shape, np.float32)

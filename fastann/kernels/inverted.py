@@ -24,7 +24,7 @@ def _search(rows, lists, csq, m, budget, ids, sqdist):
                 square += np.float64(rows.data[q]) ** 2
                 visits += lists.indptr[t + 1] - lists.indptr[t]
                 longest = max(longest, lists.indptr[t + 1] - lists.indptr[t])
-            while visits > budget and longest > 1:  # leave out the columns that most centroids have: they tell least
+            while visits > budget and longest > 1:  # leave out the commonest columns: they discriminate least
                 longest //= 2
                 visits = 0
                 for q in range(rows.indptr[i], rows.indptr[i + 1]):
@@ -54,8 +54,7 @@ def search_inverted(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `m` nearest centroids of each row, nearest first, exactly; equal distances in the order of their ids.
 
-    The cost is that of the stored values that rows and centroids have in the same columns, and one look at every
-    centroid a row.
+    A row costs as much as centroids have stored values in the row's columns, plus one comparison per centroid.
 
     Parameters
     ----------
@@ -67,8 +66,8 @@ def search_inverted(
     m : int
         At most k.
     budget : int, optional
-        Stored values of centroids looked at for a row: the columns that most centroids have are left out until that
-        suffices, and the search is approximate.
+        Most stored values of centroids to multiply per row. The columns that most centroids have are left out until
+        that suffices, which makes the search approximate. None: no limit.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from fastann.kernels.members import sort_by_label
 from fastann.kernels.simd import FAST, HUGE, fmin
 
 
@@ -47,18 +48,9 @@ def bucket(probes, cells):
     Returns ``first`` (int64 [cells + 1]) and ``members`` (int32 [n * p]): the rows that probe cell g are
     ``members[first[g]:first[g + 1]]``.
     """
-    count, nprobe = probes.shape
     first = np.zeros(cells + 1, np.int64)
-    for i in range(count):
-        for p in range(nprobe):
-            first[probes[i, p] + 1] += 1
-    for g in range(cells):
-        first[g + 1] += first[g]
-    place = first[:-1].copy()
-    members = np.empty(count * nprobe, np.int32)
-    for i in range(count):
-        for p in range(nprobe):
-            g = probes[i, p]
-            members[place[g]] = i
-            place[g] += 1
+    members = np.empty(probes.size, np.int32)
+    sort_by_label(probes.reshape(-1), first, members)
+    for t in range(members.shape[0]):
+        members[t] //= probes.shape[1]
     return first, members

@@ -7,31 +7,40 @@ from fastann.kernels.rows import readonly
 
 
 @njit(cache=True, nogil=True)
-def _group(labels, offsets, order):
+def sort_by_label(labels, offsets, order):
+    """Fill `offsets` (zeros, one more than labels) and `order` as `group` returns them: a counting sort."""
     for i in range(labels.shape[0]):
-        offsets[labels[i] + 1] += 1
+        if labels[i] >= 0:
+            offsets[labels[i] + 1] += 1
     for j in range(offsets.shape[0] - 1):
         offsets[j + 1] += offsets[j]
     place = offsets[:-1].copy()
     for i in range(labels.shape[0]):
         j = labels[i]
-        order[place[j]] = i
-        place[j] += 1
+        if j >= 0:
+            order[place[j]] = i
+            place[j] += 1
 
 
 def group(labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Members of each cluster, in row order.
 
+    Parameters
+    ----------
+    labels : int32 [n]
+        Below k; rows whose label is negative are left out.
+    k : int
+
     Returns
     -------
     offsets : int64 [k + 1]
-    order : int32 [n], or int64 [n] from 2^31 rows on
+    order : int32 [rows of all clusters], or int64 from 2^31 rows on
         Rows of cluster `j` are ``order[offsets[j]:offsets[j + 1]]``.
     """
     offsets = np.zeros(k + 1, np.int64)
     order = np.empty(len(labels), np.int32 if len(labels) < 2**31 else np.int64)
-    _group(readonly(labels), offsets, order)
-    return offsets, order
+    sort_by_label(readonly(labels), offsets, order)
+    return offsets, order[: offsets[-1]]
 
 
 @njit(cache=True, nogil=True)
@@ -44,9 +53,18 @@ def _tally(labels, values, weights, out):
 def tally(
     labels: np.ndarray, k: int, values: np.ndarray | None = None, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Sum of the values (float32 [n]; None: 1 each), times weights (float64 [n]), of each cluster: float64 [k].
+    """Sum of the values of each cluster's rows, times their weights: float64 [k].
 
-    ``numpy.bincount`` copies labels and values to 64 bits.
+    Unlike ``numpy.bincount``, it copies neither labels nor values to 64 bits.
+
+    Parameters
+    ----------
+    labels : int32 [n]
+    k : int
+    values : float32 [n], optional
+        1 each when not given.
+    weights : float64 [n], optional
+        1 each when not given.
     """
     out = np.zeros(k)
     values = np.empty(0, np.float32) if values is None else values
@@ -66,7 +84,16 @@ def _members_at(labels, place, left, out):
 
 
 def members_at(labels: np.ndarray, clusters: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """For some different clusters the member at a place (from 0) among their rows: int64 [len(clusters)]."""
+    """Pick one row of each of some clusters, by its place among the cluster's rows: int64 [c].
+
+    Parameters
+    ----------
+    labels : int32 [n]
+    clusters : int [c]
+        No cluster twice.
+    at : int [c]
+        Places, from 0 and below the cluster's size.
+    """
     place = np.full(int(labels.max(initial=-1)) + 1, -1)
     place[clusters] = np.arange(len(clusters))
     out = np.empty(len(clusters), np.int64)

@@ -7,12 +7,11 @@ Rows are a float32 array or a `CSR`, centroids are dense. Sparse rows need the s
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, prange
 from scipy import sparse
 
 from fastann.kernels.norms import sqnorms
-from fastann.kernels.rows import readonly, sqdist, table
+from fastann.kernels.rows import by_kind, readonly, sqdist, table
 from fastann.kernels.simd import FAST
 
 
@@ -36,35 +35,30 @@ def sqdist64(a, b):
     return total
 
 
-def pair(rows, i, c, j, csq):
-    """Squared L2 distance, float32, of row `i` to the dense centroid `j`; `csq` holds their squared norms (float64).
+@by_kind
+class pair:
+    """Squared L2 distance of row `i` to the dense centroid `j`, float32; `csq` is what `norms_for` returned."""
 
-    Dense rows do not read `csq`.
-    """
-    raise NotImplementedError("compiled code only")
+    def csr(rows, i, c, j, csq):
+        return np.float32(sqdist(rows, i, c[j], csq[j]))
 
-
-@overload(pair, jit_options={"fastmath": FAST})
-def _pair(rows, i, c, j, csq):
-    if isinstance(rows, types.BaseTuple):
-        return lambda rows, i, c, j, csq: np.float32(sqdist(rows, i, c[j], csq[j]))
-    return lambda rows, i, c, j, csq: sqdist32(rows[i], c[j])
+    def dense(rows, i, c, j, csq):
+        return sqdist32(rows[i], c[j])
 
 
-def pair64(rows, i, c, j, csq):
+@by_kind
+class pair64:
     """The same in float64."""
-    raise NotImplementedError("compiled code only")
 
+    def csr(rows, i, c, j, csq):
+        return sqdist(rows, i, c[j], csq[j])
 
-@overload(pair64, jit_options={"fastmath": FAST})
-def _pair64(rows, i, c, j, csq):
-    if isinstance(rows, types.BaseTuple):
-        return lambda rows, i, c, j, csq: sqdist(rows, i, c[j], csq[j])
-    return lambda rows, i, c, j, csq: sqdist64(rows[i], c[j])
+    def dense(rows, i, c, j, csq):
+        return sqdist64(rows[i], c[j])
 
 
 def norms_for(x: Any, c: np.ndarray) -> np.ndarray:
-    """Squared norms of centroids, float64 [k], as `pair` wants them for the rows `x`: none where these are dense."""
+    """Squared norms of centroids, float64 [k], as `pair` needs them for the rows `x`; empty if these are dense."""
     return sqnorms(c) if sparse.issparse(x) else np.empty(0)
 
 
@@ -85,11 +79,11 @@ def _rescore(x, c, csq, ids, sqdist):
 
 
 def rescore(x: np.ndarray, c: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort each row's candidate centroids by true squared L2 distance; -1 goes last, at infinity.
+    """Sort each row's candidate centroids by float32 squared L2 distance; -1 goes last, at infinity.
 
     Parameters
     ----------
-    x : float32 [n, d]
+    x : float32 [n, d], or a float32 CSR matrix
     c : float32 [k, d]
     ids : int32 [n, m]
         Centroid ids or -1. Sorted in place.
@@ -111,7 +105,15 @@ def _own_sqdist(x, c, csq, labels, sqdist):
 
 
 def own_sqdist(x: np.ndarray, c: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Squared L2 distance of each row to the centroid `labels` (int32 [n]) names: float64 [n]."""
+    """Squared L2 distance of each row to one centroid, float64 [n].
+
+    Parameters
+    ----------
+    x : float32 [n, d], or a float32 CSR matrix
+    c : float32 [k, d]
+    labels : int32 [n]
+        The centroid of each row.
+    """
     sqdist = np.empty(x.shape[0])
     _own_sqdist(table(x), readonly(c), norms_for(x, c), readonly(labels), sqdist)
     return sqdist
@@ -130,14 +132,23 @@ def _runner_up(x, c, csq, labels, ids, second, sqdist):
 
 
 def runner_up(x: np.ndarray, c: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest of the centroids `ids` (int32 [n, m]; -1: none) that is not the row's own, and its squared distance.
+    """Nearest of some centroids that is not the row's own.
+
+    Parameters
+    ----------
+    x : float32 [n, d], or a float32 CSR matrix
+    c : float32 [k, d]
+    labels : int32 [n]
+        The row's own centroid.
+    ids : int32 [n, m]
+        The centroids to choose from; -1 for none.
 
     Returns
     -------
     second : int32 [n]
         -1 where `ids` names no other.
     sqdist : float64 [n]
-        Infinite there.
+        Squared L2 distance, infinite there.
     """
     second, sqdist = np.empty(len(labels), np.int32), np.empty(len(labels))
     _runner_up(table(x), readonly(c), norms_for(x, c), readonly(labels), readonly(ids), second, sqdist)

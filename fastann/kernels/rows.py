@@ -22,7 +22,14 @@ def readonly(a: np.ndarray) -> np.ndarray:
 
 
 class CSR(NamedTuple):
-    """Compressed sparse rows: row i holds ``data[q]`` in column ``indices[q]``, q from indptr[i] to indptr[i + 1]."""
+    """Compressed sparse rows: row i holds ``data[q]`` in column ``indices[q]``, q from indptr[i] to indptr[i + 1].
+
+    Attributes
+    ----------
+    data : float32
+    indices : int32
+    indptr : int64 [n + 1]
+    """
 
     data: np.ndarray
     indices: np.ndarray
@@ -30,207 +37,165 @@ class CSR(NamedTuple):
 
 
 def table(x: Any, *, write: bool = False) -> Any:
-    """Rows as compiled loops take them: float32 C-ordered, or a float32 CSR matrix; read-only unless to `write`."""
+    """Rows as compiled loops take them, without a copy of the values.
+
+    Parameters
+    ----------
+    x : float32 [n, d], C-ordered, or a float32 CSR matrix
+    write : bool
+        Whether the values may be written to; otherwise the result is read-only.
+
+    Returns
+    -------
+    float32 [n, d], or CSR
+    """
     if not sparse.issparse(x):
         return x if write else readonly(x)
     indices, indptr = x.indices.astype(np.int32, copy=False), x.indptr.astype(np.int64, copy=False)
     return CSR(x.data if write else readonly(x.data), readonly(indices), readonly(indptr))
 
 
-def _stub(*args):
-    raise NotImplementedError("compiled code only")
+def by_kind(operation: type) -> Any:
+    """Make a function for compiled code of a class that holds one for sparse rows, `csr`, and one for `dense` ones.
+
+    The first argument is the table of rows, whose type decides when a loop is compiled.
+    """
+
+    def stub(*args):
+        raise NotImplementedError("compiled code only")
+
+    stub.__name__, stub.__doc__ = operation.__name__, operation.__doc__
+    csr, dense = vars(operation)["csr"], vars(operation)["dense"]
+    choose = overload(stub, strict=False, jit_options={"fastmath": FAST})
+    choose(lambda rows, *args: csr if isinstance(rows, types.BaseTuple) else dense)
+    return stub
 
 
-def _sparse(rows):
-    return isinstance(rows, types.BaseTuple)
-
-
-def dot32(rows, i, v):
+@by_kind
+class dot32:
     """Product of row `i` with a dense vector, in float32."""
-    return _stub(rows, i, v)
 
+    def csr(rows, i, v):
+        total = np.float32(0)
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            total += rows.data[q] * v[rows.indices[q]]
+        return total
 
-@overload(dot32, jit_options={"fastmath": FAST})
-def _dot32(rows, i, v):
-    if _sparse(rows):
-
-        def product(rows, i, v):
-            total = np.float32(0)
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                total += rows.data[q] * v[rows.indices[q]]
-            return total
-
-        return product
-
-    def product(rows, i, v):
+    def dense(rows, i, v):
         total = np.float32(0)
         for t in range(rows.shape[1]):
             total += rows[i, t] * v[t]
         return total
 
-    return product
 
-
-def sqnorm(rows, i):
+@by_kind
+class sqnorm:
     """Squared L2 norm of row `i`, in float64."""
-    return _stub(rows, i)
 
+    def csr(rows, i):
+        total = np.float64(0)
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            total += np.float64(rows.data[q]) * np.float64(rows.data[q])
+        return total
 
-@overload(sqnorm, jit_options={"fastmath": FAST})
-def _sqnorm(rows, i):
-    if _sparse(rows):
-
-        def norm(rows, i):
-            total = np.float64(0)
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                total += np.float64(rows.data[q]) * np.float64(rows.data[q])
-            return total
-
-        return norm
-
-    def norm(rows, i):
+    def dense(rows, i):
         total = np.float64(0)
         for t in range(rows.shape[1]):
             total += np.float64(rows[i, t]) * np.float64(rows[i, t])
         return total
 
-    return norm
 
-
-def sqdist(rows, i, v, square):
+@by_kind
+class sqdist:
     """Squared L2 distance of row `i` to a dense vector whose squared norm is `square`, in float64."""
-    return _stub(rows, i, v, square)
 
+    def csr(rows, i, v, square):  # `square` holds the columns the row lacks
+        total = square
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            t = np.float64(v[rows.indices[q]])
+            u = np.float64(rows.data[q]) - t
+            total += u * u - t * t
+        return max(total, np.float64(0))
 
-@overload(sqdist, jit_options={"fastmath": FAST})
-def _sqdist(rows, i, v, square):
-    if _sparse(rows):
-
-        def distance(rows, i, v, square):  # columns the row lacks are in `square`
-            total = square
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                t = np.float64(v[rows.indices[q]])
-                u = np.float64(rows.data[q]) - t
-                total += u * u - t * t
-            return max(total, np.float64(0))
-
-        return distance
-
-    def distance(rows, i, v, square):
+    def dense(rows, i, v, square):
         total = np.float64(0)
         for t in range(rows.shape[1]):
             u = np.float64(rows[i, t]) - np.float64(v[t])
             total += u * u
         return total
 
-    return distance
 
-
-def add(rows, i, weight, v):
+@by_kind
+class add:
     """Add `weight` times row `i` to a dense vector."""
-    return _stub(rows, i, weight, v)
 
+    def csr(rows, i, weight, v):
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            v[rows.indices[q]] += weight * rows.data[q]  # in the precision of `weight`
 
-@overload(add, jit_options={"fastmath": FAST})
-def _add(rows, i, weight, v):
-    if _sparse(rows):
-
-        def plus(rows, i, weight, v):
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                v[rows.indices[q]] += weight * rows.data[q]  # in the precision of `weight`
-
-        return plus
-
-    def plus(rows, i, weight, v):
+    def dense(rows, i, weight, v):
         for t in range(rows.shape[1]):
             v[t] += weight * rows[i, t]
 
-    return plus
 
-
-def clear(rows, i, v):
+@by_kind
+class clear:
     """Zero a dense vector where row `i` has entries."""
-    return _stub(rows, i, v)
 
+    def csr(rows, i, v):
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            v[rows.indices[q]] = 0
 
-@overload(clear)
-def _clear(rows, i, v):
-    if _sparse(rows):
-
-        def zero(rows, i, v):
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                v[rows.indices[q]] = 0
-
-        return zero
-
-    def zero(rows, i, v):
+    def dense(rows, i, v):
         for t in range(rows.shape[1]):
             v[t] = 0
 
-    return zero
+
+@by_kind
+class load:
+    """Row `i` as a dense vector: itself, or spread into `work`, which must be zero; `unload` zeroes it again."""
+
+    def csr(rows, i, work):
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            work[rows.indices[q]] = rows.data[q]
+        return work
+
+    def dense(rows, i, work):
+        return rows[i]
 
 
-def load(rows, i, work):
-    """Row `i` as a dense vector: itself, or spread into `work`, which is zero; `unload` makes it so again."""
-    return _stub(rows, i, work)
+@by_kind
+class unload:
+    """Zero `work` again after `load`."""
+
+    def csr(rows, i, work):
+        for q in range(rows.indptr[i], rows.indptr[i + 1]):
+            work[rows.indices[q]] = 0
+
+    def dense(rows, i, work):
+        pass
 
 
-@overload(load)
-def _load(rows, i, work):
-    if _sparse(rows):
-
-        def spread(rows, i, work):
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                work[rows.indices[q]] = rows.data[q]
-            return work
-
-        return spread
-    return lambda rows, i, work: rows[i]
-
-
-def unload(rows, i, work):
-    """Make `work` zero again after `load`."""
-    return _stub(rows, i, work)
-
-
-@overload(unload)
-def _unload(rows, i, work):
-    if _sparse(rows):
-
-        def zero(rows, i, work):
-            for q in range(rows.indptr[i], rows.indptr[i + 1]):
-                work[rows.indices[q]] = 0
-
-        return zero
-    return lambda rows, i, work: None
-
-
-def entries(rows, i):
+@by_kind
+class entries:
     """Stored values of row `i`, as a vector that may be written to."""
-    return _stub(rows, i)
+
+    def csr(rows, i):
+        return rows.data[rows.indptr[i] : rows.indptr[i + 1]]
+
+    def dense(rows, i):
+        return rows[i]
 
 
-@overload(entries)
-def _entries(rows, i):
-    if _sparse(rows):
-        return lambda rows, i: rows.data[rows.indptr[i] : rows.indptr[i + 1]]
-    return lambda rows, i: rows[i]
-
-
-def gather(rows, i, v, work):
+@by_kind
+class gather:
     """Values of a dense vector where row `i` has entries: the vector itself, or its values gathered in `work`."""
-    return _stub(rows, i, v, work)
 
+    def csr(rows, i, v, work):
+        first = rows.indptr[i]
+        for q in range(first, rows.indptr[i + 1]):
+            work[q - first] = v[rows.indices[q]]
+        return work
 
-@overload(gather)
-def _gather(rows, i, v, work):
-    if _sparse(rows):
-
-        def values(rows, i, v, work):
-            first = rows.indptr[i]
-            for q in range(first, rows.indptr[i + 1]):
-                work[q - first] = v[rows.indices[q]]
-            return work
-
-        return values
-    return lambda rows, i, v, work: v
+    def dense(rows, i, v, work):
+        return v

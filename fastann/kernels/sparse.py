@@ -85,6 +85,7 @@ def search_sparse(x: Any, by_column: np.ndarray, csq: np.ndarray, m: int) -> tup
     -------
     ids : int32 [n, m]
     sqdist : float32 [n, m]
+        Squared L2 distances.
     """
     ids, dist = np.empty((x.shape[0], m), np.int32), np.empty((x.shape[0], m), np.float32)
     _search(table(x), readonly(by_column), readonly(csq), m, ids, dist)

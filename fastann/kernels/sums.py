@@ -15,7 +15,7 @@ from fastann.kernels.simd import FAST
 _PIECES = 64  # a reduction over rows is cut into so many, whatever the number of threads
 
 
-@njit(parallel=True, fastmath={"reassoc", "nsz", "contract"}, cache=True, nogil=True)
+@njit(parallel=True, fastmath=FAST - {"arcp", "nnan"}, cache=True, nogil=True)
 def _survey(x, sqnorm, sums):
     n, d = x.shape
     pieces = sums.shape[0]
@@ -31,7 +31,15 @@ def _survey(x, sqnorm, sums):
 
 
 def survey(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared L2 norm of each row (float64 [n]) and sum of the rows (float64 [d]); NaN passes through."""
+    """Squared L2 norm of each row of a float32 array [n, d], and the sum of the rows.
+
+    NaN and infinity show in the norms, which is how they are found.
+
+    Returns
+    -------
+    sqnorms : float64 [n]
+    sum : float64 [d]
+    """
     sqnorm = np.empty(len(x))
     sums = np.zeros((min(_PIECES, 1 + len(x) // 32), x.shape[1]))  # few rows are not worth many sums
     _survey(readonly(x), sqnorm, sums)
@@ -40,7 +48,7 @@ def survey(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
 def _add_rows(x, weights, sign, offsets, order, sums, mass, edge, edge_mass, edge_id):
-    """Each piece owns a run of `order`; the clusters at its two ends, which it may share, go to `edge`."""
+    """Each piece takes a run of `order`. Clusters that it may share with its neighbours are summed in `edge`."""
     n = order.shape[0]
     weighted = weights.shape[0] > 0
     pieces = edge.shape[0]
@@ -89,7 +97,9 @@ def add_rows(
     weights : float64 [n] or None
     labels : int32 [n], or [r] with `rows`
     sums : float64 [k, d]
+        Written to.
     counts : int64 [k], or float64 [k] when weighted
+        Rows of each cluster, or their weight; written to.
     rows : int32 [r], optional
         Add only these rows.
     """
@@ -148,16 +158,16 @@ def means(
     counts : float64 or int64 [k]
     before : float32 [k, d]
     changed : bool [k], optional
-        The clusters whose sums are not those of `before`; all when not given.
+        Clusters whose sums changed since `before` was made of them; all when not given.
     explained : float64 [k], optional
-        What was returned for `before`; updated in place.
+        What was returned with `before`; updated in place, and returned.
 
     Returns
     -------
     means : float32 [k, d]
     explained : float64 [k]
-        ``|S|^2 / W`` of each cluster, or the length ``|S|`` of its sum for cosine: what its mean takes off the
-        weighted sum of squared norms (half of it, for cosine).
+        By how much representing a cluster's rows by their mean lowers the weighted sum of squared norms:
+        ``|S|^2 / W`` of its sum S and weight W; for cosine half of that, which is ``|S|``.
     """
     out = np.empty_like(before)
     changed = np.ones(len(sums), bool) if changed is None else changed
@@ -173,7 +183,10 @@ def _drift(a, b, changed, out):
 
 
 def drift(a: np.ndarray, b: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Distance between matching rows of two float32 arrays [k, d], 0 where not `changed` (bool [k]): float32 [k]."""
+    """L2 distance (not squared) between matching rows of two float32 arrays [k, d]: float32 [k].
+
+    It is 0 where not `changed` (bool [k]), without looking.
+    """
     out = np.empty(len(a), np.float32)
     _drift(readonly(a), readonly(b), changed, out)
     return out

@@ -27,7 +27,7 @@ from fastann.kernels.simd import insert8, lowest_bit
 
 BLOCK = 32  # centroids per strip
 TASK = 256  # rows per task: packed, they stay in L2
-UNIT = np.float32(2.0**-24)
+UNIT = np.float32(2.0**-24)  # largest relative rounding error of float32
 
 _KINDS = ("amx", "vnni", "blas")  # best first
 
@@ -65,7 +65,7 @@ def scratch_f32(n):
 
 
 def pad_columns(columns: np.ndarray) -> np.ndarray:
-    """Pad a list of centroids with -1 to whole strips."""
+    """Pad a list of centroids with -1 to whole strips of 32: int32."""
     return np.concatenate([columns, np.full(-len(columns) % BLOCK, -1)]).astype(np.int32)
 
 

@@ -1,13 +1,12 @@
 """The searches of `exact` by screening: exact nearest centroids, and lists of eight, flat or in cells.
 
-Compiled code tells AMX from VNNI by the type of `config`, None for VNNI: what the other would do is not compiled.
+Compiled code tells VNNI from AMX by `config`, which is None for VNNI: what the other would do is not compiled.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import overload
+from numba import njit, prange
 
 from fastann.kernels.exact import WIDE
 from fastann.kernels.lists import bucket, insert
@@ -22,7 +21,16 @@ Packed = amx.Packed | vnni.Packed
 
 
 def pack_screen(centroids: np.ndarray, columns: np.ndarray, shift: np.ndarray) -> Packed:
-    """Pack centroids, in the given order of columns, for the best instructions this CPU has."""
+    """Pack centroids for the best instructions this CPU has.
+
+    Parameters
+    ----------
+    centroids : float32 [k, d]
+    columns : int32 [strips * 32]
+        The centroids in the order to pack them in, -1 for padding: see `pad_columns`.
+    shift : float32 [d]
+        Taken off rows and centroids before they are rounded: best their mean.
+    """
     return (amx if amx.available() else vnni).Packed(centroids, columns, shift)
 
 
@@ -32,40 +40,27 @@ def _slack(xsq, d, largest):
     return np.float32(4) * UNIT * ((d + 4) * np.sqrt(xsq) * largest + largest * largest + xsq)
 
 
+@njit
 def _pack_rows(x, rows, start, n, shift, config, xsq, error):
-    raise TypeError("this can only be called from compiled code")
+    if config is None:
+        return vnni.pack_rows(x, rows, start, n, shift, xsq, error)
+    return amx.pack_rows(x, rows, start, n, shift, xsq, error)
 
 
+@njit
 def _screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
-    raise TypeError("this can only be called from compiled code")
+    if config is None:
+        vnni.screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest)
+    else:
+        amx.screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest)
 
 
+@njit
 def _dense(packed, n, d, operands, config, strips, out):
-    raise TypeError("this can only be called from compiled code")
-
-
-def _kernels(config):
-    return vnni if isinstance(config, types.NoneType) else amx
-
-
-@overload(_pack_rows)
-def _pack_rows_of(x, rows, start, n, shift, config, xsq, error):
-    pack_rows = _kernels(config).pack_rows
-    return lambda x, rows, start, n, shift, config, xsq, error: pack_rows(x, rows, start, n, shift, xsq, error)
-
-
-@overload(_screen)
-def _screen_of(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
-    screen = _kernels(config).screen
-    return lambda packed, n, some, d, operands, config, first, last, limit, lists, nearest: screen(
-        packed, n, some, d, operands, config, first, last, limit, lists, nearest
-    )
-
-
-@overload(_dense)
-def _dense_of(packed, n, d, operands, config, strips, out):
-    dense = _kernels(config).dense
-    return lambda packed, n, d, operands, config, strips, out: dense(packed, n, d, operands, config, strips, out)
+    if config is None:
+        vnni.dense(packed, n, d, operands, config, strips, out)
+    else:
+        amx.dense(packed, n, d, operands, config, strips, out)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -101,8 +96,8 @@ def nearest_screened(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest centroid of each row, certified exact.
 
-    A centroid whose score rules it out, by the inequality above and the rounding of float32 sums, is never
-    looked at; the others are compared by float64 distances, equal ones going to the lowest.
+    A centroid whose score rules it out, by the inequality that `certificate` states and the rounding of float32 sums,
+    is never looked at; the others are compared by float64 distances, equal ones going to the lowest.
 
     Parameters
     ----------
@@ -117,6 +112,7 @@ def nearest_screened(
     -------
     labels : int32 [n]
     sqdist : float32 [n]
+        Squared L2 distances.
     """
     labels, sqdist = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
     hint = np.empty(0, np.int32) if hint is None else hint
@@ -250,7 +246,7 @@ def eight_screened(
         All of `c`, cell by cell if there are cells.
     within : float32 [r]
         Distances beyond which no centroid is wanted; infinite for any.
-    cells : Cells or None
+    cells : ScreenedCells or None
         Only the `nprobe` cells nearest to a row are searched; None searches everything.
     rough : bool
         Whether the distances between rounded points will do, good to about 1%.

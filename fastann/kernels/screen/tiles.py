@@ -19,7 +19,6 @@ from fastann.kernels.screen.certificate import aligned, permitted
 from fastann.kernels.simd import address, asm
 
 _I64 = ir.IntType(64)
-_ACCUMULATORS = ",~{tmm0},~{tmm1},~{tmm2},~{tmm3}"  # as what an instruction changes
 
 
 @lru_cache(maxsize=1)
@@ -51,12 +50,18 @@ def _tile_config() -> np.ndarray:
 TILE_CONFIG = _tile_config()
 
 
-def _four_tiles(text, clobbered, stride):
-    """Code of an instruction that moves the accumulators from or to an address, its rows `stride` bytes apart."""
+def _instructions(text, changed, *constants):
+    """Code of an intrinsic whose arguments are arrays, each with an offset (the last may lack it, for 0).
+
+    Operands $0, $1, ... of `text` are their addresses, then the constants; `changed` names registers.
+    """
 
     def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        asm(builder, text, "r,r,~{memory}" + clobbered, [p, _I64(stride)])
+        arrays = zip(sig.args[::2], args[::2], [*args[1::2], _I64(0)], strict=False)
+        operands = [address(context, builder, *array) for array in arrays]
+        operands += [_I64(value) for value in constants]
+        effects = ["memory", *changed.split()]
+        asm(builder, text, ",".join(["r"] * len(operands) + [f"~{{{name}}}" for name in effects]), operands)
         return context.get_dummy_value()
 
     return codegen
@@ -65,42 +70,29 @@ def _four_tiles(text, clobbered, stride):
 @intrinsic
 def tile_begin(typingctx, tile_config):
     """Load the tile configuration; once per task."""
-
-    def codegen(context, builder, sig, args):
-        asm(builder, "ldtilecfg ($0)", "r,~{memory}", [address(context, builder, sig.args[0], args[0], _I64(0))])
-        return context.get_dummy_value()
-
-    return types.void(tile_config), codegen
+    return types.void(tile_config), _instructions("ldtilecfg ($0)", "")
 
 
 @intrinsic
 def tile_end(typingctx):
     """Give the tiles back: otherwise every context switch saves 8 KiB."""
-
-    def codegen(context, builder, sig, args):
-        asm(builder, "tilerelease", "~{memory}", [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    return types.void(), _instructions("tilerelease", "")
 
 
 @intrinsic
 def tile_init(typingctx, cn, offset):
     """Accumulators := cn[offset:offset + 32] in each of 32 rows (loads with stride 0)."""
-    text = (
-        "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\ntileloadd ($0,$1), %tmm2\n tileloadd 64($0,$1), %tmm3"
-    )
-    return types.void(cn, types.intp), _four_tiles(text, _ACCUMULATORS, 0)
+    upper = "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
+    lower = "tileloadd ($0,$1), %tmm2\n tileloadd 64($0,$1), %tmm3"
+    return types.void(cn, types.intp), _instructions(upper + lower, "tmm0 tmm1 tmm2 tmm3", 0)
 
 
 @intrinsic
 def tile_load(typingctx, acc, offset):
     """Accumulators := acc[offset:offset + 1024], a 32 x 32 block."""
-    text = (
-        "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
-        "tileloadd 2048($0,$1), %tmm2\n tileloadd 2112($0,$1), %tmm3"
-    )
-    return types.void(acc, types.intp), _four_tiles(text, _ACCUMULATORS, 128)
+    upper = "tileloadd ($0,$1), %tmm0\n tileloadd 64($0,$1), %tmm1\n"
+    lower = "tileloadd 2048($0,$1), %tmm2\n tileloadd 2112($0,$1), %tmm3"
+    return types.void(acc, types.intp), _instructions(upper + lower, "tmm0 tmm1 tmm2 tmm3", 128)
 
 
 @intrinsic
@@ -110,70 +102,42 @@ def tile_step(typingctx, xb, x_offset, cb, c_offset):
     The strip of centroids is reused by every block of rows and should stay in L1; the streaming load of the
     rows (tileloaddt1) keeps them from pushing it out.
     """
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        q = address(context, builder, sig.args[2], args[2], args[3])
-        asm(
-            builder,
-            "tileloadd ($1,$2), %tmm6\n tileloaddt1 ($0,$2), %tmm4\n"
-            "tdpbf16ps %tmm6, %tmm4, %tmm0\n"
-            "tileloadd 1024($1,$2), %tmm7\n"
-            "tdpbf16ps %tmm7, %tmm4, %tmm1\n"
-            "tileloaddt1 1024($0,$2), %tmm5\n"
-            "tdpbf16ps %tmm6, %tmm5, %tmm2\n"
-            "tdpbf16ps %tmm7, %tmm5, %tmm3",
-            "r,r,r,~{memory}," + ",".join(f"~{{tmm{i}}}" for i in range(8)),
-            [p, q, _I64(64)],
-        )
-        return context.get_dummy_value()
-
-    return types.void(xb, types.intp, cb, types.intp), codegen
+    text = (
+        "tileloadd ($1,$2), %tmm6\n tileloaddt1 ($0,$2), %tmm4\n"
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n"
+        "tileloadd 1024($1,$2), %tmm7\n"
+        "tdpbf16ps %tmm7, %tmm4, %tmm1\n"
+        "tileloaddt1 1024($0,$2), %tmm5\n"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n"
+        "tdpbf16ps %tmm7, %tmm5, %tmm3"
+    )
+    changed = "tmm0 tmm1 tmm2 tmm3 tmm4 tmm5 tmm6 tmm7"
+    return types.void(xb, types.intp, cb, types.intp), _instructions(text, changed, 64)
 
 
 @intrinsic
 def tile_store(typingctx, out, offset):
     """out[offset:offset + 1024] := accumulators, a 32 x 32 block."""
-    text = (
-        "tilestored %tmm0, ($0,$1)\n tilestored %tmm1, 64($0,$1)\n"
-        "tilestored %tmm2, 2048($0,$1)\n tilestored %tmm3, 2112($0,$1)"
-    )
-    return types.void(out, types.intp), _four_tiles(text, "", 128)
+    upper = "tilestored %tmm0, ($0,$1)\n tilestored %tmm1, 64($0,$1)\n"
+    lower = "tilestored %tmm2, 2048($0,$1)\n tilestored %tmm3, 2112($0,$1)"
+    return types.void(out, types.intp), _instructions(upper + lower, "", 128)
 
 
 @intrinsic
 def round32(typingctx, x, x_offset, shift, s_offset, xb, b_offset, square):
     """xb[32] := bfloat16(x[32] - shift[32]), to nearest even; square[16] += sums of their squares."""
-
-    def codegen(context, builder, sig, args):
-        t = sig.args
-        asm(
-            builder,
-            "vmovups 64($0), %zmm0\n vsubps 64($1), %zmm0, %zmm0\n"
-            "vmovups ($0), %zmm1\n vsubps ($1), %zmm1, %zmm1\n"
-            "vcvtne2ps2bf16 %zmm1, %zmm0, %zmm0\n vmovups %zmm0, ($2)\n"
-            "vmovups ($3), %zmm1\n vdpbf16ps %zmm0, %zmm0, %zmm1\n vmovups %zmm1, ($3)",
-            "r,r,r,r,~{memory},~{xmm0},~{xmm1}",
-            [
-                address(context, builder, t[0], args[0], args[1]),
-                address(context, builder, t[2], args[2], args[3]),
-                address(context, builder, t[4], args[4], args[5]),
-                address(context, builder, t[6], args[6], _I64(0)),
-            ],
-        )
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, shift, types.intp, xb, types.intp, square), codegen
+    text = (
+        "vmovups 64($0), %zmm0\n vsubps 64($1), %zmm0, %zmm0\n"
+        "vmovups ($0), %zmm1\n vsubps ($1), %zmm1, %zmm1\n"
+        "vcvtne2ps2bf16 %zmm1, %zmm0, %zmm0\n vmovups %zmm0, ($2)\n"
+        "vmovups ($3), %zmm1\n vdpbf16ps %zmm0, %zmm0, %zmm1\n vmovups %zmm1, ($3)"
+    )
+    arguments = types.void(x, types.intp, shift, types.intp, xb, types.intp, square)
+    return arguments, _instructions(text, "xmm0 xmm1")
 
 
 @intrinsic
 def copy32(typingctx, a, a_offset, b, b_offset):
     """b[b_offset:+32] := a[a_offset:+32], 32 bfloat16 (one cache line)."""
-
-    def codegen(context, builder, sig, args):
-        p = address(context, builder, sig.args[0], args[0], args[1])
-        q = address(context, builder, sig.args[2], args[2], args[3])
-        asm(builder, "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)", "r,r,~{memory},~{xmm0}", [p, q])
-        return context.get_dummy_value()
-
-    return types.void(a, types.intp, b, types.intp), codegen
+    text = "vmovups ($0), %zmm0\n vmovups %zmm0, ($1)"
+    return types.void(a, types.intp, b, types.intp), _instructions(text, "xmm0")

@@ -165,21 +165,9 @@ def _pack(c, shift, columns, changed, cb, moved, norm):
 
 
 class Packed:
-    """Centroids in strips, shifted and rounded to int8.
+    """Centroids in strips, shifted and rounded to int8: attributes as of `amx.Packed`.
 
-    Attributes
-    ----------
-    columns : int32 [strips * 32]
-        Centroid of each column, -1 where it is padding.
-    operands : tuple
-        The strips, as int32.
-    config : None
-        There are no tiles to configure.
-    shift : float32 [d]
-    moved : float32
-        How far rounding moved a centroid, at most.
-    largest : float32
-        Largest norm of a rounded centroid.
+    `operands` holds the strips, as int32; `config` is None, as there are no tiles to configure.
     """
 
     def __init__(self, centroids: np.ndarray, columns: np.ndarray, shift: np.ndarray):
@@ -200,9 +188,10 @@ class Packed:
 
 @njit(cache=True, fastmath=FAST)
 def pack_rows(x, rows, start, n, shift, xsq, error):
-    """Pack rows x[rows[start:start + n]] (all rows from `start` if `rows` is empty).
+    """Pack rows x[rows[start:start + n]], or x[start:start + n] if `rows` is empty.
 
-    Returns them and their scales; xsq := rounded norms squared, error := how far rounding moved them.
+    Returns them and their scales. Writes the squared norms of the rounded rows into `xsq`, and at most how far rounding
+    moved each into `error`.
     """
     d = x.shape[1]
     stride = (d + 3) // 4 * 4
