@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastann
 from fastann import HNSW, IVF, Cells, Flat, KMeans, parse_index
+from fastann.cluster.memory import PER_CENTROID
 from fastann.index.recall import Audit, Recall, least
 from fastann.study import tune as tuning
 from fastann.study.estimate import table
@@ -197,6 +198,14 @@ def test_estimates_scale_as_they_must():
     assert flat.distances == 2000
     assert flat.operations == 2 * 16 * 2000 * 1e6 * 26
     assert flat.seconds > flat.seconds_pass > 0
+    assert flat.memory == 1e6 * (4 * 16 + 8) + PER_CENTROID * 2000 * 16  # rows, label and distance, centroids
+    assert next(e for e in small if e.index == "ivf").memory == flat.memory
+
+
+def test_the_automatic_mode_remembers_48_bytes_a_row_where_it_keeps_candidates():
+    small, large = (fastann.estimate(rows, 8, 100, index="auto")[0] for rows in (1e4, 1e8))
+    assert small.memory == 1e4 * (4 * 8 + 8) + PER_CENTROID * 100 * 8
+    assert large.memory == 1e8 * (4 * 8 + 48) + PER_CENTROID * 100 * 8
 
 
 def test_all_indexes_are_estimated_and_shown():
