@@ -22,8 +22,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python -m bench.flat
-	$(BIN)/python -m bench.memory --redo
+	$(BIN)/python -m bench flat --redo
+	$(BIN)/python -m bench memory --redo
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""The benchmarks of memory, sparse rows and large files run, and report what they ran."""
+"""Every benchmark runs, and reports what it ran."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def bench(name, *arguments):
-    command = [sys.executable, "-m", f"bench.{name}", *map(str, arguments)]
+    command = [sys.executable, "-m", "bench", name, *map(str, arguments)]
     env = os.environ | {"GIT_DIR": os.devnull}  # whatever the commit is
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -25,6 +26,57 @@ def bench(name, *arguments):
 def records(out):
     found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     return {r.get("method", r.get("in_memory")): r for r in found}
+
+
+def test_the_measure_of_quality_agrees_with_one_that_owes_this_package_nothing():
+    from bench.data import mixture
+    from bench.measures import inertia, quality
+
+    x = mixture(5000, 24)
+    centers = x[np.random.default_rng(1).choice(len(x), 60, replace=False)].copy()
+    centers[7] = 1e3  # so far away that no row is nearest
+    found = quality(x, centers)
+    assert found["inertia"] == pytest.approx(inertia(x, centers), rel=1e-10)
+    assert found["empty"] == 1
+    pair = quality(np.array([[0.0], [0.1], [0.2], [9.0]], np.float32), np.array([[0.0], [9.0]], np.float32))
+    assert pair["imbalance"] == 2 * (9 + 1) / 16
+
+
+def test_engine(tmp_path):
+    out = ["--out", tmp_path / "out", "--cache", tmp_path]
+    command = ["engine", "--small", "--data", "mixture:3000:8", *out]
+    table = bench(*command)
+    found = records(tmp_path / "out")
+    assert {r["status"] for r in found.values()} == {"done"}
+    assert found["fastann-flat"]["inertia"] == pytest.approx(found["faiss-25"]["inertia"], rel=0.1)
+    assert found["faiss-25"]["course"]
+    assert "Seconds to 1.01, 1.005, 1 times the mean inertia of faiss-25" in table
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
+    bench(*command)
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")} == stamps
+
+
+def test_flat(tmp_path):
+    table = bench("flat", "--small", "--out", tmp_path / "out", "--cache", tmp_path)
+    assert "mixture:20000:32, k=64, 10 iterations: fastann" in table
+    inertias = [r["inertia"] for r in records(tmp_path / "out").values()]
+    assert inertias[0] == pytest.approx(inertias[1], rel=1e-4), "the same iterations from the same start"
+
+
+def test_scaling(tmp_path):
+    table = bench("scaling", "--small", "--out", tmp_path / "out", "--cache", tmp_path)
+    assert "Growth with k" in table
+    assert "Growth with n at k=16" in table
+    assert "predict at k=32" in table
+
+
+def test_classifier(tmp_path):
+    cases = ["--cases", "sparse,stream", "--methods", "fastann,class-means,glvq"]
+    table = bench("classifier", "--small", "--seeds", 1, *cases, "--out", tmp_path / "out")
+    found = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+    assert {(r["case"], r["method"], r["status"]) for r in found} >= {("sparse", "fastann", "done")}
+    assert all({"accuracy", "fit_seconds", "fit_mb", "numbers", "about"} <= set(r) for r in found)
+    assert "x half the rows" in table
 
 
 def test_memory(tmp_path):

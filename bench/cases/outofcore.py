@@ -1,73 +1,54 @@
 """A file larger than memory, clustered where it lies; and rows per second against the same in memory.
 
-python -m bench.outofcore make FILE.npy [--rows 26000000 --columns 192 --dtype float32]
-python -m bench.outofcore run FILE.npy [--k 4096] [--index auto] [--max-iter 25] [--max-memory 2GiB]
-python -m bench.outofcore run FILE.npy --in-memory --rows 5000000
-python -m bench.outofcore report
+python -m bench outofcore make FILE.npy [--rows 26000000 --columns 192 --dtype float32]
+python -m bench outofcore run FILE.npy [--k 4096] [--index auto] [--max-iter 25] [--max-memory 2GiB]
+python -m bench outofcore run FILE.npy --in-memory --rows 5000000
+python -m bench outofcore report
 
-`make` writes rows of a seeded mixture, a part at a time. `run` fits the file by its path in a process of its own, whose
-memory, and bytes read from disk, a thread writes down every 50 ms; pages of the file that are cached are dropped first.
-With `--in-memory` the first rows are loaded and fitted instead. A run leaves one JSON file, named by its configuration;
-what exists is skipped. `report`, which also follows every run, makes the tables from these files alone.
+`make` writes rows of a seeded mixture, a part at a time. `run` fits the file by its path, whose pages that are cached
+are dropped first, while a thread writes down memory and bytes read from disk every 50 ms. With `--in-memory` the first
+rows are loaded and fitted instead. A report follows every run.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import engine
-from bench.engine import DONE, ROOT
-from bench.measure import (
+from bench import data, methods
+from bench.harness import (
     GB,
     MB,
     Record,
     about,
-    answer,
-    footing,
+    done,
     grouped,
     markdown,
-    memory,
-    own,
+    parsed,
+    parser,
     publish,
     reasons,
     run_all,
     saved,
+    task,
     three,
 )
+from bench.measures import Watch, memory, own
+from fastann.study.process import forget_peak
 
-BLOCK = 65_536  # rows made at once
-CENTRES = 4000
-EVERY = 0.05  # seconds between samples of memory
 GAP = 0.02  # seconds between iterations that are worth a row of the table
-SMALL = {"rows": 270_000, "columns": 64, "k": 64}  # enough that the automatic mode begins with a sample
+SMALL = {"k": 64}
+SMALL_FILE = {"rows": 270_000, "columns": 64}  # enough that the automatic mode begins with a sample
 
 
-# --------------------------------------------------------------------- data
-
-
-def block(i: int, n: int, d: int, seed: int) -> np.ndarray:
-    """Make rows from i * BLOCK on: float32 [at most BLOCK, d], of Gaussian clusters whose sizes fall as 1 / rank.
-
-    Variance decays over the columns, as it does in embeddings, and clusters overlap. Every block has its own seed.
-    """
-    scale = (np.arange(1, d + 1) ** -0.5).astype(np.float32)
-    centres = np.random.default_rng(seed).standard_normal((CENTRES, d), dtype=np.float32) * scale
-    share = np.cumsum(1 / np.arange(1, CENTRES + 1))
-    rng = np.random.default_rng([seed, i])
-    m = min(BLOCK, n - i * BLOCK)
-    owner = np.searchsorted(share, share[-1] * rng.random(m))
-    return centres[owner] + rng.standard_normal((m, d), dtype=np.float32) * (0.5 * scale)
+# --------------------------------------------------------------------- the file
 
 
 def make(args: argparse.Namespace) -> None:
@@ -88,12 +69,8 @@ def make(args: argparse.Namespace) -> None:
     free = shutil.disk_usage(args.file.parent).free
     if free < size + GB // 10:
         raise SystemExit(f"{told} do not fit: {free / GB:,.1f} GB are free; pass fewer --rows, or --dtype float16")
-    part, clock = args.file.with_suffix(".part"), time.perf_counter()
-    with part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
-        for i in range(-(-args.rows // BLOCK)):
-            file.write(block(i, *shape, args.seed).astype(dtype, copy=False).data)
-    part.replace(args.file)
+    clock = time.perf_counter()
+    data.write_blocks(args.file, shape, dtype, data.overlapping(*shape, args.seed))
     print(f"{args.file.name}: {told}, written in {time.perf_counter() - clock:,.0f} s")
 
 
@@ -104,49 +81,7 @@ def forget_file(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-# --------------------------------------------------------------------- watching
-
-
-def reading() -> tuple[int, int]:
-    """Bytes that this process had fetched from disk, and bytes it asked for by read calls, as no mapped page is."""
-    pairs = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(pairs["read_bytes"]), int(pairs["rchar"])
-
-
-class Watch:
-    """A thread that writes down, every 50 ms, memory and bytes read so far: columns of `course`, by the clock."""
-
-    COLUMNS = ("clock", "anonymous", "file", "resident", "disk", "asked")
-
-    def __enter__(self) -> Watch:
-        self.samples = [self._sample()]
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def _sample(self) -> tuple[float, ...]:
-        now = memory()
-        return (time.perf_counter(), own(now), now["RssFile"], now["VmRSS"], *reading())
-
-    def _watch(self) -> None:
-        while not self.over.wait(EVERY):
-            self.samples.append(self._sample())
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-        self.samples.append(self._sample())
-        self.course = dict(zip(self.COLUMNS, np.array(self.samples).T, strict=True))
-
-    def most(self, name: str) -> int:
-        """Peak of a column."""
-        return int(self.course[name].max())
-
-    def between(self, name: str, begin: float, end: float) -> int:
-        """How much a column grew from one time to another."""
-        a, b = np.interp([begin, end], self.course["clock"], self.course[name])
-        return int(b - a)
+# --------------------------------------------------------------------- one run
 
 
 def steps(watch: Watch, ends: list[float], history: list[Any], began: float, ended: float) -> list[Record]:
@@ -171,27 +106,25 @@ def steps(watch: Watch, ends: list[float], history: list[Any], began: float, end
     return out
 
 
-# --------------------------------------------------------------------- one run, in its own process
-
-
-def options(order: Record) -> dict[str, Any]:
+def settings_of(order: Record) -> dict[str, Any]:
     """Parameters of KMeans, those that were asked for."""
     given = {name: order[name] for name in ("index", "max_iter", "tol", "max_memory") if order[name] is not None}
     return given | {"n_jobs": order["threads"], "random_state": order["seed"]}
 
 
+@task
 def one(order: Record) -> Record:
     """Warm on the first rows, then fit the file, or its first rows in memory, and tell its course."""
     from fastann import KMeans
 
-    path, k, settings = Path(order["path"]), order["k"], options(order)
+    path, k, settings = Path(order["path"]), order["k"], settings_of(order)
     mapped = np.load(path, mmap_mode="r")
-    few = engine.small("fastann", engine.Problem(mapped, k, order["seed"], order["threads"]))
+    few = methods.small("fastann", methods.Problem(mapped, k, order["seed"], order["threads"]))
     KMeans(few.k, **settings | {"max_iter": 4}).fit(np.array(few.x, np.float32))
     x = np.array(mapped[: order["n"]], np.float32) if order["in_memory"] else path
     stored = str(mapped.dtype)
     del mapped, few
-    engine.forget_peak()  # trims the heap
+    forget_peak()  # trims the heap
     forget_file(path)
     ends: list[float] = []
     km = KMeans(k, callback=lambda _: ends.append(time.perf_counter()), **settings)
@@ -222,17 +155,17 @@ def run(args: argparse.Namespace) -> None:
     if args.rows and not args.in_memory:
         raise SystemExit("--rows says how many to load, with --in-memory; a file is fitted whole")
     n = min(n, args.rows or n)
-    case = {"data": args.file.stem, "n": n, "d": d, "k": args.k, "in_memory": args.in_memory, "seed": args.seed}
-    case |= {name: getattr(args, name) for name in ("index", "max_iter", "tol", "max_memory", "small")}
+    case = {"data": args.file.stem, "n": n, "d": d, "k": args.k, "in_memory": args.in_memory}
+    case |= {name: getattr(args, name) for name in ("index", "max_iter", "tol", "max_memory")}
     label = f"{args.file.stem}_{'memory' if args.in_memory else 'file'}_n={n}_k={args.k}_{args.index}"
     label += "".join(
         f"_{name.replace('_', '-')}={case[name]}"
         for name in ("max_iter", "tol", "max_memory")
         if case[name] is not None
     )
-    label += f"_threads={args.threads}_seed={args.seed}"
-    order = case | {"path": str(args.file.resolve())} | about(args.threads)
-    run_all("bench.outofcore", [(label, order)], args.out, args.timeout, args.redo)
+    order = case | {"path": str(args.file.resolve())} | about(args)
+    label += f"_threads={args.threads}"
+    run_all(one, ((f"{label}_seed={seed}", order | {"seed": seed}) for seed in range(args.seeds)), args)
 
 
 # --------------------------------------------------------------------- report
@@ -327,85 +260,69 @@ def comparison(file: Record, loaded: Record) -> str:
     return f"{shown(file)}, against {shown(loaded)}\n\n{markdown(head, lines)}"
 
 
+NOTE = (
+    "Rows/s: rows trained on over the seconds of an iteration, whether it compared them or skipped those whose bounds "
+    "hold; medians over iterations. Peak beyond page cache: the process's own memory (RssAnon, RssShmem), sampled "
+    "every 50 ms, libraries included; peak resident has pages of the file too, which the kernel may drop at any time. "
+    "From disk: all that was read and not in the page cache, from which the file's pages were dropped first. MB and GB "
+    "are 10^6 and 10^9 bytes. Inertia is float64, of all rows to the centres of their labels, as the fit tells it."
+)
+
+
 def report(args: argparse.Namespace) -> None:
     """Print the tables from the JSON files alone, and write them beside these."""
     records = saved(args.out)
     if not records:
-        print("no results yet; python -m bench.outofcore run FILE.npy")
+        print("no results yet; python -m bench outofcore run FILE.npy")
         return
-    done = [r for r in records if r["status"] == DONE]
-    out = ["# A file larger than memory"]
-    if any(r["small"] for r in records):
-        out.append("**A run with --small: too small to conclude anything from.**")
-    if done:
-        out.append(f"The machine has {max(r['memory'] for r in done) / GB:,.1f} GB of memory.")
-        out.append(summary(done))
+    ended, out = done(records), []
+    if ended:
+        out += [f"The machine has {max(r['memory'] for r in ended) / GB:,.1f} GB of memory.", summary(ended)]
     out.append(reasons(shown, records))
     compared = []
-    for rows in grouped(done, "d", "k", "index", "threads").values():
+    for rows in grouped(ended, "d", "k", "index", "threads").values():
         files, loaded = ([r for r in rows if r["in_memory"] is held] for held in (False, True))
         compared += [comparison(a, b) for a in files for b in loaded]
     out += ["## Rows per second against memory", *compared] if any(compared) else []
-    out += ["## Courses", *map(course, done)] if done else []
-    out.append(
-        "Rows/s: rows trained on over the seconds of an iteration, whether it compared them or skipped those whose "
-        "bounds hold; medians over iterations. Peak beyond page cache: the process's own memory (RssAnon, RssShmem), "
-        "sampled every 50 ms, libraries included; peak resident has pages of the file too, which the kernel may drop "
-        "at any time. From disk: all that was read and not in the page cache, from which the file's pages were dropped "
-        "first. MB and GB are 10^6 and 10^9 bytes. Inertia is float64, of all rows to the centres of their labels, as "
-        "the fit tells it."
-    )
-    publish(args.out, [part for part in [*out, footing(records)] if part])
+    out += ["## Courses", *map(course, ended)] if ended else []
+    publish(args.out, records, "# A file larger than memory", [*out, NOTE])
 
 
 # --------------------------------------------------------------------- command line
 
 
-def main() -> None:
+def making(argv: list[str]) -> argparse.Namespace:
+    """Options of `make`."""
+    options = argparse.ArgumentParser("python -m bench outofcore make")
+    options.add_argument("file", type=Path)
+    options.add_argument("--rows", type=int, default=26_000_000)
+    options.add_argument("--columns", type=int, default=192)
+    options.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--redo", action="store_true", help="write it again if it exists")
+    options.add_argument("--small", action="store_true", help="sizes that show that everything works")
+    args = options.parse_args(argv)
+    vars(args).update(SMALL_FILE if args.small else {})
+    return args
+
+
+def main(argv: list[str]) -> None:
     """Command line."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--one":  # how `run` calls itself
-        answer(one, json.loads(sys.argv[2]))
+    if argv[:1] == ["make"]:
+        make(making(argv[1:]))
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{make,run,report}")
-    sub = commands.add_parser("make", help="write the file")
-    sub.add_argument("file", type=Path)
-    sub.add_argument("--rows", type=int, default=26_000_000)
-    sub.add_argument("--columns", type=int, default=192)
-    sub.add_argument("--dtype", choices=("float32", "float16"), default="float32")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--redo", action="store_true", help="write it again if it exists")
-    small = {"action": "store_true", "help": "sizes that show that everything works"}
-    sub.add_argument("--small", **small)
-    sub = commands.add_parser("run", help="fit it, or its first rows in memory; then report")
-    sub.add_argument("file", type=Path)
-    sub.add_argument("--k", type=int, default=4096)
-    sub.add_argument("--index", default="auto")
-    sub.add_argument("--max-iter", type=int, help="on each sample, and on all rows; as KMeans has it when not given")
-    sub.add_argument("--tol", type=float, help="as KMeans has it when not given")
-    sub.add_argument("--max-memory", help="that of KMeans, such as 2GiB; passed on only when given")
-    sub.add_argument("--in-memory", action="store_true", help="load rows as float32 first")
-    sub.add_argument("--rows", type=int, help="how many of the first rows, with --in-memory")
-    sub.add_argument("--threads", type=int, default=os.cpu_count())
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--timeout", type=float, default=6 * 3600, help="seconds")
-    sub.add_argument("--redo", action="store_true", help="run again if the result exists")
-    sub.add_argument("--small", **small)
-    sub.add_argument("--out", type=Path, help="folder of the results; bench/results/outofcore, or -small")
-    sub = commands.add_parser("report", help="make the tables")
-    sub.add_argument("--out", type=Path)
-    sub.add_argument("--small", **small)
-    args = parser.parse_args()
-    if args.command == "make":
-        vars(args).update({name: SMALL[name] for name in ("rows", "columns")} if args.small else {})
-        make(args)
-        return
-    args.out = args.out or ROOT / f"bench/results/outofcore{'-small' if args.small else ''}"
-    if args.command == "run":
-        args.k = SMALL["k"] if args.small else args.k
+    options = parser("outofcore", __doc__, time_limit=6 * 3600)
+    options.add_argument("file", type=Path, nargs="?", help="to fit, or to fit the first rows of")
+    options.add_argument("--k", type=int, default=4096)
+    options.add_argument("--index", default="auto")
+    options.add_argument("--max-iter", type=int, help="on each sample, and on all rows; KMeans' own when not given")
+    options.add_argument("--tol", type=float, help="as KMeans has it when not given")
+    options.add_argument("--max-memory", help="that of KMeans, such as 2GiB; passed on only when given")
+    options.add_argument("--in-memory", action="store_true", help="load rows as float32 first")
+    options.add_argument("--rows", type=int, help="how many of the first rows, with --in-memory")
+    args = parsed("outofcore", options, argv, SMALL)
+    if args.command != "report":
+        if args.file is None:
+            raise SystemExit("name the file: python -m bench outofcore run FILE.npy")
         run(args)
     report(args)
-
-
-if __name__ == "__main__":
-    main()

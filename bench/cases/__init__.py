@@ -1,0 +1,1 @@
+"""The cases: each holds orders and a report, nothing else."""
