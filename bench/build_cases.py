@@ -146,6 +146,7 @@ def _fits() -> dict[str, Callable[[], Arrays]]:
         "flat, three starts": (small, 40, {"index": "flat", "n_init": 3}),
         "flat, size-aware": (small, 100, {"index": "flat", "candidates": 4, "size_aware": True}),
         "flat, one iteration in time": (small, 100, {"index": "flat", "time_limit": 1e-9}),
+        "flat, few distinct rows": (lambda: np.repeat(mixture(15_000, 32)[:30], 20, axis=0), 50, {"index": "flat"}),
         "integers": (lambda: digits()[0].astype(np.uint8), 10, {"n_init": 2}),
         "ivf": (small, 256, {"index": "ivf:nlist=16,nprobe=4"}),
         "ivf, candidates": (small, 256, {"index": "ivf:nlist=16,nprobe=4", "candidates": 8}),
@@ -200,11 +201,12 @@ class Cut(BaseException):
     """Ends a fit as a crash would: nothing catches it."""
 
 
-def stop(error: type[BaseException] | None) -> Callable[[Any], None]:
-    """A callback that ends the fit after its third iteration, by an exception or by killing the process."""
+def stop(error: type[BaseException] | None, after: int) -> Callable[[Any], None]:
+    """A callback that ends the fit after some iterations, by an exception or by killing the process."""
+    left = iter(range(after))
 
     def watch(state: Any) -> None:
-        if state.record.iteration == 3:
+        if next(left, None) is None:
             if error is None:
                 os.kill(os.getpid(), signal.SIGKILL)
             else:
@@ -213,13 +215,13 @@ def stop(error: type[BaseException] | None) -> Callable[[Any], None]:
     return watch
 
 
-def cut(data: Any, folder: Path, how: type[BaseException] | None, options: dict[str, Any]) -> Any:
+def cut(data: Any, folder: Path, how: type[BaseException] | None, after: int = 3, **options: Any) -> Any:
     """Begin a fit with checkpoints that is cut off; return the estimator that goes on from there."""
     from fastann import KMeans
 
     given = {"random_state": 0, "n_jobs": THREADS, "checkpoint": folder, "checkpoint_seconds": 0} | options
     try:
-        KMeans(**given, callback=stop(how)).fit(data)
+        KMeans(**given, callback=stop(how, after)).fit(data)
     except (Cut, KeyboardInterrupt):
         return KMeans(**given)
     raise RuntimeError("the fit was done before it could be cut off")
@@ -228,7 +230,7 @@ def cut(data: Any, folder: Path, how: type[BaseException] | None, options: dict[
 def resumed(how: type[BaseException], **options: Any) -> Arrays:
     with tempfile.TemporaryDirectory() as folder:
         x = mixture(30_000, 12)
-        return clustered(cut(x, Path(folder), how, options).fit(x), x[:500])
+        return clustered(cut(x, Path(folder), how, **options).fit(x), x[:500])
 
 
 def killed() -> Arrays:
@@ -236,7 +238,7 @@ def killed() -> Arrays:
     with tempfile.TemporaryDirectory() as folder:
         data, kept = Path(folder) / "rows.npy", Path(folder) / "checkpoints"
         np.save(data, mixture(40_000, 64).astype(np.float16))
-        options = {"n_clusters": 256, "max_memory": "64MiB"}
+        options = {"n_clusters": 256, "max_memory": "183MiB"}  # what it takes at least
         order = {"data": str(data), "folder": str(kept), "options": options}
         command = [sys.executable, "-P", __file__, TREE, "kill", json.dumps(order)]
         code = subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
@@ -288,8 +290,9 @@ def formats() -> Arrays:
         except ImportError:
             pass
         for file, options in found.items():
-            source = open_source(str(folder / file), **options)
-            km = KMeans(20, random_state=0, n_jobs=THREADS, max_iter=5).fit(source)
+            source = str(folder / file)
+            km = KMeans(20, random_state=0, n_jobs=THREADS, max_iter=5)
+            km.fit(open_source(source, **options) if options else source)
             out |= {f"{file} {name}": value for name, value in clustered(km).items()}
     return out
 
@@ -437,7 +440,7 @@ def cases() -> dict[str, Callable[[], Arrays]]:
         "cut off, flat": partial(resumed, Cut, n_clusters=80, index="flat", max_iter=8),
         "cut off, auto": partial(resumed, Cut, n_clusters=1500, max_iter=9),
         "cut off by Ctrl-C, ivf": partial(resumed, KeyboardInterrupt, n_clusters=100, index="ivf:nprobe=auto"),
-        "cut off, second start": partial(resumed, Cut, n_clusters=1500, max_iter=4, n_init=2, metric="cosine"),
+        "cut off, second start": partial(resumed, Cut, after=6, n_clusters=1500, max_iter=4, n_init=2, metric="cosine"),
         "killed, from a file": killed,
         "files": formats,
         "run directories": written,
@@ -462,7 +465,7 @@ def leave(folder: Path) -> None:
     model.save(folder / "classes")
     for name, estimator in (("KMeans", km), ("PrototypeClassifier", model)):
         (folder / f"{name}.pickle").write_bytes(pickle.dumps(estimator))
-    cut(mixture(30_000, 12), folder / "checkpoints", Cut, {"n_clusters": 1500, "max_iter": 9})
+    cut(mixture(30_000, 12), folder / "checkpoints", Cut, n_clusters=1500, max_iter=9)
     command = ["fit", str(folder / "rows.npy"), *BEGUN, "--out", str(folder / "begun"), "--jobs", str(THREADS)]
     child = subprocess.Popen([sys.executable, "-P", "-m", "fastann.cli", *command], stdout=subprocess.DEVNULL)
     while child.poll() is None and not any(p.name >= "000003" for p in (folder / "begun/checkpoints").glob("0*")):
@@ -685,7 +688,7 @@ def main() -> None:
     elif step == "find":
         record(find(Path(order["folder"])), [], Path(order["out"]))
     elif step == "kill":
-        cut(order["data"], Path(order["folder"]), None, order["options"])
+        cut(order["data"], Path(order["folder"]), None, **order["options"])
     elif step == "prepare":
         prepare(order["case"], Path(order["folder"]), order["shrink"], order["real"])
     elif step == "time":

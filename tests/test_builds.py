@@ -1,4 +1,4 @@
-"""Two builds are compared: to the bit, each in a process that imports the right one, and in turns where they are timed."""
+"""Two builds are compared to the bit, each in a process that imports the right one, and timed in turns."""
 
 import argparse
 import subprocess
