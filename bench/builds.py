@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from bench.build_cases import TIMED
-from bench.measure import markdown, three
+from bench.harness import markdown, three
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "859ae44"

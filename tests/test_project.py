@@ -110,7 +110,6 @@ def test_heavy_libraries_have_one_home(library, home):
     assert all(name.startswith(f"fastann.{home}") for name in users), users
 
 
-@pytest.mark.xfail(reason="spaces are compared by name", strict=True)
 def test_only_spaces_know_metrics_by_name():
     pattern = re.compile(r"metric\"?\]? *[!=]= *|[!=]= *[\"'](cosine|euclidean)")
     for path in PACKAGE.rglob("*.py"):

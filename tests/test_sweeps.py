@@ -16,8 +16,8 @@ from sklearn.cluster import KMeans as SklearnKMeans
 
 from fastann import KMeans, bench, open_source, records, sweep
 from fastann.data.csr import CSRSource
+from fastann.index.parse import parse_index
 from fastann.index.recall import wilson
-from fastann.index.spec import parse_index
 from fastann.records import RecordError
 from fastann.study import data, methods, process, vanilla, worker
 from fastann.study.data import Data

@@ -184,6 +184,7 @@ def _check_out(option: str, out: str, suffixes: list[str], force: bool) -> None:
 
 def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str) -> str:
     """Labels as lines of text, or as CSV beside their similarity to the nearest prototype."""
+    from fastann.cluster.space import space_of
     from fastann.data.labels import check_lines
 
     names, codes = np.unique(labels, return_inverse=True)
@@ -192,7 +193,7 @@ def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str)
     if out.endswith(".txt"):
         return "".join(f"{words[code]}\n" for code in codes)
     distance, _ = model.kneighbors(source, 1)
-    near = 1 - distance[:, 0] if model.metric == "cosine" else 1 / (1 + distance[:, 0].astype(np.float64) ** 2)
+    near = space_of(model.metric).closeness(distance[:, 0])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["row", "label", "similarity"])

@@ -75,6 +75,10 @@ class Space(ABC):
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         """Squared L2 distances as similarities, float64: the cosine, or 1 / (1 + squared distance)."""
 
+    @abstractmethod
+    def closeness(self, distance: np.ndarray) -> np.ndarray:
+        """The metric's distances as similarities: the cosine, or 1 / (1 + squared distance)."""
+
     def means(self, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray) -> np.ndarray:
         """Centroid of each cluster, float32 [k, d]; that of one without rows stays.
 
@@ -131,6 +135,9 @@ class Euclidean(Space):
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         return 1 / (1 + sqdist.astype(np.float64))
 
+    def closeness(self, distance: np.ndarray) -> np.ndarray:
+        return 1 / (1 + distance.astype(np.float64) ** 2)
+
     def divisor(self, counts: np.ndarray, sqnorm: np.ndarray) -> np.ndarray:
         return counts
 
@@ -178,6 +185,9 @@ class Cosine(Space):
 
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         return 1 - sqdist.astype(np.float64) / 2
+
+    def closeness(self, distance: np.ndarray) -> np.ndarray:
+        return 1 - distance
 
     def divisor(self, counts: np.ndarray, sqnorm: np.ndarray) -> np.ndarray:
         return np.sqrt(sqnorm)

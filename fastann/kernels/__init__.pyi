@@ -33,6 +33,7 @@ from fastann.kernels.members import group as group
 from fastann.kernels.members import members_at as members_at
 from fastann.kernels.members import tally as tally
 from fastann.kernels.norms import sqnorms as sqnorms
+from fastann.kernels.pairs import drift as drift
 from fastann.kernels.pairs import own_sqdist as own_sqdist
 from fastann.kernels.pairs import rescore as rescore
 from fastann.kernels.pairs import runner_up as runner_up
@@ -46,7 +47,6 @@ from fastann.kernels.screen.search import pack_screen as pack_screen
 from fastann.kernels.screen.search import suits_screen as suits_screen
 from fastann.kernels.sparse import search_sparse as search_sparse
 from fastann.kernels.sums import add_rows as add_rows
-from fastann.kernels.sums import drift as drift
 from fastann.kernels.sums import means as means
 from fastann.kernels.sums import survey as survey
 from fastann.kernels.threads import limit_threads as limit_threads

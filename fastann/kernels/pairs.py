@@ -153,3 +153,19 @@ def runner_up(x: np.ndarray, c: np.ndarray, labels: np.ndarray, ids: np.ndarray)
     second, sqdist = np.empty(len(labels), np.int32), np.empty(len(labels))
     _runner_up(table(x), readonly(c), norms_for(x, c), readonly(labels), readonly(ids), second, sqdist)
     return second, sqdist
+
+
+@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
+def _drift(a, b, changed, out):
+    for j in prange(a.shape[0]):
+        out[j] = np.sqrt(sqdist32(a[j], b[j])) if changed[j] else np.float32(0)
+
+
+def drift(a: np.ndarray, b: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """L2 distance (not squared) between matching rows of two float32 arrays [k, d]: float32 [k].
+
+    It is 0 where not `changed` (bool [k]), without looking.
+    """
+    out = np.empty(len(a), np.float32)
+    _drift(readonly(a), readonly(b), changed, out)
+    return out

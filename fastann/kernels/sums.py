@@ -1,4 +1,4 @@
-"""Sums over rows: their norms and total, the sums, means and drift of clusters.
+"""Sums over rows: their norms and total, the sums and means of clusters.
 
 A reduction over rows is cut into a number of pieces that does not depend on the threads, and no two pieces write to
 the same place, so that the same input gives the same bits on any number of threads.
@@ -8,7 +8,6 @@ import numpy as np
 from numba import njit, prange
 
 from fastann.kernels.members import group
-from fastann.kernels.pairs import sqdist32
 from fastann.kernels.rows import add, readonly, table
 from fastann.kernels.simd import FAST
 
@@ -174,19 +173,3 @@ def means(
     explained = np.empty(len(sums)) if explained is None else explained
     _means(sums, counts.astype(np.float64), cosine, changed, readonly(before), out, explained)
     return out, explained
-
-
-@njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _drift(a, b, changed, out):
-    for j in prange(a.shape[0]):
-        out[j] = np.sqrt(sqdist32(a[j], b[j])) if changed[j] else np.float32(0)
-
-
-def drift(a: np.ndarray, b: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """L2 distance (not squared) between matching rows of two float32 arrays [k, d]: float32 [k].
-
-    It is 0 where not `changed` (bool [k]), without looking.
-    """
-    out = np.empty(len(a), np.float32)
-    _drift(readonly(a), readonly(b), changed, out)
-    return out

@@ -132,7 +132,7 @@ def _memory(n: int, d: int, k: int, candidates: int) -> float:
     remembered: list[Rows | Candidates] = [Rows.new(1)]
     if candidates:
         remembered.append(Candidates.new(1, Memory()))
-    each = sum(array.nbytes for part in remembered for array in vars(part).values() if array is not None)
+    each = sum(array.nbytes for part in remembered for array in vars(part).values() if isinstance(array, np.ndarray))
     return float(n * (4 * d + each) + PER_CENTROID * k * d)
 
 
