@@ -26,8 +26,8 @@ _HOME = {
     "evaluate": "fastann.quality.evaluate",
     "export": "fastann.runs.exports",
     "open_source": "fastann.data.open",
-    "dedup": "fastann.duplicates",
-    "Duplicates": "fastann.duplicates",
+    "dedup": "fastann.duplicates.find",
+    "Duplicates": "fastann.duplicates.result",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -35,8 +35,8 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from fastann.cluster.stop import StopReason as StopReason
     from fastann.data.open import open_source as open_source
-    from fastann.duplicates import Duplicates as Duplicates
-    from fastann.duplicates import dedup as dedup
+    from fastann.duplicates.find import dedup as dedup
+    from fastann.duplicates.result import Duplicates as Duplicates
     from fastann.estimators.classifier import PrototypeClassifier as PrototypeClassifier
     from fastann.estimators.kmeans import KMeans as KMeans
     from fastann.index.parse import parse_index as parse_index

@@ -10,7 +10,7 @@ from fastann.cli.common import errors, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
-    from fastann.duplicates import Duplicates
+    from fastann.duplicates.result import Duplicates
 
 
 @main.command()
@@ -46,7 +46,7 @@ def dedup(
     """
     from fastann import KMeans
     from fastann import dedup as find
-    from fastann.duplicates import check_target
+    from fastann.duplicates.result import check_target
 
     check_target(out, force=force)
     if data is None and not column is id_column is dtype is d is None:
