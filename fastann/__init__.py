@@ -28,6 +28,7 @@ _HOME = {
     "open_source": "fastann.data.open",
     "dedup": "fastann.duplicates.find",
     "Duplicates": "fastann.duplicates.result",
+    "RunError": "fastann.storage",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from fastann.index.spec import Flat as Flat
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.runs.exports import export as export
+    from fastann.storage import RunError as RunError
     from fastann.study.estimate import estimate as estimate
     from fastann.study.studies import bench as bench
     from fastann.study.studies import sweep as sweep

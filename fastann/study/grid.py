@@ -140,7 +140,7 @@ def _effort(method: str) -> int | None:
     return options[0] if len(options) == 1 and isinstance(options[0], int) else None
 
 
-def _kin(method: str) -> tuple | None:
+def _kin(method: str) -> tuple[Any, ...] | None:
     """What settings share that differ only in search effort; None where there is no such effort."""
     spec = _spec(method)
     return None if spec is None or isinstance(spec, Factory) or _effort(method) is None else spec.built_with
