@@ -172,8 +172,8 @@ def tune(
     train, audit, fresh, timed = _split(source, k, rng)
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
     km.fit(train)
-    centroids = km._centroids()
-    views = (km._space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
+    centroids = km.clustering_.centroids
+    views = (km.clustering_.space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
     audit, fresh, timed = (view.take(np.arange(view.n)) for view in views)
     with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
