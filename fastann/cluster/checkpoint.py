@@ -20,7 +20,7 @@ from fastann.data.identity import check_identity, checksum
 NAME = "checkpoint.json"
 _HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
 
-Record = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
+Snapshot = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
 
 
 class Checkpoints:
@@ -42,7 +42,7 @@ class Checkpoints:
     ----------
     seed : int
         Of the fit: the one it began with.
-    latest : Record or None
+    latest : Snapshot or None
         The last one that was found.
     spent : float
         Seconds that the fit took up to there.
@@ -67,7 +67,7 @@ class Checkpoints:
         self.seed: int = self.task["seed"]
         self.began = self.written = time.perf_counter()
 
-    def offer(self, record: Callable[[], Record]) -> None:
+    def offer(self, record: Callable[[], Snapshot]) -> None:
         """Write ``record()`` if it is time.
 
         Raises

@@ -172,7 +172,7 @@ def labelled(
     if margins:
         second, apart = _runners_up(work, closed, distances, index, memory or Memory())
         out = replace(out, second=second, margins=apart)
-    if closed.lists is not None or not index.exact:
+    if closed.lists is not None or not index.exact or criterion.looks > 1:  # else they are exact by construction
         measured = recall(work, closed.labels, work.centroids, seed, audited)
         out = replace(out, recall=measured.value, interval=measured.interval)
     return out

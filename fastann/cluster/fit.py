@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastann.cluster import start
-from fastann.cluster.checkpoint import Checkpoints, Record
+from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
@@ -121,7 +121,7 @@ class Fit:
         return fit
 
     @classmethod
-    def resume(cls, task: Task, found: Record | None) -> Self | None:
+    def resume(cls, task: Task, found: Snapshot | None) -> Self | None:
         """From where a checkpoint of the same task was made; None if there is none."""
         if found is None:
             return None
@@ -208,7 +208,7 @@ class Fit:
 
     # ----------------------------------------------------------------- on disk
 
-    def record(self) -> Record:
+    def record(self) -> Snapshot:
         """All of it, as plain values and arrays."""
         p, adapt, built, best = self.progress, self.upkeep.adapt, self.upkeep.built, self.best
         values: dict[str, Any] = {
@@ -238,7 +238,7 @@ class Fit:
             arrays |= {"best": best.work.centroids, **{f"best_{name}": a for name, a in best.work.state().items()}}
         return values, arrays
 
-    def _restore(self, record: Record) -> None:
+    def _restore(self, record: Snapshot) -> None:
         """Take up what `record` gave, of a fit of the same task."""
         values, arrays = record
         self.attempt, self.level = values["attempt"], values["level"]

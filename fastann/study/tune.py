@@ -171,11 +171,12 @@ def tune(
     threads = checks.jobs(n_jobs)
     train, audit, fresh, timed = _split(source, k, rng)
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
-    found = km.fit(train).clustering_
-    views = (found.space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
+    km.fit(train)
+    centroids = km.clustering_.centroids
+    views = (km.clustering_.space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
     audit, fresh, timed = (view.take(np.arange(view.n)) for view in views)
     with kernels.limit_threads(threads), faiss_threads(threads):
-        return _search(found.centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
+        return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 
 
 def _split(source: Source, k: int, rng: np.random.Generator) -> list[np.ndarray]:

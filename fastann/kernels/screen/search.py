@@ -1,12 +1,14 @@
 """The searches of `exact` by screening: exact nearest centroids, and lists of eight, flat or in cells.
 
-Compiled code tells VNNI from AMX by `config`, which is None for VNNI: what the other would do is not compiled.
+Compiled code tells VNNI from AMX by the type of `config`, which is None for VNNI: what the other would do is not
+compiled. (A branch on None would not do: Numba leaves out what follows for None only, so AMX would compile both.)
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 
 from fastann.kernels.exact import WIDE
 from fastann.kernels.lists import bucket, insert
@@ -40,27 +42,40 @@ def _slack(xsq, d, largest):
     return np.float32(4) * UNIT * ((d + 4) * np.sqrt(xsq) * largest + largest * largest + xsq)
 
 
-@njit
 def _pack_rows(x, rows, start, n, shift, config, xsq, error):
-    if config is None:
-        return vnni.pack_rows(x, rows, start, n, shift, xsq, error)
-    return amx.pack_rows(x, rows, start, n, shift, xsq, error)
+    raise TypeError("this can only be called from compiled code")
 
 
-@njit
 def _screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
-    if config is None:
-        vnni.screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest)
-    else:
-        amx.screen(packed, n, some, d, operands, config, first, last, limit, lists, nearest)
+    raise TypeError("this can only be called from compiled code")
 
 
-@njit
 def _dense(packed, n, d, operands, config, strips, out):
-    if config is None:
-        vnni.dense(packed, n, d, operands, config, strips, out)
-    else:
-        amx.dense(packed, n, d, operands, config, strips, out)
+    raise TypeError("this can only be called from compiled code")
+
+
+def _kernels(config):
+    return vnni if isinstance(config, types.NoneType) else amx
+
+
+@overload(_pack_rows)
+def _pack_rows_of(x, rows, start, n, shift, config, xsq, error):
+    pack_rows = _kernels(config).pack_rows
+    return lambda x, rows, start, n, shift, config, xsq, error: pack_rows(x, rows, start, n, shift, xsq, error)
+
+
+@overload(_screen)
+def _screen_of(packed, n, some, d, operands, config, first, last, limit, lists, nearest):
+    screen = _kernels(config).screen
+    return lambda packed, n, some, d, operands, config, first, last, limit, lists, nearest: screen(
+        packed, n, some, d, operands, config, first, last, limit, lists, nearest
+    )
+
+
+@overload(_dense)
+def _dense_of(packed, n, d, operands, config, strips, out):
+    dense = _kernels(config).dense
+    return lambda packed, n, d, operands, config, strips, out: dense(packed, n, d, operands, config, strips, out)
 
 
 @njit(parallel=True, cache=True, nogil=True)
