@@ -92,10 +92,19 @@ class Centers(Model):
         self.index_ = self.index_.searching(**options)
         return self
 
+    @property
+    def ids_(self) -> np.ndarray | None:
+        """Names of the rows, where the data has them. Names may be set here too: runs and exports then have them."""
+        return self.clustering_.rows.ids
+
+    @ids_.setter
+    def ids_(self, ids: np.ndarray | None) -> None:
+        self.clustering_ = self.clustering_.with_ids(ids)
+
     def _publish(self, found: Clustering) -> None:
         rows, means = found.rows, found.means
         self.clustering_, self.cluster_centers_, self._n_features_out = found, means.centers, len(means.centers)
-        self.labels_, self.distances_, self.inertia_, self.ids_ = rows.labels, rows.distances, rows.inertia, rows.ids
+        self.labels_, self.distances_, self.inertia_ = rows.labels, rows.distances, rows.inertia
         for name, array in (("second_labels_", rows.second), ("margins_", rows.margins)):
             self.__dict__.pop(name, None)
             if array is not None:
