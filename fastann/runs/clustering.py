@@ -33,7 +33,7 @@ import numbers
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class About:
     names: list[str]
 
     @classmethod
-    def of(cls, model: Any) -> About:
+    def of(cls, model: Any) -> Self:
         """Of an estimator."""
         parameters, not_saved = plain_parameters(model)
         return cls(type(model).__name__, parameters, not_saved, list(getattr(model, "feature_names_in_", [])))
