@@ -1,4 +1,4 @@
-"""The project keeps its own rules: layering, lazy imports, a README that runs, commands that are documented."""
+"""The project keeps its own rules: layering, lazy imports, pages whose code runs, commands that are documented."""
 
 import ast
 import re
@@ -15,7 +15,9 @@ from fastann.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fastann"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What users read; every block of Python and every command in it runs.
+PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 
 # The rooms, top to bottom: a module imports from its own room and from those below; rooms of one line do not meet.
 ROOMS = [
@@ -152,38 +154,65 @@ assert not loaded, loaded
     assert done.returncode == 0, done.stderr
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+def blocks(text):
+    """Blocks of code in the order in which they are read: language and content."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.S | re.M)
 
 
-def test_readme_python_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if blocks(text)])
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    """In the order in which it is read, and in one folder: a command takes what Python saved before it."""
+    from click.testing import CliRunner
+
     monkeypatch.chdir(tmp_path)
     np.save("vectors.npy", np.random.default_rng(0).standard_normal((6000, 32)).astype(np.float16))
     scope: dict = {}
-    assert blocks("python")
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), scope)
+    for language, block in blocks(TEXTS[page]):
+        assert language in ("python", "bash"), language
+        if language == "python":
+            exec(compile(block, page, "exec"), scope)
+            continue
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "fastann":
+                result = CliRunner().invoke(main, words[1:])
+                assert result.exit_code == 0, f"{line}\n{result.output}"
+            else:  # installing is not for a test
+                assert words[:2] in ([], ["pip", "install"]) or words[0] == "make", line
 
 
-def test_readme_commands_run(tmp_path, monkeypatch):
+def test_readme_shows_python_and_commands():
+    shown = [language for language, _ in blocks(TEXTS["README.md"])]
+    assert {"python", "bash"} <= set(shown)
+
+
+def test_every_command_is_on_a_page_and_has_help():
     from click.testing import CliRunner
 
-    monkeypatch.chdir(tmp_path)
-    np.save("vectors.npy", np.random.default_rng(0).standard_normal((6000, 32)).astype(np.float16))
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("fastann ")]
-    assert len(lines) >= 3
-    for line in lines:
-        result = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-
-
-def test_every_command_is_in_the_readme_and_has_help():
-    from click.testing import CliRunner
-
+    text = "\n".join(TEXTS.values())
     for name, command in main.commands.items():
         assert command.help, name
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
-        assert f"fastann {name}" in README or f"make {name}" in README, name
+        assert f"fastann {name}" in text or f"make {name}" in text, name
+
+
+@pytest.mark.parametrize("page", [*PAGES, "ARCHITECTURE.md", "CHANGELOG.md", "bench/README.md"])
+def test_links_between_pages_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_page_of_docs_is_listed():
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", TEXTS["docs/README.md"])
+    assert {f"docs/{name}" for name in listed} | {"README.md", "docs/README.md"} == set(PAGES)
+
+
+def test_architecture_is_that_of_the_code():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert " > ".join(", ".join(rooms) for rooms in ROOMS) in text
+    for name in re.findall(r"`((?:\w+/)*\w+\.pyi?)`", text):
+        assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
 
 
 def test_every_module_says_what_it_is_for():
