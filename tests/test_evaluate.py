@@ -15,6 +15,7 @@ from fastann import KMeans, records
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource
+from fastann.quality import given
 from fastann.quality import metrics as quality
 from fastann.quality.evaluate import FILE, LISTED, Evaluation, evaluate
 from fastann.quality.metrics import Clusters, Findings
@@ -79,9 +80,7 @@ def has(message, *parts):
 
 def clusters_of(x, labels):
     """Clusters of the rows of `x`, for the functions below `evaluate`."""
-    from fastann.quality.evaluate import _clusters
-
-    return _clusters(labels, as_source(x), "euclidean")[0]
+    return given.clusters_of(labels, as_source(x), "euclidean")[0]
 
 
 # --------------------------------------------------------------------------- values

@@ -23,22 +23,76 @@ _fit_options = [
     click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
     click.option("--metric", default="cosine", show_default=True, help="cosine or euclidean."),
     click.option("--init", default="k-means++", show_default=True, help="k-means++ or random."),
-    click.option("--assignment", default="hard", show_default=True, help="hard: to the nearest of the class; or soft."),
-    click.option("--scores", default="linear", show_default=True, help="Of soft assignment: linear or softmax."),
-    click.option("--temperature", default=0.1, show_default=True, help="Of that softmax."),
-    click.option("--wrong-class-penalty", default=1.0, show_default=True, help="Of soft assignment."),
-    click.option("--shrinkage", default="auto", show_default=True, help="Pull to the class mean, as rows; or auto."),
+    click.option(
+        "--assignment",
+        default="hard",
+        show_default=True,
+        help="Training rows go to the nearest prototype of their class (hard), or are shared (soft).",
+    ),
+    click.option(
+        "--scores",
+        default="linear",
+        show_default=True,
+        help="Shares of soft assignment: linear in the similarity, or its softmax.",
+    ),
+    click.option("--temperature", default=0.1, show_default=True, help="Temperature of that softmax."),
+    click.option(
+        "--wrong-class-penalty",
+        default=1.0,
+        show_default=True,
+        help="In soft assignment, taken off the similarity to prototypes of other classes.",
+    ),
+    click.option(
+        "--shrinkage",
+        default="auto",
+        show_default=True,
+        help="Pull prototypes to the mean of their class as so many rows there would; or auto.",
+    ),
     click.option("--merge-threshold", type=float, default=None, help="Merge prototypes of a class nearer than this."),
-    click.option("--relative-merge", type=float, default=None, help="The same as a share of their mean distance."),
-    click.option("--percentile-threshold", type=float, default=None, help="Merge, truncate only below this quantile."),
-    click.option("--min-weight", default=0.0, show_default=True, help="Drop prototypes of fewer rows."),
-    click.option("--truncation-threshold", default=0.0, show_default=True, help="Smaller coordinates become zero."),
-    click.option("--refine", default="auto", show_default=True, help="auto (where it helps), none or softmax."),
+    click.option(
+        "--relative-merge",
+        type=float,
+        default=None,
+        help="The same, as a share of the mean distance between prototypes of the class.",
+    ),
+    click.option(
+        "--percentile-threshold",
+        type=float,
+        default=None,
+        help="Merge pairs, and truncate coordinates, only below this quantile too.",
+    ),
+    click.option(
+        "--min-weight", default=0.0, show_default=True, help="Drop prototypes that stand for less weight (rows)."
+    ),
+    click.option(
+        "--truncation-threshold",
+        default=0.0,
+        show_default=True,
+        help="Coordinates of prototypes that are smaller become zero.",
+    ),
+    click.option(
+        "--refine",
+        default="auto",
+        show_default=True,
+        help="Gradient steps after k-means: softmax, none, or auto (where rows held out gain by them).",
+    ),
     click.option("--max-iter", default=10, show_default=True, help="Epochs of k-means at most."),
-    click.option("--tol", default=1e-4, show_default=True, help="Stop when an epoch gains less than this share."),
+    click.option(
+        "--tol",
+        default=1e-4,
+        show_default=True,
+        help="Stop when an epoch decreases the sum of squared distances by no more than this share.",
+    ),
     click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
-    click.option("--recall", default=0.99, show_default=True, help="What an index with an open search option reaches."),
-    click.option("--dtype", default="float32", show_default=True, help="As stored: float32, float16 or bfloat16."),
+    click.option(
+        "--recall",
+        default=0.99,
+        show_default=True,
+        help="Recall that an index which leaves its search option open must reach.",
+    ),
+    click.option(
+        "--dtype", default="float32", show_default=True, help="Type of stored prototypes: float32, float16 or bfloat16."
+    ),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
 ]
@@ -93,14 +147,18 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
 @click.argument("data", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="File to write: .npy, .txt or .csv.")
 @click.option("--reject-below", type=float, default=None, help="Reject rows of a smaller similarity.")
-@click.option("--reject-label", default=None, help="What they get; -1 where labels are numbers, or rejected.")
+@click.option(
+    "--reject-label",
+    default=None,
+    help="Label of rejected rows; when not given, -1 where labels are numbers, else rejected.",
+)
 @click.option("--proba", is_flag=True, help="Write probabilities: .npy, float32, a column per class, sorted.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def predict(
     model: str, data: str, out: str, reject_below: float | None, reject_label: str | None, proba: bool, force: bool
 ) -> None:
-    """Classify the rows of DATA with MODEL.
+    """Classify the rows of DATA, which is what `fastann fit` takes, with MODEL.
 
     A .txt gets one label a line, a .csv the columns row, label and similarity: the cosine, or 1 / (1 + squared
     distance), to the nearest prototype.
@@ -144,7 +202,8 @@ def predict(
 def evaluate(model: str, data: str, labels: str, label_column: str | None, out: str | None, force: bool) -> None:
     """Measure how well MODEL classifies the rows of DATA, given their true LABELS.
 
-    LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet; text is read as numbers where the
+    DATA is what `fastann fit` takes. LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet;
+    text is read as numbers where the
     classes of the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records

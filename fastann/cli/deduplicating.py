@@ -17,9 +17,24 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path(), required=False)
 @with_options(data_options)
-@click.option("--threshold", default=0.95, show_default=True, help="Cosine that near-duplicates reach.")
-@click.option("--keep", default="central", show_default=True, help="Which one stays: central, outlying or first.")
-@click.option("--neighbours", default=64, show_default=True, help="Clusters a row is compared with beside its own.")
+@click.option(
+    "--threshold",
+    default=0.95,
+    show_default=True,
+    help="Cosine from which two rows are near-duplicates; above -1, at most 1.",
+)
+@click.option(
+    "--keep",
+    default="central",
+    show_default=True,
+    help="Which row stays: the one most similar to its centre (central), least similar (outlying), or first.",
+)
+@click.option(
+    "--neighbours",
+    default=64,
+    show_default=True,
+    help="Clusters that a row is compared with beside its own, at most; 0 stays inside clusters.",
+)
 @click.option("--out", required=True, type=click.Path(), help="Folder to write, or a .csv or .parquet file.")
 @click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given.")
 @click.option("--force", is_flag=True, help="Replace an existing result.")
@@ -40,7 +55,8 @@ def dedup(
 ) -> None:
     """Find near-duplicates among the rows of DATA, to which RUN was fitted, and keep one of each.
 
-    Without DATA the files that RUN was fitted to are opened again, if they did not change since. Every dropped row
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern. Without it the files that RUN was
+    fitted to are opened again, if they did not change since. Every dropped row
     reaches the threshold with the kept row that it is reported with. A folder gets kept.npy, dropped.npy,
     duplicate_of.npy, similarity.npy and dedup.json; a file one line per row.
     """

@@ -9,21 +9,28 @@ from fastann.cli.common import errors, main
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--format", required=True, help="faiss, faiss-ivf or npy (centres); csv, parquet or km (labels).")
+@click.option("--format", required=True, help="faiss, faiss-ivf or npy (centres); csv, parquet or km (rows).")
 @click.option("--out", required=True, type=click.Path(), help="File to write.")
 @click.option(
     "--ids",
     type=click.Path(),
     default=None,
-    help="Names of the rows, .npy, instead of the run's own.",
+    help="Names of the rows for csv and parquet, .npy; those of the run when not given.",
 )
-@click.option("--lengths", type=click.Path(), default=None, help="Rows of each utterance, .npy; for km.")
+@click.option(
+    "--lengths",
+    type=click.Path(),
+    default=None,
+    help="For km: the number of rows of each utterance, .npy; all rows are one when not given.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def export(run: str, format: str, out: str, ids: str | None, lengths: str | None, force: bool) -> None:
     """Write the clustering in RUN for another program.
 
-    A table (csv, parquet) has the columns row, id, cluster, distance, second_cluster and margin: what RUN has of these.
+    faiss is a flat index over the centres, faiss-ivf a trained, empty inverted file whose cells are the clusters, npy
+    the centres as an array. A table (csv, parquet) has the columns row, id, cluster, distance, second_cluster and
+    margin: what RUN has of these. km is one line of clusters per utterance, as the tools of HuBERT read units.
     """
     from pathlib import Path
 

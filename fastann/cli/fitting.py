@@ -30,28 +30,58 @@ def _sample(value: str | None) -> int | float | None:
 
 _fit_options = [
     click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
-    click.option("--recall", type=float, default=None, help="What an index with nprobe=auto must reach; 0.99."),
+    click.option(
+        "--recall",
+        type=float,
+        default=None,
+        help="Recall@1 that an index with nprobe=auto or ef_search=auto must reach; 0.99 when not given.",
+    ),
     click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine."),
     click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
-    click.option("--n-init", default=1, show_default=True, help="Starts tried; the best is kept."),
+    click.option("--n-init", default=1, show_default=True, help="Starts tried; the one of lowest inertia is kept."),
     click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
-    click.option("--effort", default=1.0, show_default=True, help="Of auto: 2 searches and iterates more cautiously."),
-    click.option("--exact-labels", is_flag=True, help="Find the final labels by exact search."),
-    click.option("--tol", default=1e-4, show_default=True, help="Stop when inertia decreases by less than this share."),
-    click.option("--sample", default=None, help="Train on this many rows (100000) or this fraction (0.1)."),
-    click.option("--empty", default="split", show_default=True, help="Empty clusters: split, farthest or keep."),
-    click.option("--time-limit", type=float, default=None, help="Seconds for all iterations."),
-    click.option("--device", multiple=True, help="cpu (the default) or cuda:N; repeat for several GPUs."),
+    click.option(
+        "--effort",
+        default=1.0,
+        show_default=True,
+        help="For auto: 2 searches twice as cautiously, and goes on until iterations gain half as much.",
+    ),
+    click.option(
+        "--exact-labels", is_flag=True, help="Find the final labels by exact search of every row, whatever the index."
+    ),
+    click.option(
+        "--tol",
+        default=1e-4,
+        show_default=True,
+        help="Stop when an iteration decreases inertia by no more than this share; 0: when no row moves.",
+    ),
+    click.option(
+        "--sample",
+        default=None,
+        help="Train on so many random rows (100000), or this fraction (0.1); all rows are labelled.",
+    ),
+    click.option(
+        "--empty",
+        default="split",
+        show_default=True,
+        help="An empty cluster takes half of another (split), moves to the farthest row (farthest) or stays (keep).",
+    ),
+    click.option("--time-limit", type=float, default=None, help="Seconds for all iterations; one is always done."),
+    click.option("--device", multiple=True, help="cpu (the default), cuda or cuda:N; repeat it for several GPUs."),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
-]  # fmt: skip
+]
 
 
 data_options = [
     click.option("--column", default=None, help="What holds the rows: a column of lists, an array, a tensor."),
-    click.option("--id-column", default=None, help="Column that names rows (Parquet, Arrow)."),
-    click.option("--dtype", default=None, help="Of raw numbers in .bin or .raw: float16, bfloat16, ..."),
-    click.option("--dim", "d", type=int, default=None, help="Columns of raw numbers."),
+    click.option("--id-column", default=None, help="Column of integers or strings that names rows (Parquet, Arrow)."),
+    click.option(
+        "--dtype",
+        default=None,
+        help="Type of raw numbers (float16, bfloat16, ...), in a file whose suffix no format has.",
+    ),
+    click.option("--dim", "d", type=int, default=None, help="Number of columns of raw numbers."),
 ]
 
 
@@ -68,17 +98,31 @@ def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: 
 
 @main.command()
 @click.argument("data", type=click.Path(), required=False)
-@click.option("--n-clusters", "-k", type=int, default=None, help="Number of clusters.")
+@click.option("--n-clusters", "-k", type=int, default=None, help="Number of clusters; needed without --resume.")
 @with_options(data_options)
 @with_options(_fit_options)
 @click.option("--margins/--no-margins", default=True, help="Find second nearest centres too (the default), or not.")
-@click.option("--max-memory", default=None, help="Memory to take, as 2GiB; half of what is free when not given.")
-@click.option("--temp-folder", type=click.Path(), default=None, help="For what exceeds it; beside RUN when not given.")
-@click.option("--checkpoint", type=float, default=None, help="Seconds between checkpoints; 0 for every iteration.")
-@click.option("--out", type=click.Path(), default=None, help="Run directory to write.")
-@click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with, in place of DATA.")
+@click.option(
+    "--max-memory",
+    default=None,
+    help="Memory that the fit may take, such as 2GiB; half of what is free when not given.",
+)
+@click.option(
+    "--temp-folder",
+    type=click.Path(),
+    default=None,
+    help="Folder on a disk for what exceeds that; the one that RUN is in when not given.",
+)
+@click.option(
+    "--checkpoint",
+    type=float,
+    default=None,
+    help="Write checkpoints, at least so many seconds apart; 0: after every iteration.",
+)
+@click.option("--out", type=click.Path(), default=None, help="Run directory to write; needed without --resume.")
+@click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with, instead of DATA.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
-@click.option("--report", is_flag=True, help="Write report.html too.")
+@click.option("--report", is_flag=True, help="Write report.html into the run directory too.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.pass_context
 @errors
@@ -185,7 +229,9 @@ def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
 @click.argument("run", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option("--out", required=True, type=click.Path(), help="File to write: labels (.npy), or a .csv or .parquet.")
-@click.option("--index", default=None, help="Search with another index than the run's.")
+@click.option(
+    "--index", default=None, help="Search with this index, not with the one of the run; see `fastann indexes`."
+)
 @with_options(data_options)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
@@ -200,9 +246,10 @@ def predict(
     d: int | None,
     force: bool,
 ) -> None:
-    """Label the rows of DATA, which is as in fit, with the nearest centres of RUN.
+    """Label the rows of DATA with the nearest centres of RUN.
 
-    A .npy file gets the labels alone (int32), a .csv or .parquet file row, id (where DATA has ids), cluster, distance.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern. A .npy file gets the labels alone
+    (int32), a .csv or .parquet file the columns row, id (where DATA has ids), cluster and distance.
     """
     from fastann import KMeans, storage
     from fastann.cluster import plan

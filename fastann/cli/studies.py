@@ -17,11 +17,15 @@ _seed = click.option("--seed", default=0, show_default=True, help="Seed of all r
 _jobs = click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given.")
 _study = [
     _metric,
-    click.option("--seeds", default=3, show_default=True, help="Runs of each, with different starts."),
+    click.option("--seeds", default=3, show_default=True, help="Runs of each method, with different starts."),
     click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
-    click.option("--time-limit", type=float, default=None, help="Seconds a run may take."),
-    click.option("--memory-limit", type=float, default=None, help="GiB a run may take, its data included."),
-    click.option("--retry", is_flag=True, help="Run failed runs again."),
+    click.option(
+        "--time-limit", type=float, default=None, help="Seconds that a fit, or building and searching, may take."
+    ),
+    click.option(
+        "--memory-limit", type=float, default=None, help="GiB that a run may have in memory, its data included."
+    ),
+    click.option("--retry", is_flag=True, help="Do failed runs again."),
     click.option("--no-report", is_flag=True, help="Leave report.html out."),
 ]
 
@@ -52,11 +56,23 @@ def _report(folder: Any, wanted: bool) -> None:
 @main.command()
 @click.argument("data", type=click.Path())
 @click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
-@click.option("--index", "indexes", multiple=True, required=True, help='One or more, "ivf:nlist=32|64,nprobe=1|4".')
-@click.option("--what", default="fit", show_default=True, help="fit: whole fits; assign: one search each.")
-@click.option("--sample", type=int, default=None, help="Use this many rows.")
-@click.option("--baseline", default="flat", show_default=True, help="What inertia and time are relative to.")
-@click.option("--prune", is_flag=True, help="Skip more effort where recall is 1 already.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    required=True,
+    help='Setting or grid, such as "ivf:nlist=32|64,nprobe=1|4"; repeat it for several.',
+)
+@click.option(
+    "--what", default="fit", show_default=True, help="fit: whole fits; assign: one search of fixed centroids."
+)
+@click.option(
+    "--sample", type=int, default=None, help="Rows to train on (fit) or to search (assign); all when not given."
+)
+@click.option("--baseline", default="flat", show_default=True, help="Method that inertia and time are compared with.")
+@click.option(
+    "--prune", is_flag=True, help="Skip larger nprobe or ef_search where a smaller one has a recall of 1 already."
+)
 @with_options(data_options)
 @with_options(_study)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the sweep; what is there is not run again.")
@@ -75,8 +91,8 @@ def sweep(
 ) -> None:
     """Try index settings on DATA, each run in a process of its own.
 
-    DATA is as in fit, but for sparse rows: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every
-    run reads it anew and holds all rows in memory.
+    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern
+    ("vectors/*.parquet"). Every run reads it anew and holds all rows in memory.
 
     A sweep that was stopped goes on where it was when the same command is given again.
     """
@@ -91,9 +107,14 @@ def sweep(
 
 @main.command()
 @click.argument("data", type=click.Path(), required=False)
-@click.option("--n-clusters", "-k", default="100,1000", show_default=True, help="One or more, by commas.")
-@click.option("--methods", default="vanilla,sklearn,faiss,auto,ivf,hnsw", show_default=True, help="By commas.")
-@click.option("--sizes", default=None, help="Numbers of rows, by commas; all when not given.")
+@click.option("--n-clusters", "-k", default="100,1000", show_default=True, help="One or more, separated by commas.")
+@click.option(
+    "--methods",
+    default="vanilla,sklearn,faiss,auto,ivf,hnsw",
+    show_default=True,
+    help="vanilla, sklearn, faiss, auto or any index, separated by commas.",
+)
+@click.option("--sizes", default=None, help="Numbers of rows to cluster, separated by commas; all when not given.")
 @with_options(data_options)
 @with_options(_study)
 @click.option(
@@ -115,8 +136,8 @@ def bench(
 ) -> None:
     """Compare with plain k-means: NumPy, scikit-learn, FAISS; on DATA, or on patches of two photographs.
 
-    DATA is as in fit, but for sparse rows: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every
-    run reads it anew and holds all rows in memory.
+    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern
+    ("vectors/*.parquet"). Every run reads it anew and holds all rows in memory.
     """
     from fastann import bench as run
     from fastann.study.results import ProgressLine
@@ -146,8 +167,8 @@ def _photographs() -> Any:
 @click.argument("data", type=click.Path())
 @click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
 @click.option("--recall", default=0.99, show_default=True, help="Share of rows that must get their nearest centroid.")
-@click.option("--index", default=None, help="Only this kind, such as ivf or ivf:nlist=64.")
-@click.option("--budget", default="60s", show_default=True, help="Time to search for, such as 60s or 5min.")
+@click.option("--index", default=None, help="Only this kind of index, such as ivf or ivf:nlist=64.")
+@click.option("--budget", default="60s", show_default=True, help="Time to spend, such as 500ms, 60s, 5min or 1h.")
 @_metric
 @_jobs
 @_seed
@@ -176,16 +197,20 @@ def _seconds(text: str) -> float:
 @click.argument("data", type=click.Path())
 @click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv or .parquet.")
 @label_column
-@click.option("--metric", default=None, help="euclidean or cosine; a run knows its own.")
-@click.option("--sample", default=20_000, show_default=True, help="Rows for what cannot be computed on all.")
-@click.option("--stability", default=0, help="Fit this many times with other seeds, and compare.")
-@click.option("--retrieval", is_flag=True, help="Measure recall@10 of the IVF the clusters make.")
-@click.option("--projection", default="pca", show_default=True, help="Of the map: pca, tsne or umap.")
+@click.option("--metric", default=None, help="euclidean or cosine, for labels; a run knows its own.")
+@click.option(
+    "--sample", default=20_000, show_default=True, help="Rows for silhouette, Davies-Bouldin and Calinski-Harabasz."
+)
+@click.option("--stability", default=0, help="Fit so often with other seeds, 2 or more, and compare; 0: not at all.")
+@click.option(
+    "--retrieval", is_flag=True, help="Measure recall@10 of an inverted file with these clusters for its lists."
+)
+@click.option("--projection", default="pca", show_default=True, help="How the map is drawn: pca, tsne or umap.")
 @click.option("--out", default=None, type=click.Path(), help="Folder for evaluation.json and report.html.")
 @_seed
 @errors
 def evaluate(clustering: str, data: str, out: str | None, seed: int, **options: Any) -> None:
-    """Measure how good a clustering of DATA is: a run directory, or labels (.npy).
+    """Measure how good a CLUSTERING of DATA is: a run directory, or labels (.npy).
 
     DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
     """
@@ -202,8 +227,14 @@ def evaluate(clustering: str, data: str, out: str | None, seed: int, **options: 
 @click.option("--rows", type=float, required=True, help="Number of rows, such as 1e8.")
 @click.option("--dims", type=int, required=True, help="Number of columns.")
 @click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
-@click.option("--index", multiple=True, help="Those to estimate; auto, flat, cells, ivf and hnsw when not given.")
-@click.option("--iterations", default=25, show_default=True, help="Of fits with a given index.")
+@click.option(
+    "--index",
+    multiple=True,
+    help="Index to estimate, repeat it for several; auto, flat, cells, ivf and hnsw when not given.",
+)
+@click.option(
+    "--iterations", default=25, show_default=True, help="Iterations of fits with a given index; auto stops by itself."
+)
 @_jobs
 @errors
 def estimate(index: tuple[str, ...], **options: Any) -> None:
@@ -218,7 +249,7 @@ def estimate(index: tuple[str, ...], **options: Any) -> None:
 @click.argument("folder", type=click.Path())
 @errors
 def report(folder: str) -> None:
-    """Write report.html into FOLDER: of a sweep, a benchmark, a fit or an evaluation."""
+    """Write report.html into FOLDER, which is that of a sweep, a benchmark, a fit or an evaluation."""
     from fastann import report as package
 
     click.echo(package.build(folder))

@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels, records
-from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data.labels import read_labels
 from fastann.data.open import as_source
-from fastann.data.source import Source
 from fastann.quality import metrics
+from fastann.quality.given import check_refit, classes_of, clusters_of, metric_of, model_of
 from fastann.quality.projection import METHODS, draw_map, umap
 from fastann.quality.retrieval import measure_retrieval
 
 FILE = "evaluation.json"
 LISTED = 1000  # clusters in the table of the file
-_MOST_CLUSTERS = 2**20  # unless there are more rows: labels beyond are hashes or ids, not numbers of clusters
-_COMPARED = 1000  # rows whose distances tell whether a model was fitted on them
 
 
 @dataclass(kw_only=True)
@@ -37,7 +33,7 @@ class Evaluation(metrics.Findings):
         Whether the labels are those of the model's fit, its prediction of these rows, or the caller's.
     sizes : int64 [k]
     clusters : dict of arrays
-        One entry per cluster: see `fastann.quality.metrics.table`. Loaded from a file, only the largest.
+        One entry per cluster: see `fastann.quality.metrics.describe`. Loaded from a file, only the largest.
     retrieval : list of (nprobe, share of rows scanned, recall)
     map : dict
         ``method``; ``points`` and their ``labels``; ``centroids``, their ``clusters`` and ``sizes``; ``explained``.
@@ -171,38 +167,36 @@ def evaluate(
     ValueError, TypeError, FileNotFoundError
         If an argument makes no sense; `fastann.RunError`, a ValueError, if a run cannot be read.
     """
-    for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
-        checks.integer(value, name, low, high)
-    checks.integer(random_state, "random_state", 0)
-    if checks.integer(stability, "stability", 0) == 1:
-        raise ValueError("stability=1 has nothing to compare; pass 2 fits or more, or 0 for none")
-    if not isinstance(retrieval, bool | np.bool_):
-        raise TypeError(f"retrieval must be True or False, got {retrieval!r}")
+    _check_numbers(sample, members, random_state, stability, retrieval)
     if checks.choice(projection, "projection", METHODS) == "umap":
         umap()
     if label_column is not None and truth is None:
         raise ValueError(f"label_column={label_column!r} names a column of a file of true labels; pass truth too")
-    model = _model(clustering)
-    metric = _metric(metric, model)
+    model = model_of(clustering)
+    metric = metric_of(metric, model)
     source = as_source(x, sparse=False)
-    classes = None if truth is None else _classes(truth, source.n, label_column)
+    classes = None if truth is None else classes_of(truth, source.n, label_column)
     if stability:
-        _check_refit(model, source.n)
+        check_refit(model, source.n)
+
+    def rng(which: int) -> np.random.Generator:  # one for each measure, so that leaving one out changes no other
+        return np.random.default_rng([random_state, which])
+
     with kernels.limit_threads(checks.jobs(None if model is None else model.n_jobs)):
-        clusters, kind = _clusters(clustering if model is None else model, source, metric)
-        picks = metrics.draw(source.n, sample, np.random.default_rng([random_state, 0]))
+        clusters, kind = clusters_of(clustering if model is None else model, source, metric)
+        picks = metrics.draw(source.n, sample, rng(0))
         own, other = metrics.row_distances(clusters)
         out = metrics.Findings()
         metrics.measure_rows(clusters, own, other, out)
-        listed = metrics.table(clusters, own, members, out)
-        metrics.measure_sample(clusters, picks, out, np.random.default_rng([random_state, 1]))
+        listed = metrics.describe(clusters, own, members, out)
+        metrics.measure_sample(clusters, picks, out, rng(1))
         if classes is not None:
-            metrics.measure_agreement(clusters, classes, picks, out, np.random.default_rng([random_state, 2]))
+            metrics.measure_agreement(clusters, classes, picks, out, rng(2))
         if stability:
-            metrics.measure_stability(model, source, stability, np.random.default_rng([random_state, 3]), out)
+            metrics.measure_stability(model, source, stability, rng(3), out)
         curve = []
         if retrieval:
-            curve = measure_retrieval(clusters, np.random.default_rng([random_state, 4]), out)
+            curve = measure_retrieval(clusters, rng(4), out)
         return Evaluation(
             **vars(out),
             n=source.n,
@@ -217,137 +211,11 @@ def evaluate(
         )
 
 
-# --------------------------------------------------------------------------- what was given
-
-
-def _model(clustering: Any) -> Any:
-    """The fitted model that `clustering` is or that lies there, or None for labels."""
-    from sklearn.utils.validation import check_is_fitted
-
-    from fastann.estimators.kmeans import KMeans
-
-    if isinstance(clustering, (str, os.PathLike)):
-        path = Path(clustering)
-        if path.is_dir():
-            return KMeans.load(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no run directory or file of labels {path}; check the path")
-        return None
-    if isinstance(clustering, KMeans):
-        check_is_fitted(clustering)
-        return clustering
-    if hasattr(clustering, "fit"):
-        raise TypeError(
-            f"clustering must be a fitted fastann.KMeans, a run directory or labels, got {type(clustering).__name__}; "
-            "pass its labels_"
-        )
-    return None
-
-
-def _metric(metric: str | None, model: Any) -> str:
-    if metric is not None:
-        checks.choice(metric, "metric", METRICS)
-    if model is None:
-        return metric or "euclidean"
-    if metric not in (None, model.metric):
-        raise ValueError(f"metric={metric!r}, but the model was fitted with {model.metric!r}; leave metric out")
-    return str(model.metric)
-
-
-def _check_refit(model: Any, n: int) -> None:
-    if model is None:
-        raise ValueError("stability fits anew, which labels cannot; pass a fastann.KMeans or a run directory")
-    if not isinstance(model.init, str):
-        raise ValueError("stability needs random starts, but the model's init is given centres; pass stability=0")
-    checks.n_clusters(model.n_clusters, n)
-
-
-def _labels(given: Any, n: int) -> np.ndarray:
-    """Labels as an array: int, [n], not negative."""
-    if isinstance(given, (str, os.PathLike)):
-        given = checks.npy_file(Path(given))
-    labels = np.asarray(given)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels have dtype {labels.dtype} and shape {labels.shape}; integers of shape ({n},) are needed"
-        )
-    if len(labels) != n:
-        raise ValueError(f"there are {len(labels)} labels for {n} rows; one label per row of X is needed")
-    if (least := int(labels.min())) < 0:
-        raise ValueError(
-            f"labels[{int(labels.argmin())}] is {least}; labels must be 0 or more: leave such rows out, of X too"
-        )
-    if (most := int(labels.max())) >= max(n, _MOST_CLUSTERS):
-        raise ValueError(
-            f"labels[{int(labels.argmax())}] is {most}, too much for a cluster of {n} rows; number them from 0, for "
-            " example with numpy.unique(labels, return_inverse=True)[1]"
-        )
-    return labels
-
-
-def _classes(truth: Any, n: int, column: str | None) -> np.ndarray:
-    """Number the classes of true labels from 0: int64 [n]."""
-    if isinstance(truth, (str, os.PathLike)):
-        truth = read_labels(truth, column)
-    elif column is not None:
-        raise ValueError(f"label_column={column!r} names a column of a file, but truth is no path; pass that column")
-    if not isinstance(truth, list | tuple):
-        truth = np.asarray(truth)
-        if truth.ndim != 1:
-            raise ValueError(f"truth has shape {truth.shape}; one label per row, shape ({n},), is needed")
-    if len(truth) != n:
-        raise ValueError(f"truth has {len(truth)} labels for {n} rows; one label per row of X is needed")
-    if isinstance(truth, np.ndarray) and truth.dtype.kind in "iubSU":
-        return np.unique(truth, return_inverse=True)[1]
-    numbers: dict[Any, int] = {}
-    classes = np.empty(n, np.int64)
-    for row, label in enumerate(truth):
-        if isinstance(label, float | np.floating) and label != label:
-            raise ValueError(f"truth[{row}] is NaN; give every row a label, or leave such rows out, of X too")
-        try:
-            classes[row] = numbers.setdefault(label, len(numbers))
-        except TypeError:
-            raise TypeError(f"truth[{row}] is {label!r}, which is not hashable; pass numbers or strings") from None
-    return classes
-
-
-def _clusters(clustering: Any, source: Source, metric: str) -> tuple[metrics.Clusters, str]:
-    """Rows, labels and centres of a model or of labels, and where the labels are from."""
-    if hasattr(clustering, "cluster_centers_"):
-        checks.features(source.d, clustering.n_features_in_, type(clustering).__name__)
-        space: Space = clustering.clustering_.space
-        view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
-        kind = "stored" if _is_fitted_on(clustering, view, centroids) else "predicted"
-        labels, k = clustering.labels_ if kind == "stored" else clustering.predict(source), len(centroids)
-    else:
-        labels = _labels(clustering, source.n)
-        space, view = fit_space(source, metric)
-        centroids, kind, k = None, "given", int(labels.max()) + 1
-    sizes = np.bincount(labels, minlength=k)
-    used = np.flatnonzero(sizes)
-    place = np.zeros(k, np.int32)
-    place[used] = np.arange(len(used))
-    labels, sizes = place[labels], sizes[used]
-    centroids = _means(view, labels, sizes, space) if centroids is None else centroids[used]
-    return metrics.Clusters(view, space, labels, centroids, used, sizes, k), kind
-
-
-def _is_fitted_on(model: Any, view: Source, centroids: np.ndarray) -> bool:
-    """Whether these are the rows a model was fitted on: as many, and at the same distances from their centres.
-
-    The number alone would take the labels of one half of a table for those of the other.
-    """
-    if len(model.labels_) != view.n:
-        return False
-    picks = np.unique(np.linspace(0, view.n - 1, _COMPARED).astype(np.int64))
-    own = kernels.own_sqdist(view.take(picks), centroids, model.labels_[picks])
-    near = 1e-3 * float(model.distances_.max())
-    return np.allclose(model.clustering_.space.distance(own), model.distances_[picks], rtol=1e-3, atol=near)
-
-
-def _means(view: Source, labels: np.ndarray, sizes: np.ndarray, space: Space) -> np.ndarray:
-    """Mean of each cluster, float32 [u, d]; of unit norm for cosine, zero where its rows cancel."""
-    sums, counts = np.zeros((len(sizes), view.d)), np.zeros(len(sizes), np.int64)
-    for start, block in view.chunks():
-        kernels.add_rows(block, None, labels[start : start + len(block)], sums, counts)
-    return space.means(sums, counts, np.zeros(sums.shape, np.float32))
+def _check_numbers(sample: Any, members: Any, random_state: Any, stability: Any, retrieval: Any) -> None:
+    for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
+        checks.integer(value, name, low, high)
+    checks.integer(random_state, "random_state", 0)
+    if checks.integer(stability, "stability", 0) == 1:
+        raise ValueError("stability=1 has nothing to compare; pass 2 fits or more, or 0 for none")
+    if not isinstance(retrieval, bool | np.bool_):
+        raise TypeError(f"retrieval must be True or False, got {retrieval!r}")

@@ -160,7 +160,7 @@ def measure_rows(c: Clusters, own: np.ndarray, other: np.ndarray, out: Findings)
     out.put("simplified_silhouette", score.mean())
 
 
-def table(c: Clusters, own: np.ndarray, members: int, out: Findings) -> dict[str, np.ndarray]:
+def describe(c: Clusters, own: np.ndarray, members: int, out: Findings) -> dict[str, np.ndarray]:
     """Describe each of the k clusters; adds the mean distance between centres to `out`.
 
     Returns
