@@ -676,6 +676,15 @@ def test_the_search_option_left_open_is_set_by_the_recall():
     assert shares[0] < shares[1]
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_the_warning_of_zero_rows_names_the_line_that_called(table, method):
+    x, y = table
+    x = np.where(np.arange(len(x))[:, None] % 100 == 7, 0, x)
+    with pytest.warns(UserWarning, match="6 of 600 rows are zero, row 7 first: they have no direction") as caught:
+        getattr(PrototypeClassifier(random_state=0), method)(x, y)
+    assert [w.filename for w in caught] == [__file__]
+
+
 # --------------------------------------------------------------------------- bad input
 
 

@@ -1,4 +1,4 @@
-"""Prototypes of classes, and what thins them out: merging, pruning, truncation."""
+"""Prototypes of classes, and what is done to them: merging, pruning, truncation, shrinkage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastann.cluster.space import Space
 from fastann.data.source import unit_rows
 
 PULL = 3.0  # see `shrink`
-PAIRS = 2**16  # pairs of prototypes compared at once, and sampled for a mean distance
+PAIRS = 2**16  # pairs of prototypes that are compared at once, and that a mean distance is estimated from
 
 
 @dataclass
 class Prototypes:
-    """Prototypes in the space of the engine, sorted by class.
+    """Prototypes in the space that distances are computed in, sorted by class.
 
     Attributes
     ----------
@@ -49,7 +49,10 @@ class Prototypes:
         return Prototypes(self.vectors[some], self.owner[some], self.weights[some], self.spread[some])
 
     def means(self, space: Space) -> Any:
-        """Mean of the rows of each: the vector, or for unit vectors as much shorter as its rows are spread."""
+        """Mean of the rows of each prototype.
+
+        That is its vector; where vectors have unit norm, one of the same direction and of length sqrt(1 - spread).
+        """
         return sparse.diags(np.sqrt(np.maximum(0, 1 - self.spread))) @ self.vectors if space.unit else self.vectors
 
 
@@ -80,7 +83,10 @@ class Thinning:
     def __call__(
         self, p: Prototypes, space: Space, rng: np.random.Generator, patience: float = 0.0
     ) -> tuple[Prototypes, int]:
-        """Merge, prune and truncate; returns the prototypes left and how many were merged away."""
+        """Merge, prune and truncate; returns the prototypes left and how many were merged away.
+
+        `patience` is that of `prune`.
+        """
         before = len(p)
         p = self._merge(p, space, rng)
         merged = before - len(p)
@@ -134,7 +140,8 @@ class Thinning:
 def prune(p: Prototypes, min_weight: float, patience: float = 0.0) -> Prototypes:
     """Drop prototypes without weight or of less than `min_weight`; every class keeps its heaviest.
 
-    Classes that have seen less than `patience` times that weight per prototype are left alone: a stream is young.
+    Classes that have seen less than `patience` times `min_weight` per prototype are left alone, as at the start of a
+    stream every prototype is light.
     """
     seen = np.bincount(p.owner, p.weights)[p.owner]
     young = seen < patience * min_weight * np.bincount(p.owner)[p.owner]
@@ -171,7 +178,7 @@ def pair_distances(vectors: Any, i: np.ndarray, j: np.ndarray, space: Space) -> 
 
 
 def sqnorms_of(x: Any) -> np.ndarray:
-    """Squared norms of rows, float64."""
+    """Squared L2 norms of rows, dense or sparse: float64 [n]."""
     return kernels.sqnorms(x) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x, dtype=np.float64)
 
 
@@ -186,7 +193,7 @@ def normed(vectors: Any, space: Space) -> Any:
 
 
 def with_rows(vectors: Any, i: np.ndarray, new: Any) -> Any:
-    """`vectors` with rows `i` replaced: in place where they are dense, else a new matrix."""
+    """`vectors` with rows `i` replaced by `new`: in place where they are dense, else as a new matrix."""
     if not sparse.issparse(vectors):
         vectors[i] = new
         return vectors
@@ -218,9 +225,10 @@ def _merged(p: Prototypes, i: np.ndarray, j: np.ndarray, space: Space) -> Protot
 def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
     """Pull prototypes towards the mean of their class, as by `strength` more rows that lie there.
 
-    The mean of a few rows errs by their spread over their number, and k-means makes the most of such errors.
-    None takes, class by class, `PULL` times the spread within prototypes over the spread between them: `PULL` 1 is
-    the empirical Bayes estimate (Efron and Morris, 1973) if prototypes were given, not fitted.
+    The squared error of the mean of a few rows is their spread over their number, and k-means, which fits its groups to
+    the rows, adds to it. None takes as strength, class by class, `PULL` times the spread within prototypes over the
+    spread between them. With `PULL` 1 that would be the empirical Bayes estimate (Efron and Morris, 1973) for groups
+    that are given, not fitted.
     """
     sizes = np.bincount(p.owner)
     classes = len(sizes)

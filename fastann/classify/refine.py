@@ -1,8 +1,9 @@
 """Refinement: stochastic gradient descent that also moves prototypes away from rows of other classes.
 
-The loss is the cross-entropy of the softmax over the prototypes nearest to a row, a class being as likely as its
-prototypes together, with labels smoothed over the prototypes looked at (Szegedy et al., 2016). It is the soft form of
-learning vector quantisation (Seo and Obermayer, 2003). Adam (Kingma and Ba, 2015), its rate falling to 0.
+The loss is the cross-entropy of a softmax over the prototypes nearest to a row, where a class is as likely as its
+prototypes together: the soft form of learning vector quantisation (Seo and Obermayer, 2003). Labels are smoothed over
+the prototypes that the row looks at (Szegedy et al., 2016). Steps are those of Adam (Kingma and Ba, 2015), at a rate
+that falls to 0.
 """
 
 from __future__ import annotations
@@ -23,19 +24,47 @@ from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 
 SMOOTHING = 0.15  # share of a row's label that goes to all prototypes it looks at
-RATE = 0.05  # step of a coordinate, as a share of the root mean square of the prototypes' coordinates
-SHARPNESS = 14.0  # scale to start from, times the mean squared distance of rows to their prototypes
-LISTS_LAST = 2  # epochs for which the prototypes near a row are looked up
-BUDGET = 2**14  # values of sparse prototypes that a row is compared with when prototypes near it are looked up
-DENSER = 64  # a batch has at least this share of the prototypes' stored values, which every step goes over
-SERIAL = 2**20  # products of a batch below which one thread does it
-STEPS = 64  # batches an epoch that small data is cut into, if they hold LEAST rows
+RATE = 0.05  # first step of a coordinate, as a share of the root mean square of the prototypes' coordinates
+SHARPNESS = 14.0  # the scale that descent starts from is this over the mean squared distance of rows to prototypes
+LISTS_LAST = 2  # epochs after which the prototypes near each row are looked up anew
+BUDGET = 2**14  # values of sparse prototypes that a row is compared with when those near it are looked up
+STEPS = 64  # batches per epoch of small data, if they hold LEAST rows each
+LEAST, MOST = 32, 256  # rows of a batch; beyond 4 * STEPS batches of MOST rows, or with many prototypes, it has more
+DENSER = 64  # every step goes over all stored values of sparse prototypes: a batch stores at least 1 / DENSER of them
+SERIAL = 2**20  # batches that take fewer products are done on one thread
 LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
-LEAST, MOST = 32, 256  # rows of a batch; large data has 4 * STEPS batches, many prototypes larger ones
 
 
 class Descent:
-    """Gradient descent on a copy of the prototypes' vectors, with the scale of the softmax."""
+    """Gradient descent on a copy of the prototypes' vectors, and on the scale of the softmax.
+
+    Parameters
+    ----------
+    prototypes : Prototypes
+    classes : int
+    euclidean : bool
+        Scores are minus squared distances; otherwise they are cosines, and vectors keep unit norm.
+    candidates : int
+        Nearest prototypes of any class that a row looks at, besides the nearest of its own.
+    spec : PrototypeSearch
+        How these are found.
+    device : str or tuple of int
+    rng : numpy.random.Generator
+
+    Attributes
+    ----------
+    vectors : float32 [K, d], or a float32 CSR matrix
+    scale : float
+        0 until the first prototypes are looked up, whose distances it starts from.
+    mean, square : as `vectors`
+        Adam's running means of every coordinate's gradient and of its square.
+    taken : int64 [K]
+        Steps that each prototype has taken.
+    slopes : float64 [2]
+        Adam's running means for the logarithm of the scale.
+    spread : float
+        Root mean square of the coordinates, which a step is in proportion to.
+    """
 
     def __init__(
         self,
@@ -72,7 +101,7 @@ class Descent:
         if sparse.issparse(self.vectors):
             size = max(size, min(n // 8, self.vectors.nnz // (DENSER * entries_per_row(source))))
         steps, step = count * -(-n // size), 0
-        lists = np.empty((n, 0), np.int32)  # of the prototypes near each row, which move little in an epoch
+        lists = np.empty((n, 0), np.int32)  # of the prototypes near each row, which change little in LISTS_LAST epochs
         for epoch in range(count):
             if epoch % LISTS_LAST == 0:
                 lists = self._lists(source, labels)
@@ -90,7 +119,7 @@ class Descent:
             watch(total / max(mass, np.finfo(float).tiny))
 
     def _lists(self, source: Source, labels: np.ndarray) -> np.ndarray:
-        """Prototypes that each row looks at: the nearest of its class and the nearest of all, int32 [n, m]."""
+        """Prototypes that each row looks at: the nearest of its class and those nearest of all, int32 [n, m]."""
         index = replace(self.spec, budget=BUDGET).build(
             self.vectors, seed=int(self.rng.integers(2**31)), device=self.device
         )
@@ -107,6 +136,7 @@ class Descent:
         return lists
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
+        """Take one step for a batch of rows, of which row i looks at prototypes ``ids[i]``; returns its loss."""
         d = x.shape[1]
         rows, prototypes = kernels.table(x), kernels.table(self.vectors, write=True)
         first, places = kernels.pairs_by_prototype(ids, len(self.owner))
@@ -160,7 +190,7 @@ class Descent:
 
 
 def calibrate(score: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
-    """Scale of a softmax over scores that makes labels likeliest (temperature scaling; Guo et al., 2017).
+    """Scale of the softmax over scores under which labels are likeliest (temperature scaling; Guo et al., 2017).
 
     Parameters
     ----------
@@ -171,7 +201,7 @@ def calibrate(score: np.ndarray, right: np.ndarray, weights: np.ndarray) -> floa
     weights : float64 [n]
     """
     best = score.max(axis=1, keepdims=True)
-    behind = (best - score)[np.isfinite(score)]  # how far behind the best the others are: the scale of the scores
+    behind = (best - score)[np.isfinite(score)]  # how far others are behind the best says how large scores are
     middle = -np.log(max(float(behind.mean()) if len(behind) else 1.0, 1e-12))
 
     def loss(log_scale: float) -> float:

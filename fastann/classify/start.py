@@ -11,8 +11,8 @@ from fastann.cluster.passes.groups import first_of, stack
 from fastann.data.source import Source
 
 PER_SEED = 16  # rows of a group that k-means++ draws from, per centroid wanted
-LEAST = 64  # ... and at least
-BLOCK = 2**16  # rows that are gathered at once to draw starts from
+LEAST = 64  # rows of a group that it draws from at least, if there are so many
+BLOCK = 2**16  # rows that are gathered at once
 
 
 def start(

@@ -231,10 +231,8 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             with self._bar() as bar:
                 course = Course(bar)
                 prototypes, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
-            before = self._found() if hasattr(self, "classification_") else None
-            known = (Flat(), 0) if before is None else (before.spec, before.searched)
             stream = Stream(prototypes)
-            spec, searched = self._choose_search(stream, view, rng, known)
+            spec, searched = self._choose_search(stream, view, rng)
             self._publish(
                 Classification(space, classes, stream, scale, spec, course.history, seed, verdict, searched, self.dtype)
             )
@@ -281,18 +279,15 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
                 stream = stream.renumbered(np.searchsorted(now, known))
             record = stream.update(recipe_of(self, before.space), view, codes, weights, sizes, len(now), before.seed)
             history = [*before.history[1 - REMEMBERED :], record]
-            rng = np.random.default_rng([before.seed, 4])
-            spec, searched = self._choose_search(stream, view, rng, (before.spec, before.searched))
+            spec, searched = self._choose_search(stream, view, np.random.default_rng([before.seed, 4]))
             self._publish(replace(before, classes=now, stream=stream, history=history, spec=spec, searched=searched))
         return self
 
-    def _choose_search(
-        self, stream: Stream, view: Source, rng: np.random.Generator, known: tuple[Spec, int]
-    ) -> tuple[Spec, int]:
-        search = PrototypeSearch(self.index)
-        return choose_search(
-            search, stream.prototypes, view, rng, recall=self.recall, device=self._device(), known=known
-        )
+    def _choose_search(self, stream: Stream, view: Source, rng: np.random.Generator) -> tuple[Spec, int]:
+        """The index that predicts, from the one of an earlier fit or batch; and what `Classification.searched` says."""
+        known = (self.index_, self.classification_.searched) if hasattr(self, "classification_") else (Flat(), 0)
+        search, device = PrototypeSearch(self.index), self._device()
+        return choose_search(search, stream.prototypes, view, rng, recall=self.recall, device=device, known=known)
 
     def _bar(self) -> Any:
         from tqdm import tqdm

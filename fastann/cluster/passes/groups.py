@@ -1,7 +1,7 @@
-"""Passes inside each of many groups of rows at once, such as the classes of a classifier.
+"""Passes that cluster within many groups of rows at once, such as the classes of a classifier.
 
-Rows and centroids are dense or sparse, both alike. Centroids are sorted by group: those of group g are
-``first[g]`` to ``first[g + 1]``.
+Rows and centroids are both dense or both sparse. Centroids are sorted by group: those of group g are numbers
+``first[g]`` up to, but without, ``first[g + 1]``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def first_of(sizes: np.ndarray) -> np.ndarray:
 
 
 def stack(parts: list[Any]) -> Any:
-    """One table of several, dense or sparse."""
+    """Several tables, all dense or all sparse, on top of each other."""
     if len(parts) == 1:
         return parts[0]
     return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
@@ -74,7 +74,7 @@ class Within(Pass):
         """Assign the rows of a block, and add them; returns how many moved."""
         ids, sqdist = kernels.nearest_in_group(block, groups, self.centroids, self.first)
         moved = int(np.count_nonzero(ids != part.labels))
-        part.labels[:], part.sqdist[:] = ids, np.where(ids >= 0, sqdist, 0)  # nothing to be far from
+        part.labels[:], part.sqdist[:] = ids, np.where(ids >= 0, sqdist, 0)  # 0 for rows of groups without centroids
         add(self.sums, block, part.weights, ids)
         return moved
 
@@ -83,7 +83,7 @@ class Within(Pass):
         return self.centroids, self.inertia
 
     def close(self, index: Any, criterion: Criterion) -> Closed:
-        """As one more assignment leaves them."""
+        """Labels and distances as one more assignment gives them."""
         self.assign(index, 0, criterion)
         return Closed(self.rows.labels, self.rows.sqdist, self.inertia)
 
@@ -138,7 +138,7 @@ class Shared(Within):
         self.owner = np.repeat(np.arange(len(first) - 1), np.diff(first)).astype(np.int32)
 
     def assign(self, index: Any, batch: int, criterion: Criterion) -> Tally:
-        if self.rows.weights is None:  # shares are no whole numbers
+        if self.rows.weights is None:  # a row counts by its shares, which are fractions
             self.rows.weights = np.ones(self.n)
         return super().assign(index, batch, criterion)
 
@@ -165,7 +165,7 @@ def neighbours(
     Returns
     -------
     ids : int32 [n, m + 1]
-        -1 where the first column's is met again, or a group has no centroid.
+        -1 where the centroid of the first column is found again, or a group has no centroid.
     sqdist : float32 [n, m + 1]
         Infinite where the id is -1.
     """
