@@ -26,8 +26,9 @@ _HOME = {
     "evaluate": "fastann.quality.evaluate",
     "export": "fastann.runs.exports",
     "open_source": "fastann.data.open",
-    "dedup": "fastann.duplicates",
-    "Duplicates": "fastann.duplicates",
+    "dedup": "fastann.duplicates.find",
+    "Duplicates": "fastann.duplicates.result",
+    "RunError": "fastann.storage",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -35,8 +36,8 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from fastann.cluster.stop import StopReason as StopReason
     from fastann.data.open import open_source as open_source
-    from fastann.duplicates import Duplicates as Duplicates
-    from fastann.duplicates import dedup as dedup
+    from fastann.duplicates.find import dedup as dedup
+    from fastann.duplicates.result import Duplicates as Duplicates
     from fastann.estimators.classifier import PrototypeClassifier as PrototypeClassifier
     from fastann.estimators.kmeans import KMeans as KMeans
     from fastann.index.parse import parse_index as parse_index
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from fastann.index.spec import Flat as Flat
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.runs.exports import export as export
+    from fastann.storage import RunError as RunError
     from fastann.study.estimate import estimate as estimate
     from fastann.study.studies import bench as bench
     from fastann.study.studies import sweep as sweep

@@ -174,12 +174,12 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write JSON beside its target, then rename it over it."""
     storage.write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a JSON object of this schema."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -191,30 +191,31 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
-def run_path(folder: str | os.PathLike, name: str) -> Path:
+def run_path(folder: str | os.PathLike[str], name: str) -> Path:
     """Where the record of a run lies."""
     return Path(folder) / RUNS / f"{name}.json"
 
 
-def save_record(folder: str | os.PathLike, record: Record) -> None:
+def save_record(folder: str | os.PathLike[str], record: Record) -> None:
     """Write the record of a run."""
     write_json(run_path(folder, record.name), {"schema": SCHEMA, **asdict(record)})
 
 
-def save_study(folder: str | os.PathLike, study: Study) -> None:
+def save_study(folder: str | os.PathLike[str], study: Study) -> None:
     """Write what a folder is about."""
     write_json(Path(folder) / STUDY, {"schema": SCHEMA, **asdict(study)})
 
 
-def load_study(folder: str | os.PathLike) -> Study:
+def load_study(folder: str | os.PathLike[str]) -> Study:
     """Read what a folder is about; `RecordError` if it is no study."""
     path = Path(folder) / STUDY
     if not path.is_file():
         raise RecordError(f"{folder} has no {STUDY}: it is not the folder of a sweep or benchmark")
-    return _as(Study, read_json(path), path)
+    study: Study = _as(Study, read_json(path), path)
+    return study
 
 
-def load_records(folder: str | os.PathLike) -> list[Record]:
+def load_records(folder: str | os.PathLike[str]) -> list[Record]:
     """Read the records of all runs, by name."""
     return [_as(Record, read_json(path), path) for path in sorted((Path(folder) / RUNS).glob("*.json"))]
 

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastann import IVF, PrototypeClassifier
-from fastann.classify.training import held_out
+from fastann.classify.fit import held_out
 from fastann.data.source import dense
 
 METRICS = ["cosine", "euclidean"]

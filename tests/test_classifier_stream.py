@@ -302,7 +302,7 @@ def test_an_interrupted_batch_leaves_the_model_as_it_was(table, young, monkeypat
     x, y = table
     model = streamed(x[:24], y[:24], 24) if young else streamed(x, y, 300)
     before, expected = bits(model), model.predict(x)
-    monkeypatch.setattr(stream, "BLOCK", 20)
+    model.classification_.stream.block = 20
     calls, update = [], stream.Stream._wait if young else stream.Stream._run
 
     def interrupted(*args):

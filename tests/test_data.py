@@ -82,9 +82,9 @@ def test_another_process_finds_the_rows(tmp_path, x, kind, dtype):
     given.limits = Limits(chunk_bytes=400)
     writes = []
 
-    def write(array):
-        writes.append(array)
-        np.save(tmp_path / "written.npy", array)
+    def write(source):
+        writes.append(source)
+        np.save(tmp_path / "written.npy", stored_rows(source))
         return tmp_path / "written.npy"
 
     known = json.loads(json.dumps(in_files(given, write)))

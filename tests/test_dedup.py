@@ -16,6 +16,8 @@ from sklearn.exceptions import NotFittedError
 import fastann
 from fastann import Duplicates, KMeans, dedup
 from fastann.cli import main
+from fastann.data.open import as_source
+from fastann.duplicates.find import find
 from fastann.kernels import unit
 
 RULES = ["central", "outlying", "first"]
@@ -277,10 +279,10 @@ def test_threads_change_nothing(x, km, neighbours):
     same(results[0], results[2])
 
 
-def test_the_size_of_blocks_changes_no_row(x, km, monkeypatch):
+def test_the_size_of_blocks_changes_no_row(x, km):
     whole = dedup(km, x, threshold=0.7)
-    monkeypatch.setattr("fastann.duplicates._BLOCK_ROWS", 64)
-    blocks = dedup(km, x, threshold=0.7)
+    options = {"threshold": 0.7, "keep": "central", "neighbours": 64}
+    blocks = find(as_source(x), km.cluster_centers_, **options, block_rows=64)
     np.testing.assert_array_equal(whole.kept, blocks.kept)
     is_true(blocks, x, 0.7)
 
@@ -306,10 +308,10 @@ def test_the_caller_s_rows_are_untouched(x):
     x.flags.writeable = True
 
 
-def test_hashes_that_collide_are_told_apart(x, km, monkeypatch):
-    expected = dedup(km, x)
-    monkeypatch.setattr("fastann.duplicates.fingerprints", lambda block: np.zeros(len(block), np.uint64))
-    assert dedup(km, x).kept.tolist() == expected.kept.tolist()
+def test_hashes_that_collide_are_told_apart(x, km):
+    options = {"threshold": 0.95, "keep": "central", "neighbours": 64}
+    collide = find(as_source(x), km.cluster_centers_, **options, hashes=lambda block: np.zeros(len(block), np.uint64))
+    assert collide.kept.tolist() == dedup(km, x).kept.tolist()
 
 
 def test_memory_is_bounded_for_one_huge_cluster(tmp_path):

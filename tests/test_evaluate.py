@@ -16,9 +16,9 @@ from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource
 from fastann.quality import metrics as quality
-from fastann.quality import projection as projection_module
 from fastann.quality.evaluate import FILE, LISTED, Evaluation, evaluate
 from fastann.quality.metrics import Clusters, Findings
+from fastann.quality.projection import draw_map
 from fastann.quality.retrieval import true_neighbours
 from fastann.storage import RunError
 
@@ -392,9 +392,9 @@ def test_cosine_clusters_whose_rows_cancel_have_values():
     assert e.values["inertia"] == pytest.approx(0.5)  # 1 from the zero centre, 0 from the other
 
 
-def test_too_many_clusters_for_davies_bouldin_are_left_out_and_said(x, monkeypatch):
-    monkeypatch.setattr(quality, "PAIRS", 8)
-    e = evaluate(np.arange(900) % 9, x)
+def test_too_many_clusters_for_davies_bouldin_are_left_out_and_said(x):
+    c, e = clusters_of(x, np.arange(900) % 9), Findings()
+    quality.measure_sample(c, np.arange(900), e, np.random.default_rng(0), quality.Limits(pairs=8))
     assert "davies_bouldin" not in e.values
     assert any("Davies-Bouldin" in note and "left out" in note for note in e.notes)
     assert "calinski_harabasz" in e.values
@@ -524,11 +524,11 @@ def test_truth_from_a_table(euclidean, x):
     )
 
 
-def test_slow_mutual_information_is_that_of_a_sample(euclidean, x, monkeypatch):
+def test_slow_mutual_information_is_that_of_a_sample(euclidean, x):
     truth = np.arange(900) % 7
-    monkeypatch.setattr(quality, "AMI_PAIRS", 62)
-    e = evaluate(euclidean, x, truth=truth, sample=300)
     picks = quality.draw(900, 300, np.random.default_rng([0, 0]))
+    c, e = clusters_of(x, euclidean.labels_), Findings()
+    quality.measure_agreement(c, truth, picks, e, np.random.default_rng([0, 2]), quality.Limits(ami_pairs=62))
     assert e.values["ami"] == pytest.approx(metrics.adjusted_mutual_info_score(truth[picks], euclidean.labels_[picks]))
     assert e.samples["ami"] == 300
     assert e.intervals["ami"][0] < e.values["ami"] < e.intervals["ami"][1]
@@ -556,9 +556,10 @@ def test_more_clusters_than_blobs_are_not_stable(apart):
     assert evaluate(KMeans(12, random_state=0).fit(apart), apart, stability=2).values["stability"] < 0.99
 
 
-def test_stability_on_a_sample_says_so(apart, monkeypatch):
-    monkeypatch.setattr(quality, "REFIT_ROWS", 100)
-    e = evaluate(KMeans(5, n_init=5, random_state=0).fit(apart), apart, stability=2)
+def test_stability_on_a_sample_says_so(apart):
+    model, e = KMeans(5, n_init=5, random_state=0).fit(apart), Findings()
+    rng = np.random.default_rng([0, 3])
+    quality.measure_stability(model, ArraySource(apart), 2, rng, e, quality.Limits(refit_rows=100))
     assert (e.values["stability"], e.samples["stability"]) == (1, 250)  # at least 50 a cluster
 
 
@@ -632,11 +633,9 @@ def test_the_map_is_that_of_the_principal_components(km, x, whole):
     np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
 
 
-def test_maps_are_limited_to_the_largest_clusters_and_some_rows(x, monkeypatch):
-    monkeypatch.setattr(projection_module, "ROWS", 100)
-    monkeypatch.setattr(projection_module, "CENTROIDS", 4)
+def test_maps_are_limited_to_the_largest_clusters_and_some_rows(x):
     labels = np.minimum(np.arange(900) // 10, 20)
-    m = evaluate(labels, x).map
+    m = draw_map(clusters_of(x, labels), np.arange(900), "pca", 0, quality.Limits(map_rows=100, map_centroids=4))
     assert len(m["points"]) == len(m["labels"]) == 100
     assert m["clusters"] == [0, 1, 2, 20]
     assert m["sizes"] == [10, 10, 10, 700]

@@ -141,9 +141,10 @@ def test_a_table_that_fails_half_way_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("units", [2**16, 7])
-def test_units_one_utterance_a_line(model, tmp_path, units, monkeypatch):
-    monkeypatch.setattr(exports, "_UNITS", units)
+def test_units_one_utterance_a_line(model, tmp_path, units):
     export(model, tmp_path / "units.km", "km", lengths=[200, 0, 300])
+    exports.write_units(tmp_path / "parts.km", model.labels_, [200, 0, 300], units)
+    assert (tmp_path / "parts.km").read_bytes() == (tmp_path / "units.km").read_bytes()
     lines = (tmp_path / "units.km").read_text().split("\n")
     assert len(lines) == 4
     assert lines[1] == lines[3] == ""

@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,30 @@ def test_public_names_exist_and_are_documented():
         assert name == "__version__" or value.__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'Kmeans'"):
         fastann.Kmeans  # noqa: B018
+
+
+def test_type_checkers_see_every_public_name():
+    assert (PACKAGE / "py.typed").is_file()
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        seen |= {alias.asname: node.module for alias in node.names if alias.asname == alias.name}  # "as": exported
+    assert seen == fastann._HOME
+
+
+def test_a_report_of_a_run_loads_neither_numba_nor_faiss(tmp_path):
+    fastann.KMeans(4, random_state=0).fit(np.random.default_rng(0).standard_normal((200, 8))).save(tmp_path / "run")
+    code = """
+import sys
+from fastann import report
+report.build(sys.argv[1])
+loaded = {"numba", "faiss", "sklearn", "pyarrow"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def blocks(text):

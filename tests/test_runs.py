@@ -18,7 +18,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fastann import IVF, KMeans, dedup, open_source, storage
-from fastann.runs import members as members_module
 from fastann.runs.members import Members
 from fastann.storage import RunError, begin_run, check_target, folder, read_manifest, read_run, write_array, write_run
 
@@ -277,10 +276,9 @@ def uneven(rng):
 
 
 @pytest.mark.parametrize("rows", [1, 100, 1000, 2**20])
-def test_members_are_sorted_by_cluster_distance_and_row(uneven, rows, monkeypatch):
-    monkeypatch.setattr(members_module, "_ROWS", rows)
+def test_members_are_sorted_by_cluster_distance_and_row(uneven, rows):
     labels, distances = uneven
-    found, expected = Members.of(labels, distances, 40), groups(labels, distances, 40)
+    found, expected = Members.of(labels, distances, 40, rows), groups(labels, distances, 40)
     np.testing.assert_array_equal(found.rows, np.concatenate(expected).astype(np.int32), strict=True)
     np.testing.assert_array_equal(found.offsets, np.cumsum([0, *map(len, expected)]), strict=True)
     for j, own in enumerate(expected):

@@ -256,8 +256,14 @@ def test_recall_of_a_search_equals_brute_force(search, x):
 def test_a_sample_of_rows_is_searched_and_centroids_are_reused(search, file, tmp_path):
     for name in ("centroids.npy", "truth.npy"):
         assert (search.folder / name).exists()
-    order = {"path": str(file), "task": "prepare", "n": 3000, "n_clusters": 5, "seed": 0, "metric": "cosine"}
-    order |= {"sample": 40, "threads": 1, "centroids": str(tmp_path / "c.npy"), "truth": str(tmp_path / "t.npy")}
+    order = Data(file).place(file.parent) | {"task": "prepare", "n": 3000, "n_clusters": 5, "seed": 0}
+    order |= {
+        "metric": "cosine",
+        "sample": 40,
+        "threads": 1,
+        "centroids": str(tmp_path / "c.npy"),
+        "truth": str(tmp_path / "t.npy"),
+    }
     answer = worker.carry_out(order, lambda phase: None)
     assert answer == {"values": {}, "series": {}}
     phases: list = []
@@ -270,8 +276,16 @@ def test_a_sample_of_rows_is_searched_and_centroids_are_reused(search, file, tmp
 
 @pytest.mark.parametrize("method", ["auto", "hnsw", "factory:SQ8", "vanilla", "sklearn", "faiss"])
 def test_a_fit_on_a_sample_labels_all_rows(method, file):
-    order = {"path": str(file), "task": "fit", "n": 3000, "n_clusters": 6, "seed": 0, "metric": "euclidean"}
-    order |= {"sample": 500, "threads": 1, "max_iter": 3, "tol": 1e-4, "method": method, "silhouette": False}
+    order = Data(file).place(file.parent) | {"task": "fit", "n": 3000, "n_clusters": 6, "seed": 0}
+    order |= {
+        "metric": "euclidean",
+        "sample": 500,
+        "threads": 1,
+        "max_iter": 3,
+        "tol": 1e-4,
+        "method": method,
+        "silhouette": False,
+    }
     values = worker.carry_out(order, lambda phase: None)["values"]
     assert values["recall"] > 0.9
     assert ("distances" in values) == (method in methods.PEERS)

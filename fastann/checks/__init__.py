@@ -36,6 +36,7 @@ from fastann.checks.files import (
     unchanged,
     whole_rows,
 )
+from fastann.checks.pickles import needs_this_version
 from fastann.checks.values import (
     choice,
     cosine,
@@ -73,6 +74,7 @@ __all__ = [
     "matrix",
     "n_clusters",
     "nbytes",
+    "needs_this_version",
     "npy_file",
     "npz_file",
     "only_options",

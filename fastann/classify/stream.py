@@ -19,11 +19,11 @@ from fastann.cluster.update import Sums
 from fastann.data.csr import CSRSource
 from fastann.data.source import ArraySource, Source
 
-BLOCK = 1024  # rows that meet the same prototypes: what a larger batch is cut into
-PER_SEED = 8  # rows a class waits for, per prototype, before it has prototypes for good
-AUTO_ROWS = 64  # the same where the number of prototypes is still to be chosen
+BLOCK = 1024  # rows that are assigned before prototypes move: larger batches are cut into blocks of so many
+SETTLED = 8  # rows per prototype from which on the prototypes of a class are running means
+SETTLED_AUTO = 64  # rows of a class from which on they are where the number of prototypes is chosen, too
 PATIENCE = 4.0  # see `prune`
-SERIAL = 2**18  # values of a block below which one thread does it
+SERIAL = 2**18  # blocks that store fewer values are done on one thread
 
 
 @dataclass
@@ -31,27 +31,31 @@ class Stream:
     """What is kept between batches.
 
     A class that has seen few rows keeps them; its prototypes are made afresh, by k-means, at every batch that
-    brings more, until there are `PER_SEED` a prototype. From then on its prototypes are running means.
+    brings more, until there are `SETTLED` rows per prototype. From then on its prototypes are running means.
 
     Attributes
     ----------
     prototypes : Prototypes or None
         Of all classes seen.
     waiting : dict of int to list of (rows, weights)
-        Rows of classes whose prototypes are not for good yet.
+        Rows of classes that have seen few, by class.
+    block : int
+        Rows that are assigned before prototypes move.
     """
 
     prototypes: Prototypes | None = None
     waiting: dict[int, list[tuple[Any, np.ndarray]]] = field(default_factory=dict)
+    block: int = BLOCK
+    # Of the batch that is being taken in: prototypes, which of them moved, and these as they were before.
     _undo: list[tuple[Prototypes, np.ndarray, Prototypes]] = field(default_factory=list, repr=False)
 
     def renumbered(self, places: np.ndarray) -> Stream:
-        """The same with the number ``places[c]`` for class c."""
+        """The same stream with class c numbered ``places[c]``; its own arrays are left as they are."""
         p = self.prototypes
         if p is not None:
             owner = places[p.owner].astype(np.int32)
             p = replace(p, owner=owner)[np.argsort(owner, kind="stable")]
-        return Stream(p, {int(places[c]): list(rows) for c, rows in self.waiting.items()})
+        return Stream(p, {int(places[c]): list(rows) for c, rows in self.waiting.items()}, self.block)
 
     def update(
         self,
@@ -63,10 +67,26 @@ class Stream:
         classes: int,
         seed: int,
     ) -> Epoch:
-        """Take in a batch: view of its rows, class numbers, weights; prototypes wanted a class (None: chosen)."""
+        """Take in a batch, whole or not at all.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        source : Source
+            The rows, in the space of the prototypes.
+        labels : int32 [n]
+            Class of each, by number.
+        weights : float64 [n] or None
+        sizes : int64 [classes] or None
+            Prototypes wanted of each class; None chooses.
+        classes : int
+            How many there are.
+        seed : int
+            Of the stream; every batch draws from it anew.
+        """
         began, merged, objective, shifts = time.perf_counter(), 0, 0.0, [0.0]
         with self._all_or_nothing():
-            for start, x in source.chunks(BLOCK):
+            for start, x in source.chunks(self.block):
                 part = slice(start, start + x.shape[0])
                 w = np.ones(x.shape[0]) if weights is None else weights[part]
                 used = np.flatnonzero(w > 0)
@@ -104,7 +124,16 @@ class Stream:
         classes: int,
         seed: int,
     ) -> tuple[list[float], float, int]:
-        """Take in rows that meet the same prototypes: returns shifts, sum of squared distances, prototypes merged."""
+        """Take in a block: those of settled classes move their prototypes, others wait with the rows of their class.
+
+        Returns
+        -------
+        shifts : list of float
+            Mean distance by which prototypes moved, if any did.
+        cost : float
+            Weighted sum of squared distances of rows to the prototypes.
+        merged : int
+        """
         if not len(y):
             return [], 0.0, 0
         shifts, cost, gone = [], 0.0, 0
@@ -124,7 +153,11 @@ class Stream:
         return shifts, cost, gone
 
     def _run(self, recipe: Recipe, x: Any, y: np.ndarray, w: np.ndarray, classes: int) -> tuple[float, float]:
-        """Running means: returns how far prototypes moved, on average, and the sum of squared distances."""
+        """Move prototypes to the running means; returns the mean distance they moved, and the sum of squared distances.
+
+        Vectors, weights and spread of the prototypes change in place, which spares a copy per block; `_undo` has what
+        they were.
+        """
         p = self.prototypes
         assert p is not None
         space = recipe.space
@@ -168,7 +201,7 @@ class Stream:
         classes: int,
         seed: int,
     ) -> None:
-        """Keep rows of young classes, and make the prototypes of these classes afresh."""
+        """Keep the rows of classes that have seen few, and make the prototypes of these classes afresh."""
         young = np.unique(y)
         for c in young:
             rows = np.flatnonzero(y == c)
@@ -196,7 +229,7 @@ class Stream:
         self.prototypes = fresh
         counts = np.bincount(owner, minlength=classes)
         for c in young:
-            if counts[c] >= (AUTO_ROWS if sizes is None else PER_SEED * sizes[c]):
+            if counts[c] >= (SETTLED_AUTO if sizes is None else SETTLED * sizes[c]):
                 del self.waiting[int(c)]
 
 

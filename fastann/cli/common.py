@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -54,10 +54,13 @@ label_column = click.option(
 )
 
 
-def with_options(options: list[Callable]) -> Callable:
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # what click.option returns
+
+
+def with_options(options: Sequence[Option]) -> Option:
     """Decorate a command with several options, in their order."""
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
         return command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +10,7 @@ from fastann.cli.common import errors, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
-    from fastann.duplicates import Duplicates
+    from fastann.duplicates.result import Duplicates
 
 
 @main.command()
@@ -46,12 +46,10 @@ def dedup(
     """
     from fastann import KMeans
     from fastann import dedup as find
-    from fastann.duplicates import check_target
+    from fastann.duplicates.result import check_target
 
     check_target(out, force=force)
-    if data is None and not column is id_column is dtype is d is None:
-        raise click.UsageError("--column, --id-column, --dtype and --dim say how DATA is opened; give DATA too")
-    x: Any = None if data is None else rows_of(data, column, id_column, dtype, d)
+    x = rows_of(data, column, id_column, dtype, d)
     found = find(KMeans.load(run), x, threshold=threshold, keep=keep, neighbours=neighbours, n_jobs=n_jobs)
     found.save(out, force=force)
     click.echo(summary(found, out))

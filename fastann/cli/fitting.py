@@ -55,12 +55,14 @@ data_options = [
 ]
 
 
-def rows_of(data: str, column: str | None, id_column: str | None, dtype: str | None, d: int | None) -> Any:
-    """What an estimator is given: the path itself, or what it opens with options."""
+def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: str | None, d: int | None) -> Any:
+    """What an estimator is given: the path itself, or what is opened with options; None where DATA may be missing."""
     from fastann import open_source
 
-    if column is id_column is dtype is d is None:
+    if all(option is None for option in (column, id_column, dtype, d)):
         return data
+    if data is None:
+        raise click.UsageError("--column, --id-column, --dtype and --dim say how DATA is opened; give DATA too")
     return open_source(data, column=column, id_column=id_column, dtype=dtype, d=d)
 
 

@@ -121,10 +121,9 @@ def bench(
     from fastann import bench as run
     from fastann.study.results import Progress
 
-    if data is None and not column is id_column is dtype is d is None:
-        raise click.UsageError("--column, --id-column, --dtype and --dim say how DATA is opened; give DATA too")
+    rows = rows_of(data, column, id_column, dtype, d)
     done = run(
-        _photographs() if data is None else rows_of(data, column, id_column, dtype, d),
+        _photographs() if rows is None else rows,
         _numbers(n_clusters, "--n-clusters"),
         methods=methods.split(","),
         sizes=None if sizes is None else _numbers(sizes, "--sizes"),

@@ -124,6 +124,10 @@ class Clustering:
         """The same, to be searched with another index."""
         return self if spec == self.spec else replace(self, spec=spec)
 
+    def with_ids(self, ids: np.ndarray | None) -> Clustering:
+        """The same, with other names of the rows."""
+        return replace(self, rows=replace(self.rows, ids=ids))
+
 
 def closer(work: Pass, view: Source, weights: np.ndarray | None, centroids: Any, exact: bool, memory: Memory) -> Pass:
     """The pass that gives all rows their final labels: the one that trained, if it saw all of them.

@@ -102,6 +102,6 @@ def sampled(source: Source) -> str:
     """SHA-256 of the shape and of about 1 MiB of dense rows at fixed places: enough to tell data sets apart."""
     row = max(1, source.dtype.itemsize * source.d)
     at = np.unique(np.linspace(0, source.n - 1, max(1, min(source.n, SAMPLED_BYTES // row))).astype(np.int64))
-    digest = hashlib.sha256(f"{(source.n, source.d)}".encode())
+    digest = hashlib.sha256(f"{(int(source.n), int(source.d))}".encode())
     digest.update(np.ascontiguousarray(source.native(at), source.dtype).tobytes())
     return digest.hexdigest()

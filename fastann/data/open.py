@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy.sparse import issparse
 
 from fastann import checks
@@ -20,7 +19,6 @@ from fastann.data.limits import DEFAULT, Limits
 from fastann.data.paths import find
 from fastann.data.shards import Shards
 from fastann.data.source import ArraySource, Source
-from fastann.data.whole import stored_rows
 
 
 def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = DEFAULT) -> Source:
@@ -124,15 +122,15 @@ def _open(x: Any, options: Options) -> Source:
     return source
 
 
-def in_files(source: Source, write: Callable[[np.ndarray], Path]) -> dict[str, Any]:
-    """Where another process finds dense rows: what `reopen` takes there, as JSON holds it.
+def in_files(source: Source, write: Callable[[Source], Path]) -> dict[str, Any]:
+    """Where another process finds the rows of a source: what `reopen` takes there, as JSON holds it.
 
-    That is the fingerprint of their files. Of rows that lie in none, or only partly, `write` is given all, as they are
-    stored (NumPy has no bfloat16: that comes as float32), and returns the path of the ``.npy`` file that it wrote.
+    That is the fingerprint of their files. Of rows that lie in none, or are only some of those of files, `write` is
+    called with the source; it returns the path of a file of these rows.
     """
     known = source.fingerprint()
-    if known is None or not can_reopen(known):
-        known = open_source(write(stored_rows(source))).fingerprint()
+    if not can_reopen(known):
+        known = open_source(write(source)).fingerprint()
     assert known is not None
     return known
 

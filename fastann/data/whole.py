@@ -6,9 +6,13 @@ from fastann.data.source import Source
 
 
 def stored_rows(source: Source, picks: np.ndarray | None = None) -> np.ndarray:
-    """Dense rows in memory as they are stored: a copy, [n, d]; or only those of `picks` (ascending)."""
+    """Dense rows in memory as they are stored (bfloat16, which NumPy has not, as float32), [n, d]; never a view.
+
+    With `picks` (int, ascending) only these.
+    """
     if picks is not None:
-        return np.array(source.native(picks))
+        rows = source.native(picks)
+        return rows if rows.base is None else np.array(rows)
     out = np.empty((source.n, source.d), source.dtype)
     step = source.rows_per_chunk()
     for start in range(0, source.n, step):

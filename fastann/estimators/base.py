@@ -71,11 +71,3 @@ class Model(BaseEstimator):
         if known is None or known[0] != key or known[1] is not over:
             _built[self] = known = (key, over, build())
         return known[2]
-
-
-def needs_this_version(name: str) -> str:
-    """What to do with a pickle of a version whose classes lay elsewhere."""
-    return (
-        f"this {name} was pickled by another version of fastann; load it with that version and keep it with "
-        f"save(path), which fastann.{name}.load(path) reads"
-    )

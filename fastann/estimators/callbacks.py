@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from fastann.cluster.lloyd import State
 from fastann.cluster.space import Space
 from fastann.index.base import Spec
 
 if TYPE_CHECKING:
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
     class CallbackSupport:
         """Mixin with ``set_callbacks``."""
 
-    def with_callbacks(method: Callable) -> Callable:
+    def with_callbacks(method: Callable[P, R]) -> Callable[P, R]:
         """Tear callbacks down when `method` returns."""
         return method
 

@@ -1,54 +1,31 @@
-"""The estimator: checks once, has prototypes trained, predicts through an index over them."""
+"""The classifier: checks once, has prototypes trained, publishes what came of it."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import ClassifierMixin
 
-from fastann import checks, kernels
-from fastann.classify.prototypes import Prototypes, Thinning, round_to
-from fastann.classify.search import PrototypeSearch
+from fastann import checks
+from fastann.classify.fit import fit_prototypes
+from fastann.classify.model import Classification
+from fastann.classify.search import PrototypeSearch, choose_search
 from fastann.classify.stream import Stream
-from fastann.classify.training import Course, Recipe, Table, choose_sizes, fit_prototypes
-from fastann.cluster import plan
-from fastann.cluster.passes.groups import Sharing
-from fastann.cluster.space import METRICS, Space, fit_space
-from fastann.data import open as files
-from fastann.data.csr import Densified, Sparsified
+from fastann.classify.training import Course, Table, choose_sizes
+from fastann.cluster.space import fit_space
 from fastann.data.source import Source, UnitNorm
-from fastann.index import gpu
-from fastann.index.base import Index, Spec
-from fastann.index.faiss import faiss, faiss_threads
-from fastann.index.recall import Adaptive
-from fastann.index.repair import search
+from fastann.estimators.classifier_fitted import Prototyped
+from fastann.estimators.classifier_parameters import check_classes, check_classifier, recipe_of, sizes_of, with_new
+from fastann.index.base import Spec
 from fastann.index.spec import Flat
-from fastann.runs import prototypes as saved
 
-REFINE = ("auto", "none", "softmax")
-SCORES = ("linear", "softmax")
-DTYPES = ("float32", "float16", "bfloat16")
-REMEMBERED = 1000  # records of batches kept in `history_`: a stream has no end
-GROWTH = 1.25  # a stream's search option is found anew when there are so many times the prototypes
-AUDITED = 2**14  # rows it is found on: the interval about a recall of 0.99 is 0.3% wide
-ENOUGH = 1000  # rows it takes to find it
-SCORES_AT_ONCE = 2**24  # similarities computed at a time
-
-# Searchers built for predict, beside the estimators: FAISS objects cannot be pickled or copied.
-_built: WeakKeyDictionary[Any, tuple[Any, Index, Any]] = WeakKeyDictionary()
+REMEMBERED = 1000  # batches whose records `history_` keeps: a stream has no end
 
 
-class PrototypeClassifier(ClassifierMixin, BaseEstimator):
+class PrototypeClassifier(ClassifierMixin, Prototyped):
     """Nearest-prototype classifier with several prototypes per class.
 
     A class that has several modes gets several prototypes: k-means within each class (as in learning vector
@@ -139,6 +116,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Epochs of k-means, of which `fit` also counts those that follow a merge.
     index_ : spec
         The index that finds the nearest prototype, with what was found for its search option.
+    classification_ : Classification
+        All of the result in one frozen object.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         When X has named columns.
@@ -235,32 +214,30 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             needed and what to do.
         """
         with self._unchanged_on_error(), self._threads():
-            self._check_parameters()
-            source = self._table(X, reset=True)
+            check_classifier(self)
+            source = self._source(X, reset=True)
             labels = checks.class_labels(y, source.n)
             weights = checks.sample_weight(sample_weight, source.n)
             classes, codes = np.unique(labels, return_inverse=True)
-            held = classes if weights is None else np.unique(labels[weights > 0])
-            if len(held) < 2:
-                rows = "y has" if len(classes) < 2 else "the rows of positive weight have"
-                raise ValueError(
-                    f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
-                )
+            check_classes(classes, labels, weights)
             seed = checks.seed(self.random_state)
             space, view = fit_space(source, self.metric, zero_rows=True)
             weights = without_zero_rows(view, weights)
-            recipe, rng = self._recipe(space), np.random.default_rng(seed)
+            recipe, rng = recipe_of(self, space), np.random.default_rng(seed)
             data = Table(view, codes.astype(np.int32), weights, len(classes))
-            sizes = self._sizes(classes)
+            sizes = sizes_of(self, classes)
             if sizes is None:
                 sizes = choose_sizes(recipe, data, rng)
             with self._bar() as bar:
                 course = Course(bar)
-                p, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
-            self.classes_, self.scale_, self.refinement_ = classes, scale, verdict
-            self.history_, self._space, self._seed_drawn = course.history, space, seed
-            self._stream = Stream(p)
-            self._choose_search(view, rng)
+                prototypes, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
+            before = self._found() if hasattr(self, "classification_") else None
+            known = (Flat(), 0) if before is None else (before.spec, before.searched)
+            stream = Stream(prototypes)
+            spec, searched = self._choose_search(stream, view, rng, known)
+            self._publish(
+                Classification(space, classes, stream, scale, spec, course.history, seed, verdict, searched, self.dtype)
+            )
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -283,366 +260,44 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self
         """
         with self._unchanged_on_error(), self._threads():
-            self._check_parameters()
-            first = not hasattr(self, "_stream")
-            source = self._table(X, reset=first)
+            check_classifier(self)
+            first = not hasattr(self, "classification_")
+            source = self._source(X, reset=first)
             labels = checks.class_labels(y, source.n)
             weights = checks.sample_weight(sample_weight, source.n)
             if first:
-                self._space, view = fit_space(source, self.metric, zero_rows=True)
-                self._stream, self._seed_drawn = Stream(), checks.seed(self.random_state)
-                self.history_, self.scale_, self.refinement_ = [], 1 / self.temperature, None
-                self.classes_ = np.empty(0, labels.dtype)
+                space, view = fit_space(source, self.metric, zero_rows=True)
+                seed, none = checks.seed(self.random_state), np.empty(0, labels.dtype)
+                before = Classification(space, none, Stream(), 1 / self.temperature, Flat(), [], seed)
             else:
-                view = self._space.view(self._in_kind(source), zero_rows=True)
+                before = self._found()
+                view = self._view_of(source)
             weights = without_zero_rows(view, weights)
-            known, self.classes_ = self.classes_, self._with_new(labels, classes)
-            codes = np.searchsorted(self.classes_, labels).astype(np.int32)
-            sizes = self._sizes(self.classes_)
-            if 0 < len(known) < len(self.classes_):
-                self._stream = self._stream.renumbered(np.searchsorted(self.classes_, known))
-            recipe = self._recipe(self._space)
-            record = self._stream.update(recipe, view, codes, weights, sizes, len(self.classes_), self._seed_drawn)
-            self.history_ = [*self.history_[1 - REMEMBERED :], record]
-            self._choose_search(view, np.random.default_rng([self._seed_drawn, 4]))
+            known, stream = before.classes, before.stream
+            now = with_new(known, labels, classes)
+            codes = np.searchsorted(now, labels).astype(np.int32)
+            sizes = sizes_of(self, now)
+            if 0 < len(known) < len(now):
+                stream = stream.renumbered(np.searchsorted(now, known))
+            record = stream.update(recipe_of(self, before.space), view, codes, weights, sizes, len(now), before.seed)
+            history = [*before.history[1 - REMEMBERED :], record]
+            rng = np.random.default_rng([before.seed, 4])
+            spec, searched = self._choose_search(stream, view, rng, (before.spec, before.searched))
+            self._publish(replace(before, classes=now, stream=stream, history=history, spec=spec, searched=searched))
         return self
 
-    def _with_new(self, labels: np.ndarray, classes: Any) -> np.ndarray:
-        """Classes known so far, those a caller expects, and those of new labels, sorted."""
-        known = self.classes_
-        expected = known if classes is None else np.unique(np.asarray(classes))
-        for others in (known, expected):
-            if len(others) and _is_text(others) != _is_text(labels):
-                raise ValueError(
-                    f"labels of {labels.dtype} do not go with classes of {others.dtype}; use one kind of label"
-                )
-        new = np.setdiff1d(labels if classes is None else np.concatenate([expected, labels]), known)
-        return np.union1d(known, new) if len(new) else known
-
-    # ----------------------------------------------------------------- using a fitted model
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Class of the nearest prototype of each row, found through the index.
-
-        A zero row has no direction, and under the cosine metric a similarity of 0 to all prototypes: it gets the
-        class of the first, or the label of rejected rows.
-        """
-        sqdist, ids = self._search(X, 1)
-        codes = self._prototypes.owner[ids[:, 0]]
-        if self.reject_below is None:
-            return self.classes_[codes]
-        checks.real(self.reject_below, "reject_below", -1.0)
-        label = self._reject_label()
-        out = self.classes_[codes].astype(np.result_type(self.classes_.dtype, np.asarray(label).dtype))
-        out[self._space.similarity(sqdist[:, 0]) < self.reject_below] = label
-        return out
-
-    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
-        """Find the nearest prototypes of each row, nearest first, through the index.
-
-        Parameters
-        ----------
-        X : as in `fit`
-        n_neighbors : int, default=5
-            At most as many as there are prototypes.
-        return_distance : bool, default=True
-
-        Returns
-        -------
-        distances : float32 ndarray of shape (n_samples, n_neighbors)
-            Euclidean, or 1 - cosine. Only if `return_distance`.
-        ids : int32 ndarray of shape (n_samples, n_neighbors)
-            Places in `prototypes_`; ``prototype_labels_[ids]`` are their classes.
-        """
-        check_is_fitted(self)
-        checks.integer(n_neighbors, "n_neighbors", 1, len(self._prototypes))
-        sqdist, ids = self._search(X, n_neighbors)
-        return (self._space.distance(sqdist), ids) if return_distance else ids
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Similarity of each row to the nearest prototype of each class.
-
-        Returns
-        -------
-        float64 ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            The cosine, or 1 / (1 + squared distance). For two classes the cosine to the second less that to
-            the first, or the squared distance to the first less that to the second: the log-odds of
-            `predict_proba` divided by `scale_`. A class without prototypes has -1.
-        """
-        sqdist = self._class_sqdist(X)
-        known = np.isfinite(sqdist)
-        if len(self.classes_) == 2:
-            far = sqdist / self._space.per_score
-            far = np.where(known, far, 2 if self._space.unit else np.inf)
-            return far[:, 0] - far[:, 1]
-        return np.where(known, self._space.similarity(sqdist), -1)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class: the softmax of `scale_` times the cosine, or minus the squared distance.
-
-        Returns
-        -------
-        float64 ndarray of shape (n_samples, n_classes)
-            For tens of thousands of classes prefer `kneighbors`.
-        """
-        score = self._class_sqdist(X) * (-self.scale_ / self._space.per_score)
-        e = np.exp(score - score.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
-
-    def _class_sqdist(self, X: Any) -> np.ndarray:
-        """Squared L2 distance of each row to the nearest prototype of each class: float64 [n, classes]."""
-        check_is_fitted(self)
-        with self._threads():
-            view, p = self._view(X), self._prototypes
-            present = np.unique(p.owner)
-            first = p.first(len(self.classes_))[present]
-            out = np.full((view.n, len(self.classes_)), np.inf)
-            for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
-                sqdist = np.maximum(euclidean_distances(block, p.vectors, squared=True), 0, dtype=np.float64)
-                sqdist[self._directionless(block)] = 2
-                out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
-        return out
-
-    # ----------------------------------------------------------------- what was learned
-
-    @property
-    def _prototypes(self) -> Prototypes:
-        """Prototypes as stored: with values of `dtype`."""
-        p = self._stream.prototypes
-        if p is None:
-            raise ValueError("no row of positive weight was seen yet; pass some to partial_fit")
-        if self.dtype == "float32":
-            return p
-        dense = not sparse.issparse(p.vectors)
-        values = round_to(p.vectors if dense else p.vectors.data, self.dtype)
-        vectors = values if dense else sparse.csr_matrix((values, p.vectors.indices, p.vectors.indptr), p.vectors.shape)
-        return replace(p, vectors=vectors)
-
-    @property
-    def n_iter_(self) -> int:
-        return sum(record.phase == "k-means" for record in self.history_)
-
-    @property
-    def prototypes_(self) -> Any:
-        p = self._prototypes
-        outward = p.vectors.copy() if sparse.issparse(p.vectors) else self._space.outward(p.vectors)
-        return outward.astype(np.float16) if self.dtype == "float16" and not sparse.issparse(outward) else outward
-
-    @property
-    def prototype_labels_(self) -> np.ndarray:
-        return self.classes_[self._prototypes.owner]
-
-    @property
-    def prototype_weights_(self) -> np.ndarray:
-        return self._prototypes.weights.copy()
-
-    # ----------------------------------------------------------------- saving
-
-    def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
-        """Write the model to a folder (JSON and safetensors), whole or not at all.
-
-        Raises
-        ------
-        FileExistsError
-            If `path` exists and may not be replaced.
-        """
-        check_is_fitted(self)
-        saved.save(self, path, force=force)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
-        """Read a folder that `save` wrote, after checking it; `partial_fit` goes on from it.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder.
-        fastann.storage.RunError
-            If a file is missing or altered, or does not fit the others.
-        """
-        return saved.load(cls, path)
-
-    # ----------------------------------------------------------------- inside
-
-    def _check_parameters(self) -> None:
-        checks.choice(self.metric, "metric", METRICS)
-        checks.choice(self.init, "init", ("k-means++", "random"))
-        checks.choice(self.assignment, "assignment", ("hard", "soft"))
-        checks.choice(self.scores, "scores", SCORES)
-        checks.choice(self.refine, "refine", REFINE)
-        checks.choice(self.dtype, "dtype", DTYPES)
-        checks.real(self.temperature, "temperature", 0.0, above=True)
-        checks.real(self.wrong_class_penalty, "wrong_class_penalty", 0.0)
-        checks.integer(self.candidates, "candidates", 1)
-        for name in ("merge_threshold", "relative_merge", "percentile_threshold"):
-            if getattr(self, name) is not None:
-                checks.real(getattr(self, name), name, 0.0)
-        if self.percentile_threshold is not None and not 0 < self.percentile_threshold <= 1:
-            raise ValueError(f"percentile_threshold must be in (0, 1], got {self.percentile_threshold}")
-        if self.merge_threshold is not None and self.relative_merge is not None:
-            raise ValueError("merge_threshold and relative_merge are two ways to say the same; give one of them")
-        if self.shrinkage != "auto":
-            checks.real(self.shrinkage, "shrinkage", 0.0)
-        checks.real(self.min_weight, "min_weight", 0.0)
-        checks.real(self.truncation_threshold, "truncation_threshold", 0.0)
-        checks.integer(self.max_iter, "max_iter", 1)
-        checks.real(self.tol, "tol", 0.0)
-        if self.reject_below is not None:
-            checks.real(self.reject_below, "reject_below", -1.0)
-        plan.choose_index(self.index, 1)
-        checks.real(self.recall, "recall", 0.0, above=True)
-        if self.recall >= 1:
-            raise ValueError(f"recall must be below 1, got {self.recall}; for exact search pass index='flat'")
-        gpu.require(faiss(), gpu.parse_device(self.device))
-
-    def _sizes(self, classes: np.ndarray) -> np.ndarray | None:
-        """Prototypes wanted of each class, or None where they are to be chosen."""
-        wanted, k = self.n_prototypes, len(classes)
-        if isinstance(wanted, str):
-            checks.choice(wanted, "n_prototypes", ("auto",))
-            return None
-        if isinstance(wanted, Mapping):
-            plain = [c.item() if isinstance(c, np.generic) else c for c in classes]
-            missing = [c for c in plain if c not in wanted]
-            if missing:
-                raise ValueError(
-                    f"n_prototypes has no entry for class {missing[0]!r} ({len(missing)} classes lack one); give "
-                    "one for every class, or a single number"
-                )
-            wanted = [wanted[c] for c in plain]
-        if isinstance(wanted, (list, tuple, np.ndarray)):
-            if len(wanted) != k:
-                raise ValueError(
-                    f"n_prototypes lists {len(wanted)} numbers for {k} classes; one per class is needed, in order of "
-                    "the sorted labels (a stream takes a dict, or all classes with its first batch)"
-                )
-            return np.array([checks.integer(v, "n_prototypes", 1) for v in wanted], np.int64)
-        return np.full(k, checks.integer(wanted, "n_prototypes", 1), np.int64)
-
-    def _recipe(self, space: Space) -> Recipe:
-        sharing = None
-        if self.assignment == "soft":
-            sharing = Sharing(self.candidates, self.scores, self.temperature, self.wrong_class_penalty)
-        return Recipe(
-            space=space,
-            init=self.init,
-            sharing=sharing,
-            thinning=Thinning(
-                self.merge_threshold,
-                self.relative_merge,
-                self.percentile_threshold,
-                self.min_weight,
-                self.truncation_threshold,
-            ),
-            shrinkage=None if self.shrinkage == "auto" else float(self.shrinkage),
-            max_iter=self.max_iter,
-            tol=self.tol,
-            candidates=self.candidates,
-            dtype=self.dtype,
-            spec=PrototypeSearch(self.index),
-            device=gpu.parse_device(self.device),
+    def _choose_search(
+        self, stream: Stream, view: Source, rng: np.random.Generator, known: tuple[Spec, int]
+    ) -> tuple[Spec, int]:
+        search = PrototypeSearch(self.index)
+        return choose_search(
+            search, stream.prototypes, view, rng, recall=self.recall, device=self._device(), known=known
         )
 
-    def _table(self, X: Any, *, reset: bool = False) -> Source:
-        source = files.as_source(X)
-        if reset:
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = source.d
-        if not (isinstance(X, Source) or files.is_elsewhere(X)):
-            checks.features(source.d, self.n_features_in_, type(self).__name__)
-            validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
-        checks.features(source.d, self.n_features_in_, type(self).__name__)
-        return source
-
-    def _in_kind(self, source: Source) -> Source:
-        """Rows as dense or sparse as the prototypes are."""
-        p = self._stream.prototypes
-        if p is None or sparse.issparse(p.vectors) == source.sparse:
-            return source
-        return Densified(source) if source.sparse else Sparsified(source)
-
-    def _view(self, X: Any) -> Source:
-        return self._space.view(self._in_kind(self._table(X)), zero_rows=True)
-
-    def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
-        check_is_fitted(self)
-        with self._threads():
-            view, (index, vectors) = self._view(X), self._index()
-            ids, sqdist = np.empty((view.n, m), np.int32), np.empty((view.n, m), np.float32)
-            for start, block in view.chunks():
-                part = slice(start, start + block.shape[0])
-                ids[part], sqdist[part], _ = search(index, block, m, vectors)
-                zero = start + self._directionless(block)
-                ids[zero], sqdist[zero] = np.arange(m), 2
-        return sqdist, ids
-
-    def _directionless(self, block: Any) -> np.ndarray:
-        """Rows of a block that are zero, whose cosine to every prototype is taken for 0."""
-        if not self._space.unit:
-            return np.empty(0, np.int64)
-        return np.flatnonzero(kernels.sqnorms(block) == 0 if sparse.issparse(block) else ~block.any(axis=1))
-
-    def _choose_search(self, view: Source, rng: np.random.Generator) -> None:
-        """Settle `index_`: find the search option it leaves open, on rows that were trained on."""
-        p, device = self._stream.prototypes, gpu.parse_device(self.device)
-        if p is None or sparse.issparse(p.vectors):
-            self.index_: Spec = Flat()
-            return
-        spec = PrototypeSearch(self.index).spec(len(p), device)
-        if spec.open is None:
-            self.index_ = spec
-            return
-        known = getattr(self, "index_", None)
-        tuned = type(known) is type(spec) and len(p) <= GROWTH * getattr(self, "_searched", 0)
-        if tuned or (view.n < ENOUGH and type(known) is type(spec)):
-            return
-        self.index_, self._searched = spec.started(), len(p)
-        if view.n >= ENOUGH:
-            adapt = Adaptive(spec, self.recall, view, rng, AUDITED)
-            adapt(self.index_.build(p.vectors, seed=0, device=device), p.vectors)
-            self.index_ = adapt.spec
-
-    def _index(self) -> tuple[Index, Any]:
-        """The index over the prototypes, and these; built once while they stay the same."""
-        key = (id(self._stream.prototypes), self.history_[-1], self.dtype, str(self.index_), str(self.device))
-        if self in _built and _built[self][0] == key:
-            return _built[self][1:]
-        vectors = self._prototypes.vectors
-        index = PrototypeSearch(self.index_).build(vectors, seed=0, device=gpu.parse_device(self.device))
-        _built[self] = (key, index, vectors)
-        return index, vectors
-
-    def _reject_label(self) -> Any:
-        if self.reject_label is not None:
-            return self.reject_label
-        return "rejected" if self.classes_.dtype.kind in "USO" else -1
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        count = checks.jobs(self.n_jobs)
-        with kernels.limit_threads(count), faiss_threads(count):
-            yield
-
-    @contextmanager
-    def _bar(self) -> Iterator[Any]:
+    def _bar(self) -> Any:
         from tqdm import tqdm
 
-        with tqdm(desc="prototypes", unit="epoch", disable=None if self.verbose else True) as bar:
-            yield bar
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Leave the estimator as it was if a fit fails."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_stream")
+        return tqdm(desc="prototypes", unit="epoch", disable=None if self.verbose else True)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -650,12 +305,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _is_text(labels: np.ndarray) -> bool:
-    return labels.dtype.kind in "US" or (labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels))
-
-
 def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | None:
-    """Weights that leave out rows without a direction, with a warning; such rows are empty documents, mostly."""
+    """Weights that leave out rows without a direction, with a warning; most such rows are empty documents."""
     zeros = view.zeros if isinstance(view, UnitNorm) else np.empty(0, np.int64)
     if not len(zeros):
         return weights
@@ -663,7 +314,7 @@ def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | 
         f"{len(zeros)} of {view.n} rows are zero, row {zeros[0]} first: they have no direction, which "
         "metric='cosine' needs, and are left out",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,  # the line that called `fit` or `partial_fit`
     )
     weights = np.ones(view.n) if weights is None else weights.copy()
     weights[zeros] = 0

@@ -92,10 +92,19 @@ class Centers(Model):
         self.index_ = self.index_.searching(**options)
         return self
 
+    @property
+    def ids_(self) -> np.ndarray | None:
+        """Names of the rows, where the data has them. Names may be set here too: runs and exports then have them."""
+        return self.clustering_.rows.ids
+
+    @ids_.setter
+    def ids_(self, ids: np.ndarray | None) -> None:
+        self.clustering_ = self.clustering_.with_ids(ids)
+
     def _publish(self, found: Clustering) -> None:
         rows, means = found.rows, found.means
         self.clustering_, self.cluster_centers_, self._n_features_out = found, means.centers, len(means.centers)
-        self.labels_, self.distances_, self.inertia_, self.ids_ = rows.labels, rows.distances, rows.inertia, rows.ids
+        self.labels_, self.distances_, self.inertia_ = rows.labels, rows.distances, rows.inertia
         for name, array in (("second_labels_", rows.second), ("margins_", rows.margins)):
             self.__dict__.pop(name, None)
             if array is not None:
@@ -106,7 +115,7 @@ class Centers(Model):
 
     # ----------------------------------------------------------------- saving
 
-    def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write a run directory, whole or not at all; its files are described in `fastann.runs.clustering`.
 
         `force` replaces an existing run. A start given as an array or callable, and a callback, are not
@@ -124,7 +133,7 @@ class Centers(Model):
             remove(self.checkpoint)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a run directory; checks version, shapes, dtypes and checksums, and never unpickles.
 
         Raises
@@ -134,6 +143,7 @@ class Centers(Model):
         fastann.RunError
             If a file is missing or altered, or does not fit the others.
         """
+        model: Self
         model, found, names = runs.read(path, cls)
         model._space, model.n_features_in_ = found.space, found.centers.shape[1]
         model._publish(found)
@@ -152,7 +162,7 @@ class Centers(Model):
     def _index(self) -> Index:
         """The index over the published centres, built once while the model lives."""
         spec, device = self.index_, self._device()
-        index = self._built_once(
+        index: Index = self._built_once(
             (*spec.built_with, device),
             self.cluster_centers_,
             lambda: spec.build(self._centroids(), seed=0, device=device),

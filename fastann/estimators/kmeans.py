@@ -199,8 +199,8 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         decay: float | str = "auto",
         time_limit: float | None = None,
         max_memory: int | str | None = None,
-        temp_folder: str | os.PathLike | None = None,
-        checkpoint: str | os.PathLike | None = None,
+        temp_folder: str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_seconds: float = 300.0,
         callback: Callable[[State], Any] | None = None,
         verbose: bool = False,
@@ -387,7 +387,7 @@ class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             spec = plan.searcher(self.index, work.k, device, self.limits)
         return spec.build(centroids, device=device)
 
-    def begin_run(self, source: Source, path: str | os.PathLike, *, force: bool = False) -> None:
+    def begin_run(self, source: Source, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Make the run directory of a fit to rows in files that is yet to be made, after checking both.
 
         Checkpoints of the fit go there, so that it can go on after a crash; `save` to the same path completes it.

@@ -53,7 +53,7 @@ class Evaluation(metrics.Findings):
     retrieval: list[tuple[int, float, float]] = field(default_factory=list)
     map: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: str | os.PathLike) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write evaluation.json into a folder, made when missing; its table holds the 1,000 largest clusters."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         size = self.clusters["size"]
@@ -66,7 +66,7 @@ class Evaluation(metrics.Findings):
         return target
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> Evaluation:
+    def load(cls, folder: str | os.PathLike[str]) -> Evaluation:
         """Read what `save` wrote.
 
         Raises
@@ -169,7 +169,7 @@ def evaluate(
     Raises
     ------
     ValueError, TypeError, FileNotFoundError
-        If an argument makes no sense; fastann.storage.RunError, a ValueError, if a run cannot be read.
+        If an argument makes no sense; `fastann.RunError`, a ValueError, if a run cannot be read.
     """
     for value, name, low, high in ((sample, "sample", 10, None), (members, "members", 1, 1000)):
         checks.integer(value, name, low, high)
@@ -251,7 +251,7 @@ def _metric(metric: str | None, model: Any) -> str:
         return metric or "euclidean"
     if metric not in (None, model.metric):
         raise ValueError(f"metric={metric!r}, but the model was fitted with {model.metric!r}; leave metric out")
-    return model.metric
+    return str(model.metric)
 
 
 def _check_refit(model: Any, n: int) -> None:

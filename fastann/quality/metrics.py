@@ -20,12 +20,35 @@ from fastann.data.source import Source, Subset
 from fastann.index.own import FlatIndex
 
 FEW_ROWS = 10  # sampled rows a cluster below which measures of a sample say little about the whole
-PAIRS = 4096  # clusters whose distances to each other scikit-learn's Davies-Bouldin may hold at once: 128 MiB
-AMI_PAIRS = 1_000_000  # clusters x classes, and ...
-AMI_STEPS = 200_000_000  # ... rows x the fewer of both, up to which the adjusted mutual information takes seconds
-REFIT_ROWS = 100_000  # rows that fits for stability are repeated on, at least 50 a cluster
 _CHUNK_MIB = 64  # of distances held at once, beside their sums by cluster
 _PARTS, _T = 10, 2.2621571628  # parts of a jackknife, and the 97.5% quantile of Student's t with nine degrees
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes from which on a measure is left out, or taken on fewer rows.
+
+    Attributes
+    ----------
+    pairs : int
+        Clusters whose distances to each other scikit-learn's Davies-Bouldin may hold at once: 4,096 take 128 MiB.
+    ami_pairs, ami_steps : int
+        Clusters x classes, and rows x the fewer of both, up to which the adjusted mutual information takes seconds.
+    refit_rows : int
+        Rows that fits for stability are repeated on, where 50 a cluster are not more.
+    map_rows, map_centroids : int
+        Rows, and centroids of the largest clusters, that a map shows.
+    """
+
+    pairs: int = 4096
+    ami_pairs: int = 1_000_000
+    ami_steps: int = 200_000_000
+    refit_rows: int = 100_000
+    map_rows: int = 2000
+    map_centroids: int = 500
+
+
+LIMITS = Limits()
 
 
 @dataclass
@@ -181,7 +204,9 @@ def _first_members(c: Clusters, key: np.ndarray, members: int) -> np.ndarray:
 # --------------------------------------------------------------------------- a sample of rows
 
 
-def measure_sample(c: Clusters, picks: np.ndarray, out: Findings, rng: np.random.Generator) -> None:
+def measure_sample(
+    c: Clusters, picks: np.ndarray, out: Findings, rng: np.random.Generator, limits: Limits = LIMITS
+) -> None:
     """Silhouette, Davies-Bouldin and Calinski-Harabasz of the rows at `picks`, as scikit-learn computes them."""
     from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
 
@@ -202,16 +227,16 @@ def measure_sample(c: Clusters, picks: np.ndarray, out: Findings, rng: np.random
 
     value, without = silhouette(x, labels, part, c.space.metric)
     put("silhouette", value, without)
-    if seen <= PAIRS:
+    if seen <= limits.pairs:
         put("davies_bouldin", davies_bouldin_score(x, labels), _leave_out(davies_bouldin_score, part, x, labels))
     else:
         out.notes.append(
             f"Davies-Bouldin compares all pairs of clusters; of the {seen:,} in the sample there are too many (more "
-            f"than {PAIRS:,}), so it was left out."
+            f"than {limits.pairs:,}), so it was left out."
         )
 
     def of_m_rows(x: np.ndarray, labels: np.ndarray) -> float:  # beyond 1, by chance, the index grows with the rows
-        return 1 + (calinski_harabasz_score(x, labels) - 1) * m / len(x)
+        return float(1 + (calinski_harabasz_score(x, labels) - 1) * m / len(x))
 
     put("calinski_harabasz", calinski_harabasz_score(x, labels), _leave_out(of_m_rows, part, x, labels))
     if m < n:
@@ -282,11 +307,17 @@ def _silhouettes(sums: np.ndarray, sizes: np.ndarray, own: np.ndarray) -> np.nda
         b = means.min(axis=1)
         score = (b - a) / np.maximum(a, b)
     score[sizes[own] <= 1] = 0
-    return np.nan_to_num(score)
+    silhouettes: np.ndarray = np.nan_to_num(score)
+    return silhouettes
 
 
 def measure_agreement(
-    c: Clusters, truth: np.ndarray, picks: np.ndarray, out: Findings, rng: np.random.Generator
+    c: Clusters,
+    truth: np.ndarray,
+    picks: np.ndarray,
+    out: Findings,
+    rng: np.random.Generator,
+    limits: Limits = LIMITS,
 ) -> None:
     """Agreement with true classes (int [n], from 0), of all rows; the mutual information on a sample where it is slow.
 
@@ -300,7 +331,7 @@ def measure_agreement(
     out.put("v_measure", v_measure_score(truth, c.labels))
     out.put("purity", contingency_matrix(truth, c.labels, sparse=True).max(axis=0).sum() / n)
     u = len(c.used)
-    slow = u * classes > AMI_PAIRS or n * min(u, classes) > AMI_STEPS
+    slow = u * classes > limits.ami_pairs or n * min(u, classes) > limits.ami_steps
     if not slow or len(picks) == n:
         out.put("ami", adjusted_mutual_info_score(truth, c.labels))
         return
@@ -349,12 +380,14 @@ def _interval(value: float, without: np.ndarray, m: int, n: int) -> tuple[float,
 # --------------------------------------------------------------------------- stability
 
 
-def measure_stability(model: Any, source: Source, seeds: int, rng: np.random.Generator, out: Findings) -> None:
+def measure_stability(
+    model: Any, source: Source, seeds: int, rng: np.random.Generator, out: Findings, limits: Limits = LIMITS
+) -> None:
     """Mean adjusted Rand index between fits of other seeds, on all rows or a sample (von Luxburg, 2010)."""
     from sklearn.base import clone
     from sklearn.metrics import adjusted_rand_score
 
-    size = max(REFIT_ROWS, 50 * len(model.cluster_centers_))
+    size = max(limits.refit_rows, 50 * len(model.cluster_centers_))
     rows = None
     if size < source.n:
         source, rows = Subset(source, np.sort(rng.choice(source.n, size, replace=False))), size

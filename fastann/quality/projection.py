@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastann.quality.metrics import Clusters, draw
+from fastann.quality.metrics import LIMITS, Clusters, Limits, draw
 
 METHODS = ("pca", "tsne", "umap")
-ROWS, CENTROIDS = 2000, 500
 
 
-def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int) -> dict[str, Any]:
-    """Place up to 2,000 of the rows at `picks` and the centroids of the 500 largest clusters; plain lists.
+def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Limits = LIMITS) -> dict[str, Any]:
+    """Place some of the rows at `picks`, and the centroids of the largest clusters; plain lists.
 
     Returns
     -------
@@ -21,8 +20,8 @@ def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int) -> dict[str
         ``method``; ``points`` and ``labels``, the cluster of each; ``centroids``, ``clusters`` and ``sizes``;
         ``explained``, the shares of variance that the axes of PCA hold.
     """
-    rows = picks[draw(len(picks), ROWS, np.random.default_rng([seed, 5]))]
-    largest = np.sort(np.argsort(-c.sizes, kind="stable")[:CENTROIDS])
+    rows = picks[draw(len(picks), limits.map_rows, np.random.default_rng([seed, 5]))]
+    largest = np.sort(np.argsort(-c.sizes, kind="stable")[: limits.map_centroids])
     x, centroids = c.view.take(rows).astype(np.float64), c.centroids[largest].astype(np.float64)
     places, explained = _pca(x, centroids, seed) if method == "pca" else (_EMBED[method](x, centroids, seed), [])
     return {
@@ -54,12 +53,16 @@ def _tsne(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
 
     both = np.vstack([x, centroids])
     start = "pca" if both.shape[1] > 1 else "random"
-    return TSNE(perplexity=min(30.0, (len(both) - 1) / 3), init=start, random_state=seed).fit_transform(both)
+    tsne = TSNE(perplexity=min(30.0, (len(both) - 1) / 3), init=start, random_state=seed)
+    places: np.ndarray = tsne.fit_transform(both)
+    return places
 
 
 def _umap(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
     both = np.vstack([x, centroids])
-    return umap().UMAP(n_neighbors=min(15, len(both) - 1), random_state=seed, n_jobs=1).fit_transform(both)
+    reducer = umap().UMAP(n_neighbors=min(15, len(both) - 1), random_state=seed, n_jobs=1)
+    places: np.ndarray = reducer.fit_transform(both)
+    return places
 
 
 _EMBED = {"tsne": _tsne, "umap": _umap}

@@ -60,7 +60,8 @@ def true_neighbours(view: Source, picks: np.ndarray, queries: np.ndarray) -> np.
         best, best_sqdist = np.take_along_axis(best, order, 1), np.take_along_axis(best_sqdist, order, 1)
     own = best == picks[:, None]
     own[~own.any(axis=1), -1] = True  # pushed out by its duplicates: any of them will do
-    return best[~own].reshape(len(picks), m - 1)
+    others: np.ndarray = best[~own]
+    return others.reshape(len(picks), m - 1)
 
 
 def _probe(c: Clusters, queries: np.ndarray, neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

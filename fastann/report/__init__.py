@@ -12,7 +12,7 @@ EVALUATION = "evaluation.json"
 REPORT = "report.html"
 
 
-def build(folder: str | os.PathLike) -> Path:
+def build(folder: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into a folder, from what lies there alone.
 
     Parameters

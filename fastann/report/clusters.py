@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.report import html, plots
+from fastann.report import html, plots, svg
 from fastann.report.html import Figure, Section
 
 BINS, POINTS, CENTROIDS, DIAMETERS = 30, 2000, 500, (5.0, 7.0, 9.0, 12.0, 16.0, 21.0)
@@ -71,10 +71,10 @@ def chart(given: Any) -> Section:
     order = sorted(range(len(centroids)), key=lambda i: -counts[i])[:CENTROIDS]
     few = bool(points) and len(set(labels[: len(points)])) <= COLOURED
     cloud = [
-        (x, y, int(label) if few else plots.COLOURS - 1) for (x, y), label in zip(points[:POINTS], labels, strict=False)
+        (x, y, int(label) if few else svg.COLOURS - 1) for (x, y), label in zip(points[:POINTS], labels, strict=False)
     ]
     centres = [
-        (*centroids[i], plots.COLOURS - 1 if few else 0, _diameter(counts[i], max(counts), len(order))) for i in order
+        (*centroids[i], svg.COLOURS - 1 if few else 0, _diameter(counts[i], max(counts), len(order))) for i in order
     ]
     method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
     explained = html.numbers(given.get("explained"))

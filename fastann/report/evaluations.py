@@ -54,7 +54,7 @@ def page(content: dict[str, Any]) -> Page:
 
 def sections(content: dict[str, Any]) -> list[Section]:
     """All that an evaluation says."""
-    values = _mapping(content, "values")
+    values = html.mapping(content, "values")
     metrics = html.present([values])
     return [
         _metrics(content, metrics),
@@ -68,7 +68,7 @@ def sections(content: dict[str, Any]) -> list[Section]:
 
 def finding(content: dict[str, Any]) -> str:
     """The finding in a sentence: how good, and how even."""
-    values, sizes = _mapping(content, "values"), _sizes(content)
+    values, sizes = html.mapping(content, "values"), _sizes(content)
     n, k = (html.number(size) if html.is_number(size := content.get(name)) else "" for name in ("n", "k"))
     told = f"{k} clusters" if k else "The clusters"
     told += f" of {n} rows" if n else ""
@@ -82,26 +82,21 @@ def finding(content: dict[str, Any]) -> str:
     return told + (f", and between {html.number(min(sizes))} and {html.number(max(sizes))} rows." if sizes else ".")
 
 
-def _mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
-    value = content.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _sizes(content: dict[str, Any]) -> list[float]:
-    return html.numbers(content.get("sizes")) or html.numbers(_mapping(content, "clusters").get("size"))
+    return html.numbers(content.get("sizes")) or html.numbers(html.mapping(content, "clusters").get("size"))
 
 
 def _interval(content: dict[str, Any], name: str) -> tuple[float | None, float | None]:
     """The ends of a metric's interval: its own entry, or values named ``_low`` and ``_high``."""
-    ends = html.numbers(_mapping(content, "intervals").get(name))
-    values = _mapping(content, "values")
+    ends = html.numbers(html.mapping(content, "intervals").get(name))
+    values = html.mapping(content, "values")
     ends = ends if len(ends) == 2 else html.numbers([values.get(f"{name}_{end}") for end in ("low", "high")])
     return (ends[0], ends[1]) if len(ends) == 2 else (None, None)
 
 
 def _metrics(content: dict[str, Any], metrics: list[Metric]) -> Section:
     """Every metric with its interval and the rows it was computed on."""
-    values, samples = _mapping(content, "values"), _mapping(content, "samples")
+    values, samples = html.mapping(content, "values"), html.mapping(content, "samples")
     rows = []
     for of in metrics:
         low, high = _interval(content, of.name)
@@ -148,7 +143,7 @@ def _retrieval(content: dict[str, Any]) -> Section:
 
 def _clusters(content: dict[str, Any]) -> Section:
     """The largest clusters: size, extent, neighbour, rows to look at."""
-    given = _mapping(content, "clusters")
+    given = html.mapping(content, "clusters")
     names = [name for name in CLUSTERS if isinstance(given.get(name), list) and given[name]]
     if not names:
         return Section("Clusters")

@@ -128,6 +128,12 @@ def numbers(values: Any) -> list[float]:
     return [value for value in values if is_number(value)] if isinstance(values, list | tuple) else []
 
 
+def mapping(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """An entry of a record that should be a dict; an empty one where it is missing, or something else."""
+    value = content.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def number(value: float | None) -> str:
     """Four significant digits, thousands apart; whole numbers whole."""
     if value is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann import kernels, storage
+from fastann import storage
 from fastann.cluster.stop import StopReason
 from fastann.records import METRICS, RecordError
 from fastann.report import clusters, evaluations, html, plots
@@ -17,6 +17,7 @@ from fastann.report.html import Cell, Column, Figure, Page, Section, Table
 PHASES = {name: METRICS[f"seconds_{name}"] for name in ("build", "assign", "update")}
 WORK = {"moved": "moved to another cluster", "looked": "compared with candidates", "searched": "searched in the index"}
 INERTIA, RECALL = METRICS["inertia"], METRICS["recall"]
+COUNTED = 2**22  # labels counted at once
 
 
 def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
@@ -31,12 +32,12 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     if labels.dtype != np.int32 or labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(centroids):
         raise RecordError(f"{folder} has labels that do not fit its {len(centroids)} centroids; fit again")
     history = [record for record in manifest.get("history", []) if isinstance(record, dict)]
-    counts = kernels.tally(labels, len(centroids)).astype(int)
+    counts = _counts(labels, len(centroids))
     values = _values(manifest, history, counts)
     own = {"values": values, "sizes": counts.tolist(), "map": clusters.pca(centroids, counts)}
     content = own | {name: value for name, value in (evaluation or {}).items() if value}
     # What both measured is the evaluation's: it knows its sample.
-    content["values"] = values | evaluations._mapping(evaluation or {}, "values")
+    content["values"] = values | html.mapping(evaluation or {}, "values")
     first, *rest = evaluations.sections(content)
     return Page(
         kind="Fit",
@@ -47,6 +48,14 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
         command=_command(manifest),
         sections=[_course(history), first, *rest[:-1], _iterations(history), rest[-1]],
     )
+
+
+def _counts(labels: np.ndarray, k: int) -> np.ndarray:
+    """Rows of each cluster, int64 [k]; labels may be mapped from a file, and NumPy copies what it counts to 64 bits."""
+    counts = np.zeros(k, np.int64)
+    for start in range(0, len(labels), COUNTED):
+        counts += np.bincount(labels[start : start + COUNTED], minlength=k)
+    return counts
 
 
 def _values(manifest: dict[str, Any], history: list[dict[str, Any]], counts: np.ndarray) -> dict[str, float]:
@@ -89,7 +98,7 @@ def _reason(given: Any) -> str:
 
 
 def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, str]]:
-    files = list(evaluations._mapping(evaluations._mapping(manifest, "data"), "files"))
+    files = list(html.mapping(html.mapping(manifest, "data"), "files"))
     told = ", ".join(files) if len(files) < 4 else f"{files[0]} and {len(files) - 1:,} more"
     data = {"data": told, "rows": manifest.get("n_rows"), "columns": centroids.shape[1]}
     data["index"] = manifest.get("index")
@@ -132,7 +141,7 @@ def _course(history: list[dict[str, Any]]) -> Section:
     caption = (
         "Seconds of each iteration by phase: " + "; ".join(f"{name}, {of.about}" for name, of in PHASES.items()) + "."
     )
-    legend = [plots.Key(name, i, outline="M-6-6H6V6H-6Z") for i, name in enumerate(PHASES)]
+    legend = [html.Key(name, i, outline="M-6-6H6V6H-6Z") for i, name in enumerate(PHASES)]
     drawing = plots.stacked("phases", at, layers, iteration, plots.Axis("seconds of the iteration"))
     section.figures.append(Figure([drawing], caption, caption, legend))
     return section

@@ -33,7 +33,7 @@ import numbers
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -74,14 +74,14 @@ class About:
     names: list[str]
 
     @classmethod
-    def of(cls, model: Any) -> About:
+    def of(cls, model: Any) -> Self:
         """Of an estimator."""
         parameters, not_saved = plain_parameters(model)
         return cls(type(model).__name__, parameters, not_saved, list(getattr(model, "feature_names_in_", [])))
 
 
 def write(
-    path: str | os.PathLike, found: Clustering, about: About, *, checkpoint: Any = None, force: bool = False
+    path: str | os.PathLike[str], found: Clustering, about: About, *, checkpoint: Any = None, force: bool = False
 ) -> None:
     """Write a clustering to a run directory; one that was begun there, with its checkpoints in it, is completed."""
     means, rows, space = found.means, found.rows, found.space
@@ -123,7 +123,7 @@ def write(
     storage.write_run(path, manifest, tensors, arrays, force=force, finish=begun, more=write_clusters)
 
 
-def begin(path: str | os.PathLike, about: About, source: Source, *, force: bool) -> Path:
+def begin(path: str | os.PathLike[str], about: About, source: Source, *, force: bool) -> Path:
     """Make the run directory of a fit to rows in files that is yet to be made; returns where its checkpoints go.
 
     With these `resume` can go on with it; `write` completes it.
@@ -136,7 +136,7 @@ def begin(path: str | os.PathLike, about: About, source: Source, *, force: bool)
     return Path(path) / storage.CHECKPOINTS
 
 
-def resume(path: str | os.PathLike, kind: type) -> tuple[Any, Source]:
+def resume(path: str | os.PathLike[str], kind: type) -> tuple[Any, Source]:
     """Read what `begin` made: an estimator of class `kind`, and the rows to fit it to.
 
     Raises
@@ -171,7 +171,7 @@ def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
     return {n: None if n in not_saved else _plain(v) for n, v in parameters.items()}, not_saved
 
 
-def read(path: str | os.PathLike, kind: type) -> tuple[Any, Clustering, list[str]]:
+def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Clustering, list[str]]:
     """Read a run of an estimator of class `kind`; everything in the files is checked before it is used.
 
     Returns

@@ -15,14 +15,15 @@ from fastann.cluster.closing import Clustering
 from fastann.index.faiss import faiss
 from fastann.storage import tables
 
-_UNITS = 2**16  # written at once
+UNITS_AT_ONCE = 2**16  # written at once, of a long utterance
 
-FORMATS: dict[str, tuple[str, Callable[[Clustering, Path, dict[str, Any]], None]]] = {}
+Writer = Callable[[Clustering, Path, dict[str, Any]], None]
+FORMATS: dict[str, tuple[str, Writer]] = {}  # by name: what it is, and what writes it
 
 
 def export(
     model: Any,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     format: str,
     *,
     ids: Any = None,
@@ -81,8 +82,8 @@ def assignments(
     return {"row": range(len(labels))} | {name: of for name, of in columns.items() if of is not None}
 
 
-def _format(name: str, help: str) -> Callable[[Callable], Callable]:
-    def add(write: Callable[[Clustering, Path, dict[str, Any]], None]) -> Callable:
+def _format(name: str, help: str) -> Callable[[Writer], Writer]:
+    def add(write: Writer) -> Writer:
         FORMATS[name] = (help, write)
         return write
 
@@ -124,10 +125,16 @@ def _table(found: Clustering, extra: dict[str, Any]) -> dict[str, Any]:
 
 @_format("km", "clusters as HuBERT's units, one utterance a line")
 def _km(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
+    write_units(path, found.rows.labels, extra["lengths"])
+
+
+def write_units(path: Path, labels: np.ndarray, lengths: Any, at_once: int = UNITS_AT_ONCE) -> None:
+    """Write labels as lines of numbers: the first line has the first ``lengths[0]`` of them, and so on."""
+
     def write(file: BinaryIO) -> None:
-        for part in np.split(found.rows.labels, np.cumsum(extra["lengths"])[:-1]):
-            for start in range(0, len(part), _UNITS):
-                units = " ".join(map(str, part[start : start + _UNITS].tolist()))
+        for part in np.split(labels, np.cumsum(lengths)[:-1]):
+            for start in range(0, len(part), at_once):
+                units = " ".join(map(str, part[start : start + at_once].tolist()))
                 file.write((" " * (start > 0) + units).encode())
             file.write(b"\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from fastann import kernels
 from fastann.storage import tables
 
 REPRESENTATIVES = 10  # kept of each cluster
-_ROWS = 2**20  # sorted at once, if they are of several clusters
+SORTED_AT_ONCE = 2**20  # rows of several clusters; a cluster of more rows is sorted alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +37,15 @@ class Members:
     most: np.ndarray
 
     @classmethod
-    def of(cls, labels: np.ndarray, distances: np.ndarray, k: int) -> Members:
+    def of(cls, labels: np.ndarray, distances: np.ndarray, k: int, at_once: int = SORTED_AT_ONCE) -> Members:
         """Group the rows of labels (int32 [n]) by cluster, and sort them by distance (float32 [n]).
 
-        Takes 4 bytes a row, and about 30 for each row of the largest cluster: both may be mapped from files.
+        Takes 4 bytes a row, and about 30 for each of the `at_once` rows that are sorted together, or of the largest
+        cluster if that is larger. Labels and distances may be mapped from files.
         """
         offsets, rows = kernels.group(labels, k)
         total, square, most = np.zeros(k), np.zeros(k), np.zeros(k)
-        for first, last in _runs(offsets):
+        for first, last in _runs(offsets, at_once):
             part = rows[offsets[first] : offsets[last]]  # in row order within each cluster
             counts = np.diff(offsets[first : last + 1])
             own, far = np.repeat(np.arange(last - first), counts), distances[part]
@@ -68,7 +70,7 @@ class Members:
         nearest = self.first(1)[:, 0]
         names = (nearest if ids is None else ids[nearest]).tolist()
 
-        def column(values: list) -> list:
+        def column(values: list[Any]) -> list[Any]:
             return [value if count else "" for value, count in zip(values, size.tolist(), strict=True)]
 
         columns = {"cluster": range(len(size)), "size": size}
@@ -78,11 +80,11 @@ class Members:
             tables.write_csv(file, columns | {"representative": column(names)})
 
 
-def _runs(offsets: np.ndarray) -> list[tuple[int, int]]:
-    """Cut clusters into runs, (first, last + 1), of at most `_ROWS` rows, or one cluster."""
+def _runs(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
+    """Cut clusters into runs, (first, last + 1), of at most so many rows, or one cluster."""
     k, runs, first = len(offsets) - 1, [], 0
     while first < k:
-        last = int(np.searchsorted(offsets, offsets[first] + _ROWS, "right")) - 1
+        last = int(np.searchsorted(offsets, offsets[first] + rows, "right")) - 1
         runs.append((first, min(k, max(last, first + 1))))
         first = runs[-1][1]
     return runs

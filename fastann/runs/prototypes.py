@@ -1,64 +1,116 @@
-"""A fitted classifier as a folder, and back."""
+"""A fitted classifier as a folder, and back.
+
+A folder of K prototypes of d columns holds:
+
+=========================== ==============================================================================
+``manifest.json``           parameters, statistics of every epoch or batch, what refinement gained, the index
+                            that predicts, versions, checksums. ``n_prototypes_by_class`` lists pairs of a class
+                            and its number where `n_prototypes` is a dict, as keys of JSON are strings
+``centroids.safetensors``   ``prototypes`` [K, d] of the parameter `dtype`, bfloat16 as uint16; or, of sparse
+                            rows, ``prototypes.data``, ``.indices`` int32 and ``.indptr`` int64. ``owner`` int32
+                            [K], the class of each, sorted; ``weights`` and ``spread`` float64 [K]; ``mean``
+                            float64 [d] where rows were centred. Of a stream, the rows of classes that have seen
+                            few, as ``waiting`` in the same form, with ``waiting.class`` and ``waiting.weights``
+``classes.npy``             labels of the classes, sorted
+=========================== ==============================================================================
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 
 from fastann import checks, storage
+from fastann.classify.fit import Verdict
+from fastann.classify.model import Classification
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.stream import Stream
-from fastann.classify.training import Epoch, Verdict
+from fastann.classify.training import Epoch
 from fastann.cluster.passes.groups import stack
 from fastann.cluster.space import space_of
 from fastann.index.parse import parse_index
-from fastann.runs.clustering import plain_parameters, versions
+from fastann.runs import clustering
 
 
-def save(model: Any, path: str | os.PathLike, *, force: bool) -> None:
-    """Write a fitted `PrototypeClassifier`."""
-    stream, p = model._stream, model._prototypes
-    parameters, not_saved = plain_parameters(model)
-    manifest = {
-        "estimator": type(model).__name__,
-        "parameters": parameters,
-        "not_saved": not_saved,
-        "n_features": model.n_features_in_,
-        "scale": model.scale_,
-        "index": str(model.index_),
-        "refinement": None if model.refinement_ is None else asdict(model.refinement_),
-        "history": [record.as_dict() for record in model.history_],
-        "seed": model._seed_drawn,
-        "feature_names": list(getattr(model, "feature_names_in_", [])),
-        "versions": versions(),
-    }
-    if isinstance(model.n_prototypes, dict):
+@dataclass(frozen=True)
+class About(clustering.About):
+    """What a folder says of the classifier that made it.
+
+    Attributes
+    ----------
+    by_class : list of [class, int] or None
+        Prototypes wanted of each class, where they are given so; `parameters` then has None for them.
+    """
+
+    by_class: list[list[Any]] | None = None
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """Of an estimator."""
+        about = super().of(model)
+        if not isinstance(model.n_prototypes, dict):
+            return about
         pairs = [[c.item() if isinstance(c, np.generic) else c, int(n)] for c, n in model.n_prototypes.items()]
-        manifest["n_prototypes_by_class"] = pairs
-        not_saved.remove("n_prototypes")
+        return replace(about, not_saved=[n for n in about.not_saved if n != "n_prototypes"], by_class=pairs)
+
+
+def write(path: str | os.PathLike, found: Classification, about: About, *, force: bool = False) -> None:
+    """Write a classification to a folder, whole or not at all."""
+    p = found.prototypes
+    manifest = {
+        "estimator": about.estimator,
+        "parameters": about.parameters,
+        "not_saved": about.not_saved,
+        "n_features": p.vectors.shape[1],
+        "scale": found.scale,
+        "index": str(found.spec),
+        "refinement": None if found.verdict is None else asdict(found.verdict),
+        "history": [record.as_dict() for record in found.history],
+        "seed": found.seed,
+        "feature_names": about.names,
+        "versions": clustering.versions(),
+    }
+    if about.by_class is not None:
+        manifest["n_prototypes_by_class"] = about.by_class
     tensors = {
-        **_packed("prototypes", p.vectors, model.dtype),
+        **_packed("prototypes", p.vectors, found.dtype),
         "owner": p.owner,
         "weights": p.weights,
         "spread": p.spread,
     }
-    if model._space.mean is not None:
-        tensors["mean"] = model._space.mean
-    waiting = [(c, x, w) for c, blocks in stream.waiting.items() for x, w in blocks]
+    if found.space.mean is not None:
+        tensors["mean"] = found.space.mean
+    waiting = [(c, x, w) for c, blocks in found.stream.waiting.items() for x, w in blocks]
     if waiting:
-        tensors |= _packed("waiting", stack([x for _, x, _ in waiting]), model.dtype)
+        tensors |= _packed("waiting", stack([x for _, x, _ in waiting]), found.dtype)
         tensors["waiting.class"] = np.repeat(np.array([c for c, _, _ in waiting]), [len(w) for _, _, w in waiting])
         tensors["waiting.weights"] = np.concatenate([w for _, _, w in waiting])
-    classes = model.classes_.astype(str) if model.classes_.dtype.kind == "O" else model.classes_
+    classes = found.classes.astype(str) if found.classes.dtype.kind == "O" else found.classes
     storage.write_run(path, manifest, tensors, {"classes": classes}, force=force)
 
 
-def load(kind: type, path: str | os.PathLike) -> Any:
-    """Read a fitted classifier; everything in the files is checked before it is used."""
+def read(path: str | os.PathLike, kind: type) -> tuple[Any, Classification, list[str]]:
+    """Read a folder of an estimator of class `kind`; everything in the files is checked before it is used.
+
+    Returns
+    -------
+    model : estimator
+        Of class `kind`, not fitted.
+    classification : Classification
+    names : list of str
+        Of the columns, empty where they have none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    RunError
+        If a file is missing or altered, or does not fit the others.
+    """
     manifest, tensors, arrays = storage.read_run(path)
     try:
         if manifest["estimator"] != kind.__name__:
@@ -67,32 +119,40 @@ def load(kind: type, path: str | os.PathLike) -> Any:
         if "n_prototypes_by_class" in manifest:
             parameters["n_prototypes"] = dict(map(tuple, manifest["n_prototypes_by_class"]))
         model = kind(**parameters)
-        classes, d = np.array(arrays["classes"]), checks.integer(manifest["n_features"], "n_features", 1)
-        if classes.ndim != 1 or not (classes[1:] > classes[:-1]).all():
-            raise ValueError(f"classes are {classes.dtype} {classes.shape}, not distinct and sorted")
-        model.classes_, model.n_features_in_ = classes, d
-        p = Prototypes(_unpacked("prototypes", tensors, d), tensors["owner"], tensors["weights"], tensors["spread"])
-        _check(p, len(classes))
-        mean = tensors.get("mean")
-        if mean is not None and (mean.shape != (d,) or mean.dtype != np.float64 or not np.isfinite(mean).all()):
-            raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {d} columns, or not finite")
-        model._space = space_of(model.metric, mean)
-        model._stream = Stream(p, _waiting(tensors, d, len(classes)))
-        model.scale_ = checks.real(manifest["scale"], "scale", 0.0)
-        model.index_, model._searched = parse_index(manifest["index"]), len(p)
-        verdict = manifest["refinement"]
-        model.refinement_ = None if verdict is None else Verdict(**verdict)
-        model.history_ = [Epoch(**record) for record in manifest["history"]]
-        model._seed_drawn = checks.integer(manifest["seed"], "seed", 0)
-        names = manifest["feature_names"]
+        found = _classification(manifest, tensors, np.array(arrays["classes"]), model.metric, model.dtype)
+        names, d = manifest["feature_names"], manifest["n_features"]
         if not isinstance(names, list) or len(names) not in (0, d):
             raise ValueError(f"feature_names must be a list, empty or of {d} names")
-        if names:
-            model.feature_names_in_ = np.array(names, dtype=object)
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise storage.RunError(f"{path} does not describe a fitted {kind.__name__}: {what}; fit again") from error
-    return model
+    return model, found, names
+
+
+def _classification(
+    manifest: dict[str, Any], tensors: dict[str, np.ndarray], classes: np.ndarray, metric: str, dtype: str
+) -> Classification:
+    d = checks.integer(manifest["n_features"], "n_features", 1)
+    if classes.ndim != 1 or not (classes[1:] > classes[:-1]).all():
+        raise ValueError(f"classes are {classes.dtype} {classes.shape}, not distinct and sorted")
+    p = Prototypes(_unpacked("prototypes", tensors, d), tensors["owner"], tensors["weights"], tensors["spread"])
+    _check(p, len(classes))
+    mean = tensors.get("mean")
+    if mean is not None and (mean.shape != (d,) or mean.dtype != np.float64 or not np.isfinite(mean).all()):
+        raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {d} columns, or not finite")
+    verdict = manifest["refinement"]
+    return Classification(
+        space_of(metric, mean),
+        classes,
+        Stream(p, _waiting(tensors, d, len(classes))),
+        scale=checks.real(manifest["scale"], "scale", 0.0),
+        spec=parse_index(manifest["index"]),
+        history=[Epoch(**record) for record in manifest["history"]],
+        seed=checks.integer(manifest["seed"], "seed", 0),
+        verdict=None if verdict is None else Verdict(**verdict),
+        searched=len(p),
+        dtype=dtype,
+    )
 
 
 def _packed(name: str, x: Any, dtype: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 PARTIAL = ".partial"  # ends the name of what is not written whole yet
 
 
-def check_file(path: str | os.PathLike, *, force: bool = False) -> None:
+def check_file(path: str | os.PathLike[str], *, force: bool = False) -> None:
     """Refuse a path that a file must not replace."""
     target = Path(path)
     if target.is_dir():
@@ -22,17 +22,17 @@ def check_file(path: str | os.PathLike, *, force: bool = False) -> None:
         raise FileExistsError(f"{target} exists already; choose another path, or pass force (--force) to replace it")
 
 
-def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write a .npy file beside its target, then rename it over it."""
     write_file(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text, as UTF-8, beside its target, then rename it over it."""
     write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def write_file(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
+def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
     """Have a file written beside its target, then rename it over it."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ from fastann.storage.manifest import (
 
 
 def write_run(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     manifest: dict[str, Any],
     tensors: dict[str, np.ndarray],
     arrays: dict[str, np.ndarray],
@@ -84,7 +84,7 @@ def write_run(
     return write_folder(path, record, arrays, name=MANIFEST, force=force, more=save_rest)
 
 
-def begin_run(path: str | os.PathLike, manifest: dict[str, Any], *, force: bool = False) -> Path:
+def begin_run(path: str | os.PathLike[str], manifest: dict[str, Any], *, force: bool = False) -> Path:
     """Make a run directory of a fit that has yet to be done, atomically: a manifest, of status "running".
 
     `write_run` finishes it. `force` replaces an existing run, as there.
@@ -98,7 +98,7 @@ def begin_run(path: str | os.PathLike, manifest: dict[str, Any], *, force: bool 
 
 
 def write_folder(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     record: dict[str, Any],
     arrays: dict[str, np.ndarray],
     *,
@@ -205,7 +205,7 @@ def _exchange(a: Path, b: Path) -> bool:
     return rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
 
 
-def check_target(path: str | os.PathLike, *, force: bool = False, name: str = MANIFEST) -> None:
+def check_target(path: str | os.PathLike[str], *, force: bool = False, name: str = MANIFEST) -> None:
     """Refuse a path that a run, or another folder with a manifest of this name, must not replace."""
     target = Path(path)
     for parent in target.absolute().parents:

@@ -26,7 +26,7 @@ def peek(folder: Path, name: str) -> dict[str, Any]:
     return record if isinstance(record, dict) and isinstance(record.get("schema"), int) else {}
 
 
-def is_running(path: str | os.PathLike) -> bool:
+def is_running(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a run directory that was begun and not finished."""
     return peek(Path(path), MANIFEST).get("status") == RUNNING
 

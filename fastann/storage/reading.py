@@ -12,7 +12,7 @@ from fastann.storage.files import digest
 from fastann.storage.manifest import CENTROIDS, COMPLETE, MANIFEST, READS, RUNNING, RunError, unfinished
 
 
-def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+def read_run(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Read a run directory, after checking its version and every file's size and checksum.
 
     Returns
@@ -43,7 +43,7 @@ def read_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndar
         raise RunError(f"{folder / CENTROIDS} cannot be read: {error}") from None
 
 
-def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the manifest alone of a run directory, finished or not; no other file is looked at.
 
     Its ``status`` is "running" or "complete". Raises as `read_run` does.
@@ -59,7 +59,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_folder(
-    path: str | os.PathLike, *, name: str, what: str, needs: tuple[str, ...] = ()
+    path: str | os.PathLike[str], *, name: str, what: str, needs: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what `write_folder` wrote: its record, and its .npy files as read-only memmaps, all verified.
 

@@ -17,7 +17,7 @@ GROUP_ROWS = 2**18  # rows of a row group of Parquet
 _NEEDED = ("pyarrow", "pyarrow.parquet")
 
 
-def write(path: str | os.PathLike, columns: dict[str, Any], format: str, rows: int | None = None) -> None:
+def write(path: str | os.PathLike[str], columns: dict[str, Any], format: str, rows: int | None = None) -> None:
     """Write columns of equal length beside their target, as "csv" or "parquet", then rename them over it.
 
     Parameters
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike, columns: dict[str, Any], format: str, rows: i
     write_file(path, lambda file: writer(file, columns, rows or usual))
 
 
-def check_format(path: str | os.PathLike, format: str) -> None:
+def check_format(path: str | os.PathLike[str], format: str) -> None:
     """Check that there is what writes a format, before there is anything to write."""
     checks.choice(format, "format", FORMATS)
     if format == "parquet":

@@ -12,7 +12,6 @@ from typing import Any
 from fastann import records
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
-from fastann.index.spec import Factory
 from fastann.records import Record
 from fastann.study.methods import PEERS
 
@@ -134,16 +133,16 @@ def in_order_of_effort(methods: list[str]) -> list[str]:
 
 
 def _effort(method: str) -> int | None:
-    """Search effort of an index: its one search option, where that is a number."""
+    """Search effort of an index, where it has a search option and that is a number."""
     spec = _spec(method)
-    options = [] if spec is None else [getattr(spec, f.name) for f in fields(spec) if f.metadata.get("search")]
-    return options[0] if len(options) == 1 and isinstance(options[0], int) else None
+    effort = None if spec is None or spec.search_option is None else getattr(spec, spec.search_option)
+    return effort if isinstance(effort, int) else None
 
 
-def _kin(method: str) -> tuple | None:
+def _kin(method: str) -> tuple[Any, ...] | None:
     """What settings share that differ only in search effort; None where there is no such effort."""
     spec = _spec(method)
-    return None if spec is None or isinstance(spec, Factory) or _effort(method) is None else spec.built_with
+    return None if spec is None or _effort(method) is None else spec.built_with
 
 
 def pruned(run: Run, done: dict[str, Record], runs: list[Run]) -> str:

@@ -132,7 +132,7 @@ def run(
 
 
 def _listen(
-    child: subprocess.Popen,
+    child: subprocess.Popen[bytes],
     output: IO[bytes],
     phase: str,
     time_limit: float | None,

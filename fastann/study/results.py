@@ -89,7 +89,7 @@ class Row:
 
 def rows_of(found: Iterable[Record]) -> list[Row]:
     """Summarise records: by rows and clusters, the fastest first, those without a result at the end."""
-    groups: dict[tuple, list[Record]] = {}
+    groups: dict[tuple[int, int, str], list[Record]] = {}
     for record in found:
         groups.setdefault((*_case(record), record.method), []).append(record)
     out = []
@@ -165,7 +165,7 @@ class Result:
     records: list[Record]
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> Result:
+    def load(cls, folder: str | os.PathLike[str]) -> Result:
         """Read a study; `RecordError` if it is none."""
         return cls(Path(folder), records.load_study(folder), records.load_records(folder))
 

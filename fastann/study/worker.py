@@ -15,6 +15,7 @@ from fastann.cluster.criterion import NEAREST
 from fastann.cluster.passes.every import Every
 from fastann.cluster.space import Space, fit_space, space_of
 from fastann.data.source import ArraySource, Source
+from fastann.data.whole import float32_rows
 from fastann.estimators.kmeans import KMeans
 from fastann.index.own import FlatIndex
 from fastann.index.recall import Recall, recall
@@ -49,7 +50,7 @@ def carry_out(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
     return {"values": {name: float(v) for name, v in values.items() if np.isfinite(v)}, "series": series}
 
 
-def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict, dict]:
+def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Time a fit, then measure its centres against all rows."""
     name, k, seed = order["method"], order["n_clusters"], order["seed"]
     method, unit = method_of(name, k), space_of(order["metric"]).unit
@@ -60,7 +61,7 @@ def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict, dict]:
     seen = view if unit else ArraySource(x)  # what peers cluster, who know one metric; and what fits start from
     start = seen.take(np.sort(np.random.default_rng([seed, 2]).choice(len(x), k, replace=False)))
     asked = ("metric", "max_iter", "tol", "sample", "threads")
-    problem = Problem(x if method.own else _float32(seen), start, seed, unit=unit, **{a: order[a] for a in asked})
+    problem = Problem(x if method.own else float32_rows(seen), start, seed, unit=unit, **{a: order[a] for a in asked})
     _warm(method, problem)
     forget_peak()
     before = resident(os.getpid())
@@ -85,16 +86,6 @@ def _warm(method: Method, p: Problem) -> None:
     """Load and compile all a method will use, on a small part of the problem."""
     with suppress(Exception):  # what fails here, but not on the whole problem, is no matter
         method.fit(part_of(p, own=method.own))
-
-
-def _float32(source: Source) -> np.ndarray:
-    """All rows of a source, in one piece."""
-    if source.direct:
-        return next(block for _, block in source.chunks(source.n))
-    out = np.empty((source.n, source.d), np.float32)
-    for start, block in source.chunks():
-        out[start : start + len(block)] = block
-    return out
 
 
 def _finite(centers: np.ndarray) -> np.ndarray:
@@ -137,7 +128,7 @@ def _recall(measured: Recall) -> dict[str, float]:
 # --------------------------------------------------------------------- one search of fixed centroids
 
 
-def _prepare(order: dict[str, Any], tell: Tell) -> tuple[dict, dict]:
+def _prepare(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the centroids of a short fit, and which of them is nearest to each row that will be searched."""
     x = data.read(order)
     km = KMeans(
@@ -154,11 +145,11 @@ def _searched(order: dict[str, Any], view: Source) -> np.ndarray:
     """The rows that are searched, float32: all, or a sample that is the same in every run."""
     size = order["sample"]
     if size is None or size >= view.n:
-        return _float32(view)
+        return float32_rows(view)
     return view.take(np.sort(np.random.default_rng(1).choice(view.n, size, replace=False)))
 
 
-def _assign(order: dict[str, Any], tell: Tell) -> tuple[dict, dict]:
+def _assign(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Time building an index over fixed centroids and searching rows in it, then compare with the truth."""
     name, k, seed = order["method"], order["n_clusters"], order["seed"]
     space, view = fit_space(ArraySource(data.read(order)), order["metric"])

@@ -1,0 +1,134 @@
+"""Parameters and labels of the classifier: what each may be, checked before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastann import checks
+from fastann.classify.prototypes import Thinning
+from fastann.classify.search import PrototypeSearch
+from fastann.classify.training import Recipe
+from fastann.cluster import plan
+from fastann.cluster.passes.groups import Sharing
+from fastann.cluster.space import METRICS, Space
+from fastann.index import gpu
+from fastann.index.faiss import faiss
+
+INITS = ("k-means++", "random")
+ASSIGNMENTS = ("hard", "soft")
+REFINE = ("auto", "none", "softmax")
+SCORES = ("linear", "softmax")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def check_classifier(model: Any) -> None:
+    """Check the parameters of a `PrototypeClassifier` that do not depend on the data."""
+    checks.choice(model.metric, "metric", METRICS)
+    checks.choice(model.init, "init", INITS)
+    checks.choice(model.assignment, "assignment", ASSIGNMENTS)
+    checks.choice(model.scores, "scores", SCORES)
+    checks.choice(model.refine, "refine", REFINE)
+    checks.choice(model.dtype, "dtype", DTYPES)
+    checks.real(model.temperature, "temperature", 0.0, above=True)
+    checks.real(model.wrong_class_penalty, "wrong_class_penalty", 0.0)
+    checks.integer(model.candidates, "candidates", 1)
+    for name in ("merge_threshold", "relative_merge", "percentile_threshold"):
+        if getattr(model, name) is not None:
+            checks.real(getattr(model, name), name, 0.0)
+    if model.percentile_threshold is not None and not 0 < model.percentile_threshold <= 1:
+        raise ValueError(f"percentile_threshold must be in (0, 1], got {model.percentile_threshold}")
+    if model.merge_threshold is not None and model.relative_merge is not None:
+        raise ValueError("merge_threshold and relative_merge are two ways to say the same; give one of them")
+    if model.shrinkage != "auto":
+        checks.real(model.shrinkage, "shrinkage", 0.0)
+    checks.real(model.min_weight, "min_weight", 0.0)
+    checks.real(model.truncation_threshold, "truncation_threshold", 0.0)
+    checks.integer(model.max_iter, "max_iter", 1)
+    checks.real(model.tol, "tol", 0.0)
+    if model.reject_below is not None:
+        checks.real(model.reject_below, "reject_below", -1.0)
+    plan.choose_index(model.index, 1)
+    checks.real(model.recall, "recall", 0.0, above=True)
+    if model.recall >= 1:
+        raise ValueError(f"recall must be below 1, got {model.recall}; for exact search pass index='flat'")
+    gpu.require(faiss(), gpu.parse_device(model.device))
+
+
+def check_classes(classes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
+    """Check that rows of positive weight have at least two of the classes."""
+    held = classes if weights is None else np.unique(labels[weights > 0])
+    if len(held) < 2:
+        rows = "y has" if len(classes) < 2 else "the rows of positive weight have"
+        raise ValueError(
+            f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
+        )
+
+
+def with_new(known: np.ndarray, labels: np.ndarray, expected: Any) -> np.ndarray:
+    """Classes known so far, those that a caller expects (None: none), and those of the labels of a batch, sorted."""
+    given = known if expected is None else np.unique(np.asarray(expected))
+    for others in (known, given):
+        if len(others) and _is_text(others) != _is_text(labels):
+            raise ValueError(
+                f"labels of {labels.dtype} do not go with classes of {others.dtype}; use one kind of label"
+            )
+    new = np.setdiff1d(labels if expected is None else np.concatenate([given, labels]), known)
+    return np.union1d(known, new) if len(new) else known
+
+
+def sizes_of(model: Any, classes: np.ndarray) -> np.ndarray | None:
+    """Prototypes wanted of each class: int64 [classes], or None where they are to be chosen."""
+    wanted, k = model.n_prototypes, len(classes)
+    if isinstance(wanted, str):
+        checks.choice(wanted, "n_prototypes", ("auto",))
+        return None
+    if isinstance(wanted, Mapping):
+        plain = [c.item() if isinstance(c, np.generic) else c for c in classes]
+        missing = [c for c in plain if c not in wanted]
+        if missing:
+            raise ValueError(
+                f"n_prototypes has no entry for class {missing[0]!r} ({len(missing)} classes lack one); give "
+                "one for every class, or a single number"
+            )
+        wanted = [wanted[c] for c in plain]
+    if isinstance(wanted, (list, tuple, np.ndarray)):
+        if len(wanted) != k:
+            raise ValueError(
+                f"n_prototypes lists {len(wanted)} numbers for {k} classes; one per class is needed, in order of "
+                "the sorted labels (a stream takes a dict, or all classes with its first batch)"
+            )
+        return np.array([checks.integer(v, "n_prototypes", 1) for v in wanted], np.int64)
+    return np.full(k, checks.integer(wanted, "n_prototypes", 1), np.int64)
+
+
+def recipe_of(model: Any, space: Space) -> Recipe:
+    """The parameters as training takes them."""
+    sharing = None
+    if model.assignment == "soft":
+        sharing = Sharing(model.candidates, model.scores, model.temperature, model.wrong_class_penalty)
+    return Recipe(
+        space=space,
+        init=model.init,
+        sharing=sharing,
+        thinning=Thinning(
+            model.merge_threshold,
+            model.relative_merge,
+            model.percentile_threshold,
+            model.min_weight,
+            model.truncation_threshold,
+        ),
+        shrinkage=None if model.shrinkage == "auto" else float(model.shrinkage),
+        max_iter=model.max_iter,
+        tol=model.tol,
+        candidates=model.candidates,
+        dtype=model.dtype,
+        spec=PrototypeSearch(model.index),
+        device=gpu.parse_device(model.device),
+    )
+
+
+def _is_text(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "US" or (labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels))
