@@ -23,7 +23,7 @@ from fastann.study import data, methods, process, vanilla, worker
 from fastann.study.data import Data
 from fastann.study.grid import expand
 from fastann.study.process import Answer
-from fastann.study.results import Progress, Result
+from fastann.study.results import ProgressLine, Result
 
 GRID = ["flat", "ivf:nlist=8,nprobe=1"]
 SETTINGS = {"n_clusters": 30, "indexes": GRID, "seeds": 2, "max_iter": 4, "n_jobs": 1}
@@ -673,7 +673,7 @@ class Terminal(io.StringIO):
 def test_progress_is_one_live_line_on_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     stream = Terminal()
-    progress = Progress(stream)
+    progress = ProgressLine(stream)
     progress(12, "ivf:nlist=64,nprobe=4 seed 1", 28, "auto 2.3 s at -0.4%")
     assert stream.getvalue() == (
         "\r\x1b[K12 of 40 done, running ivf:nlist=64,nprobe=4 seed 1, best so far auto 2.3 s at -0.4%"
@@ -688,7 +688,7 @@ def test_progress_is_one_live_line_on_a_terminal(monkeypatch):
 def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
     stream = io.StringIO()
     pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 9.0}}
-    pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=Progress(stream))
+    pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=ProgressLine(stream))
     assert stream.getvalue().splitlines() == [
         "0 of 2 done, running flat seed 0",
         "1 of 2 done, running auto seed 0, best so far flat 1 s at +0.0%",

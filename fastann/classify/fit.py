@@ -8,7 +8,7 @@ import numpy as np
 
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.refine import Descent, calibrate
-from fastann.classify.training import Course, Recipe, Table, reweigh, train
+from fastann.classify.training import Course, LabelledRows, Recipe, reweigh, train
 from fastann.cluster.passes.groups import first_of, neighbours
 
 HELD_OUT = 10  # one row in so many is held out to tell whether refinement helps
@@ -40,7 +40,7 @@ class Verdict:
 
 def fit_prototypes(
     recipe: Recipe,
-    data: Table,
+    data: LabelledRows,
     sizes: np.ndarray,
     refine: str,
     rng: np.random.Generator,
@@ -69,7 +69,9 @@ def fit_prototypes(
     return p, scale, verdict
 
 
-def trial(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generator) -> tuple[float | None, Verdict]:
+def trial(
+    recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator
+) -> tuple[float | None, Verdict]:
     """Whether refinement classifies rows held out better; and the scale for whichever prototypes did better.
 
     None if there were too few rows to tell.
@@ -87,7 +89,7 @@ def trial(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generat
     return refined_scale if kept else scale, Verdict(int(out.sum()), before, after, kept)
 
 
-def rows_of(data: Table, rng: np.random.Generator) -> np.ndarray:
+def rows_of(data: LabelledRows, rng: np.random.Generator) -> np.ndarray:
     """The rows that a trial is made with, sorted: all rows of some classes, about `TRIAL_ROWS` in all.
 
     There are at least `TRIAL_CLASSES` classes, or all. Should they hold more than twice `TRIAL_ROWS` rows, that many
@@ -119,7 +121,7 @@ def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def judge(recipe: Recipe, data: Table, p: Prototypes) -> tuple[float, float]:
+def judge(recipe: Recipe, data: LabelledRows, p: Prototypes) -> tuple[float, float]:
     """Weighted accuracy of prototypes on some rows, and the scale that makes the labels of these rows likeliest."""
     index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)
     first, near, dist, begin = p.first(data.classes), [], [], 0
@@ -138,7 +140,7 @@ def judge(recipe: Recipe, data: Table, p: Prototypes) -> tuple[float, float]:
     return hits, calibrate(score, right, weights)
 
 
-def descend(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator, course: Course) -> Descent:
+def descend(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, course: Course) -> Descent:
     """Refine prototypes by gradient descent."""
     descent = Descent(
         p,

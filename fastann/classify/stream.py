@@ -13,7 +13,7 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
-from fastann.classify.training import Course, Epoch, Recipe, Table, choose_sizes, mean_shift, train
+from fastann.classify.training import Course, Epoch, LabelledRows, Recipe, choose_sizes, mean_shift, train
 from fastann.cluster.passes.groups import add, neighbours, stack
 from fastann.cluster.update import Sums
 from fastann.data.csr import CSRSource
@@ -210,7 +210,7 @@ class Stream:
         table = stack([rows for _, rows, _ in blocks])
         owner = np.repeat(np.array([c for c, _, _ in blocks], np.int32), [len(v) for _, _, v in blocks])
         source = CSRSource(table) if sparse.issparse(table) else ArraySource(np.ascontiguousarray(table, np.float32))
-        data = Table(source, owner, np.concatenate([v for _, _, v in blocks]), classes)
+        data = LabelledRows(source, owner, np.concatenate([v for _, _, v in blocks]), classes)
         rng = np.random.default_rng([seed, 2])
         wanted = choose_sizes(recipe, data, rng) if sizes is None else sizes
         here = np.where(np.isin(np.arange(classes), young), wanted, 0)

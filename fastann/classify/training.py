@@ -100,7 +100,7 @@ class Recipe:
 
 
 @dataclass
-class Table:
+class LabelledRows:
     """Labelled rows.
 
     Attributes
@@ -119,9 +119,9 @@ class Table:
     weights: np.ndarray | None
     classes: int
 
-    def __getitem__(self, picks: np.ndarray) -> Table:
+    def __getitem__(self, picks: np.ndarray) -> LabelledRows:
         weights = None if self.weights is None else self.weights[picks]
-        return Table(Subset(self.source, picks), self.labels[picks], weights, self.classes)
+        return LabelledRows(Subset(self.source, picks), self.labels[picks], weights, self.classes)
 
 
 @dataclass
@@ -170,7 +170,9 @@ def mean_shift(before: Any, after: Any) -> float:
     return float(np.sqrt(sqnorms_of(after - before)).mean()) if before.shape[0] else 0.0
 
 
-def train(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generator, course: Course) -> Prototypes:
+def train(
+    recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator, course: Course
+) -> Prototypes:
     """K-means within every class from fresh starts, then thinning; both once more if that left fewer prototypes."""
     vectors, got = start(data.source, data.labels, data.weights, sizes, recipe.init, rng)
     owner = np.repeat(np.arange(len(got), dtype=np.int32), got)
@@ -185,7 +187,7 @@ def train(recipe: Recipe, data: Table, sizes: np.ndarray, rng: np.random.Generat
     return shrink(p, recipe.shrinkage, recipe.space)
 
 
-def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator, course: Course) -> Prototypes:
+def settle(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, course: Course) -> Prototypes:
     """Iterate k-means within classes from given prototypes until `max_iter` or `tol` says stop."""
     work = within(recipe.space, data, p, recipe.sharing)
     states = lloyd(
@@ -204,7 +206,7 @@ def settle(recipe: Recipe, data: Table, p: Prototypes, rng: np.random.Generator,
     return prune(weighed(work, p.owner), 0.0)
 
 
-def within(space: Space, data: Table, p: Prototypes, sharing: Sharing | None = None) -> Within:
+def within(space: Space, data: LabelledRows, p: Prototypes, sharing: Sharing | None = None) -> Within:
     """The pass that assigns labelled rows to the prototypes of their classes, or shares them among those near."""
     rows, first = Rows.new(data.source.n, data.weights), p.first(data.classes)
     if sharing is None:
@@ -228,14 +230,14 @@ def weighed(work: Within, owner: np.ndarray) -> Prototypes:
     return Prototypes(work.centroids, owner, weights, spread)
 
 
-def reweigh(data: Table, p: Prototypes, space: Space) -> Prototypes:
+def reweigh(data: LabelledRows, p: Prototypes, space: Space) -> Prototypes:
     """The same prototypes with the weights of the rows of their class nearest to them."""
     work = within(space, data, p)
     work.assign(None, 0, NEAREST)
     return weighed(work, p.owner)
 
 
-def choose_sizes(recipe: Recipe, data: Table, rng: np.random.Generator) -> np.ndarray:
+def choose_sizes(recipe: Recipe, data: LabelledRows, rng: np.random.Generator) -> np.ndarray:
     """Number of prototypes of each class, from its spread and size: int64 [classes].
 
     A class gets twice the prototypes as long as these, trained on one half of its rows, lower the squared distances of

@@ -81,10 +81,10 @@ def sweep(
     A sweep that was stopped goes on where it was when the same command is given again.
     """
     from fastann import sweep as run
-    from fastann.study.results import Progress
+    from fastann.study.results import ProgressLine
 
     rows = rows_of(data, column, id_column, dtype, d)
-    done = run(rows, n_clusters, list(indexes), out=out, progress=Progress(), command=_command(), **options)
+    done = run(rows, n_clusters, list(indexes), out=out, progress=ProgressLine(), command=_command(), **options)
     click.echo(done.table())
     _report(done.folder, not no_report)
 
@@ -119,7 +119,7 @@ def bench(
     run reads it anew and holds all rows in memory.
     """
     from fastann import bench as run
-    from fastann.study.results import Progress
+    from fastann.study.results import ProgressLine
 
     rows = rows_of(data, column, id_column, dtype, d)
     done = run(
@@ -128,7 +128,7 @@ def bench(
         methods=methods.split(","),
         sizes=None if sizes is None else _numbers(sizes, "--sizes"),
         out=out,
-        progress=Progress(),
+        progress=ProgressLine(),
         command=_command(),
         **options,
     )

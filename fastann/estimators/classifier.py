@@ -14,7 +14,7 @@ from fastann.classify.fit import fit_prototypes
 from fastann.classify.model import Classification
 from fastann.classify.search import PrototypeSearch, choose_search
 from fastann.classify.stream import Stream
-from fastann.classify.training import Course, Table, choose_sizes
+from fastann.classify.training import Course, LabelledRows, choose_sizes
 from fastann.cluster.space import fit_space
 from fastann.data.source import Source, UnitNorm
 from fastann.estimators.classifier_fitted import Prototyped
@@ -224,7 +224,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             space, view = fit_space(source, self.metric, zero_rows=True)
             weights = without_zero_rows(view, weights)
             recipe, rng = recipe_of(self, space), np.random.default_rng(seed)
-            data = Table(view, codes.astype(np.int32), weights, len(classes))
+            data = LabelledRows(view, codes.astype(np.int32), weights, len(classes))
             sizes = sizes_of(self, classes)
             if sizes is None:
                 sizes = choose_sizes(recipe, data, rng)

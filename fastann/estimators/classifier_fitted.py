@@ -56,10 +56,10 @@ class Prototyped(Model):
         sqdist, ids = self._search(X, 1)
         codes = self._index()[1].owner[ids[:, 0]]
         if self.reject_below is None:
-            return self.classes_[codes]
+            return np.asarray(self.classes_[codes])
         checks.real(self.reject_below, "reject_below", -1.0)
         label = self._reject_label()
-        out = self.classes_[codes].astype(np.result_type(self.classes_.dtype, np.asarray(label).dtype))
+        out: np.ndarray = self.classes_[codes].astype(np.result_type(self.classes_.dtype, np.asarray(label).dtype))
         out[self.classification_.space.similarity(sqdist[:, 0]) < self.reject_below] = label
         return out
 
@@ -113,7 +113,7 @@ class Prototyped(Model):
         """
         score = self._class_sqdist(X) * (-self.scale_ / self.classification_.space.per_score)
         e = np.exp(score - score.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
 
     def _class_sqdist(self, X: Any) -> np.ndarray:
         """Squared L2 distance of each row to the nearest prototype of each class: float64 [n, classes]."""
@@ -148,7 +148,7 @@ class Prototyped(Model):
 
     @property
     def prototype_labels_(self) -> np.ndarray:
-        return self.classes_[self._found().prototypes.owner]
+        return np.asarray(self.classes_[self._found().prototypes.owner])
 
     @property
     def prototype_weights_(self) -> np.ndarray:
@@ -172,7 +172,7 @@ class Prototyped(Model):
 
     # ----------------------------------------------------------------- saving
 
-    def save(self, path: str | os.PathLike, *, force: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the model to a folder, whole or not at all; its files are described in `fastann.runs.prototypes`.
 
         Raises
@@ -184,16 +184,17 @@ class Prototyped(Model):
         runs.write(path, self._found(), runs.About.of(self), force=force)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a folder that `save` wrote, after checking it; `partial_fit` goes on from it.
 
         Raises
         ------
         FileNotFoundError
             If there is no such folder.
-        fastann.storage.RunError
+        fastann.RunError
             If a file is missing or altered, or does not fit the others.
         """
+        model: Self
         model, found, names = runs.read(path, cls)
         model.n_features_in_ = found.prototypes.vectors.shape[1]
         model._publish(found)
@@ -239,7 +240,10 @@ class Prototyped(Model):
             p = found.prototypes
             return PrototypeSearch(found.spec).build(p.vectors, seed=0, device=device), p
 
-        return self._built_once((found.dtype, str(found.spec), device), self.classification_, build)
+        built: tuple[Index, Prototypes] = self._built_once(
+            (found.dtype, str(found.spec), device), self.classification_, build
+        )
+        return built
 
     def _reject_label(self) -> Any:
         if self.reject_label is not None:

@@ -26,8 +26,8 @@ from fastann.cluster.stream import Online
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
-from fastann.estimators.fitted import Centers
-from fastann.estimators.parameters import check_kmeans, check_kmeans_data, checkpoints_of, given_centroids
+from fastann.estimators.kmeans_fitted import Centers
+from fastann.estimators.kmeans_parameters import check_kmeans, check_kmeans_data, checkpoints_of, given_centroids
 from fastann.index.base import Index, Spec
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs

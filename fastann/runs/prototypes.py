@@ -58,7 +58,7 @@ class About(clustering.About):
         return replace(about, not_saved=[n for n in about.not_saved if n != "n_prototypes"], by_class=pairs)
 
 
-def write(path: str | os.PathLike, found: Classification, about: About, *, force: bool = False) -> None:
+def write(path: str | os.PathLike[str], found: Classification, about: About, *, force: bool = False) -> None:
     """Write a classification to a folder, whole or not at all."""
     p = found.prototypes
     manifest = {
@@ -93,7 +93,7 @@ def write(path: str | os.PathLike, found: Classification, about: About, *, force
     storage.write_run(path, manifest, tensors, {"classes": classes}, force=force)
 
 
-def read(path: str | os.PathLike, kind: type) -> tuple[Any, Classification, list[str]]:
+def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Classification, list[str]]:
     """Read a folder of an estimator of class `kind`; everything in the files is checked before it is used.
 
     Returns

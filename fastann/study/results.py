@@ -205,7 +205,7 @@ def _aligned(lines: list[list[str]]) -> str:
     )
 
 
-class Progress:
+class ProgressLine:
     """Tells how far a study is: one live line on a terminal, else a line for each run.
 
     Parameters

@@ -93,7 +93,7 @@ def sweep(
     out : path
         Folder of the study.
     progress : callable or None
-        Called as ``progress(done, running, left, best)`` before each run and at the end; see `Progress`.
+        Called as ``progress(done, running, left, best)`` before each run and at the end; see `ProgressLine`.
     command : str
         What reproduces it, for the report.
     n_jobs : int or None
