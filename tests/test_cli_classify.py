@@ -23,7 +23,7 @@ from fastann.index.recall import wilson
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 DONE, FAILED, USAGE = 0, 1, 2
 COMMANDS = main.commands["classify"].commands
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "classification.md").read_text(encoding="utf-8")
 WORDS = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine, the last"])
 TRAIN, TEST = slice(0, 1200), slice(1200, None)
 
@@ -86,7 +86,7 @@ def here(made, tmp_path, monkeypatch):
 def test_every_command_has_help_and_is_in_the_readme(command):
     assert COMMANDS[command].help.splitlines()[0].endswith(".")
     assert done(command, "--help").startswith("Usage:")
-    assert f"fastann classify {command}" in README
+    assert f"fastann classify {command}" in PAGE
     for option in COMMANDS[command].params:
         assert not isinstance(option, click.Option) or option.help, option.name
 
