@@ -94,7 +94,7 @@ METRICS = {metric.name: metric for metric in _METRICS}
 
 @dataclass
 class Record:
-    """One run.
+    """One run of a study.
 
     Attributes
     ----------

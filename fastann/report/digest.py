@@ -109,7 +109,7 @@ class Panel:
     def finding(self) -> str:
         """What was found, in a sentence."""
         if not self.shown:
-            return _nothing(self.study, self.groups)
+            return _nothing(self.groups)
         best = self.best()
         if best is None:
             return self._none_is_enough()
@@ -188,7 +188,8 @@ def count(runs: Sequence[Record]) -> str:
     return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
 
 
-def _nothing(study: Study, groups: Sequence[Group]) -> str:
+def _nothing(groups: Sequence[Group]) -> str:
+    """The finding where no run has both a time and a quality."""
     runs = [run for group in groups for run in group.runs]
     failed = next((run for run in runs if run.status == "failed"), None)
     first = f"; the first failure is {failed.method}: {failed.error.rstrip('.')}" if failed else ""

@@ -42,7 +42,7 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     return Page(
         kind="Fit",
         title=f"{len(centroids):,} clusters of {len(labels):,} rows",
-        finding=_finding(values, manifest, history),
+        finding=_finding(values, history),
         lead=[_reason(manifest.get("stop_reason"))],
         facts=_facts(manifest, centroids),
         command=_command(manifest),
@@ -77,7 +77,8 @@ def _values(manifest: dict[str, Any], history: list[dict[str, Any]], counts: np.
     return {name: value for name, value in values.items() if html.is_number(value)}
 
 
-def _finding(values: dict[str, float], manifest: dict[str, Any], history: list[dict[str, Any]]) -> str:
+def _finding(values: dict[str, float], history: list[dict[str, Any]]) -> str:
+    """What the fit reached, in a sentence."""
     told = f"After {len(history)} iterations the {INERTIA.label} is {html.number(values.get(INERTIA.name))}"
     spent = sum(values.get(of.name, 0.0) for of in PHASES.values())
     told += f", reached in {html.number(spent)} s" if spent else ""
