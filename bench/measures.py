@@ -39,7 +39,7 @@ def available() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-class Sampler:
+class Sampler(ABC):
     """A thread that takes samples every so many seconds while a block runs.
 
     The loops of this package and of its peers let it run.
@@ -47,9 +47,9 @@ class Sampler:
 
     every: float
 
+    @abstractmethod
     def sample(self) -> None:
         """Take one."""
-        raise NotImplementedError
 
     def start(self) -> None:
         self.over = threading.Event()

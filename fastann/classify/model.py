@@ -55,6 +55,11 @@ class Classification:
     dtype: str = "float32"
 
     @property
+    def n_features(self) -> int:
+        """Columns of the rows."""
+        return int(self.prototypes.vectors.shape[1])
+
+    @property
     def prototypes(self) -> Prototypes:
         """Prototypes as they are stored: values of `dtype`, held in float32."""
         p = self.stream.prototypes

@@ -116,8 +116,13 @@ class Clustering:
         return self.means.centers
 
     @property
+    def n_features(self) -> int:
+        """Columns of the rows."""
+        return int(self.means.centers.shape[1])
+
+    @property
     def centroids(self) -> np.ndarray:
-        """The same in the space that rows are compared in: float32 [k, d]."""
+        """Centres in the space that rows are compared in: float32 [k, d]."""
         return self.space.inward(self.means.centers)
 
     def with_index(self, spec: Spec) -> Clustering:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
@@ -22,11 +24,43 @@ _built: WeakKeyDictionary[Any, tuple[Any, Any, Any]] = WeakKeyDictionary()
 
 
 class Model(BaseEstimator):
-    """An estimator over tables of rows, in memory or elsewhere."""
+    """An estimator over tables of rows, in memory or elsewhere.
+
+    Those that derive from it publish a frozen result (`_publish`) that `_read` reads back from what was saved.
+    """
 
     device: Any
     n_jobs: int | None
     n_features_in_: int
+    feature_names_in_: np.ndarray
+    _read: ClassVar[Callable[..., tuple[Any, Any, list[str]]]]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; checks version, shapes, dtypes and checksums, and never unpickles.
+
+        `partial_fit` goes on from it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder.
+        fastann.RunError
+            If a file is missing or altered, or does not fit the others.
+        """
+        model: Self
+        model, found, names = cls._read(path, cls)
+        model._publish(found)
+        model.n_features_in_ = found.n_features
+        if names:
+            model.feature_names_in_ = np.array(names, dtype=object)
+        return model
+
+    def _publish(self, found: Any) -> None:
+        """Set what a result says as attributes."""
+        raise TypeError(f"{type(self).__name__} publishes no result")
+
+    # ----------------------------------------------------------------- what fits and fitted models share
 
     def _source(self, X: Any, *, reset: bool = False) -> Source:
         """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -37,6 +37,7 @@ class Prototyped(Model):
     index_ : spec
     """
 
+    _read = staticmethod(runs.read)
     classification_: Classification
     classes_: np.ndarray
     scale_: float
@@ -182,25 +183,6 @@ class Prototyped(Model):
         """
         check_is_fitted(self)
         runs.write(path, self._found(), runs.About.of(self), force=force)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a folder that `save` wrote, after checking it; `partial_fit` goes on from it.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder.
-        fastann.RunError
-            If a file is missing or altered, or does not fit the others.
-        """
-        model: Self
-        model, found, names = runs.read(path, cls)
-        model.n_features_in_ = found.prototypes.vectors.shape[1]
-        model._publish(found)
-        if names:
-            model.feature_names_in_ = np.array(names, dtype=object)
-        return model
 
     # ----------------------------------------------------------------- inside
 

@@ -32,6 +32,7 @@ class Centers(Model):
     index_ : spec
     """
 
+    _read = staticmethod(runs.read)
     cluster_centers_: np.ndarray
     index_: Spec
     clustering_: Clustering
@@ -102,7 +103,7 @@ class Centers(Model):
         self.clustering_ = self.clustering_.with_ids(ids)
 
     def _publish(self, found: Clustering) -> None:
-        rows, means = found.rows, found.means
+        rows, means, self._space = found.rows, found.means, found.space
         self.clustering_, self.cluster_centers_, self._n_features_out = found, means.centers, len(means.centers)
         self.labels_, self.distances_, self.inertia_ = rows.labels, rows.distances, rows.inertia
         for name, array in (("second_labels_", rows.second), ("margins_", rows.margins)):
@@ -131,25 +132,6 @@ class Centers(Model):
         runs.write(path, found, runs.About.of(self), checkpoint=self.checkpoint, force=force)
         if self.checkpoint is not None:
             remove(self.checkpoint)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a run directory; checks version, shapes, dtypes and checksums, and never unpickles.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such folder.
-        fastann.RunError
-            If a file is missing or altered, or does not fit the others.
-        """
-        model: Self
-        model, found, names = runs.read(path, cls)
-        model._space, model.n_features_in_ = found.space, found.centers.shape[1]
-        model._publish(found)
-        if names:
-            model.feature_names_in_ = np.array(names, dtype=object)
-        return model
 
     def _view(self, X: Any) -> Source:
         """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
