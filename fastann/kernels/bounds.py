@@ -127,7 +127,7 @@ def _among(x, i, c, csq, ids, own, own_sq, rule, mass, w, dist):
 
 
 @njit(parallel=True, fastmath=FAST, cache=True, nogil=True)
-def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, ids, second, beyond, status):
+def _look(x, order, c, csq, weights, rule, mass, drift, caution, labels, sqdist, ids, second, beyond, status):
     n = order.shape[0]
     weighted = weights.shape[0] > 0
     for piece in prange((n + _PIECE - 1) // _PIECE):
@@ -141,7 +141,7 @@ def _look(x, order, c, csq, weights, rule, mass, drift, reach, labels, sqdist, i
             upper = np.sqrt(sqdist[i]) + drift[own]
             most, least = _around(ids[i], own, mass, drift)
             second[i] -= most
-            beyond[i] -= reach * most
+            beyond[i] -= caution * most
             bound = max(np.float32(0), min(second[i], beyond[i]))
             if upper * upper * _stay(rule, mass[own], w) <= _join(rule, least, w) * bound * bound:
                 sqdist[i] = upper * upper
@@ -256,7 +256,7 @@ def _merge(x, rows, c, csq, weights, rule, mass, most, found, found_dist, labels
             beyond[i] = list_dist[size - 1] if size < c.shape[0] else np.float32(np.inf)
 
 
-def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, status):
+def look(x, order, c, weights, rule, mass, drift, caution, rows, candidates, status):
     """Decide for each row whether it can move at all, and compare those that can with their candidates.
 
     Parameters
@@ -272,7 +272,7 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
         Weight of each cluster, or length of its sum for cosine.
     drift : float32 [k]
         How far each centroid moved (distance, not squared) since the last visit.
-    reach : float
+    caution : float
         Centroids that are no candidates are taken to have moved at most this share of the largest drift among the
         row's candidates.
     rows : with labels int32 [n] and sqdist float32 [n]
@@ -285,7 +285,7 @@ def look(x, order, c, weights, rule, mass, drift, reach, rows, candidates, statu
     """
     w = np.empty(0) if weights is None else weights
     _look(
-        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, drift, np.float32(reach),
+        table(x), readonly(order), readonly(c), norms_for(x, c), readonly(w), rule, mass, drift, np.float32(caution),
         rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond, status,
     )  # fmt: skip
 
