@@ -345,7 +345,7 @@ def test_mapped_blocks_are_the_rows(tmp_path, order, dtype):
         np.testing.assert_array_equal(block, array[first : first + 999])
         assert block.dtype == np.float32
         assert block.flags.c_contiguous
-        older = mapping.mapped(rows.array, slice(start, start + 999), advice=12345)  # as a system that has no such one
+        older = mapping.mapped(rows.array, slice(first, first + 999), advice=12345)  # as a system that has no such one
         np.testing.assert_array_equal(older, array[first : first + 999])
         assert not np.shares_memory(older, rows.array)
     np.testing.assert_array_equal(rows.native(slice(3, 3)), array[:0])

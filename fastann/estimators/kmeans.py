@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from fastann import checks, kernels
@@ -35,7 +34,7 @@ from fastann.runs import clustering as runs
 BATCH_PLUS_PLUS = 1024  # clusters up to which a stream starts with k-means++
 
 
-class KMeans(CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Centers):
+class KMeans(CallbackSupport, Centers):
     """K-means whose every iteration finds the nearest centroids through a pluggable index.
 
     Lloyd's algorithm (Lloyd, 1982), spherical for ``metric="cosine"`` (Dhillon and Modha, 2001). Distances

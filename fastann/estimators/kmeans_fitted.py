@@ -6,6 +6,7 @@ import os
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fastann import checks
@@ -23,8 +24,10 @@ from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
 
 
-class Centers(Model):
+class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
     """A model that is its centres and the index that finds the nearest of them.
+
+    scikit-learn makes `set_output` work for the class in which `transform` stands, so its mixins are among the bases here.
 
     Attributes
     ----------
