@@ -27,7 +27,7 @@ from fastann.runs import clustering as runs
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
     """A model that is its centres and the index that finds the nearest of them.
 
-    scikit-learn makes `set_output` work for the class in which `transform` stands, so its mixins are among the bases here.
+    scikit-learn makes `set_output` work for the class in which `transform` stands, so its mixins are bases here.
 
     Attributes
     ----------
