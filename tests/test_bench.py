@@ -71,7 +71,7 @@ def test_scaling(tmp_path):
 
 
 def test_classifier(tmp_path):
-    cases = ["--cases", "sparse,stream", "--methods", "fastann"]
+    cases = ["--cases", "sparse", "--methods", "fastann"]
     table = bench("classifier", "--small", "--seeds", 1, *cases, "--out", tmp_path / "out")
     found = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     assert {(r["case"], r["method"], r["status"]) for r in found} >= {("sparse", "fastann", "done")}
