@@ -33,7 +33,7 @@ PACKAGES = ("numpy", "scipy", "faiss-cpu", "superkmeans", "scikit-learn", "sciki
 PACKAGES += ("numba", "sklvq", "sklearn-lvq")
 MISSING, SKIPPED = "not installed", "skipped"
 MB, GB = 10**6, 10**9
-NOT_REAL = "**A run with --small: too small to conclude anything from.**"
+NOT_REAL = "**A run with --small or --here: nothing can be concluded from it.**"
 
 Record = dict[str, Any]
 
@@ -73,6 +73,7 @@ def about(args: argparse.Namespace) -> Record:
         "cores": os.cpu_count(),
         "versions": versions(),
         "small": args.small,
+        "here": args.here,
     }
 
 
@@ -110,8 +111,14 @@ def turns(methods: Sequence[str], seeds: int, sizes: Sequence[int] = (0,)) -> It
 
 
 def run_one(function: Callable[..., Record], order: Record, time_limit: float | None) -> Record:
-    """Do one run in a process of its own, with the threads asked for; crashes and lateness are records."""
+    """Do one run in a process of its own, with the threads asked for; crashes and lateness are records.
+
+    With ``"here"`` in the order it is done in this process, quickly and without limits: that everything works is all
+    that it shows.
+    """
     order = order | {"load": os.getloadavg()[0]}
+    if order.get("here"):
+        return order | function(order, lambda phase: None)
     name = f"{function.__module__}:{function.__name__}"
     answer = process.run(name, order, threads=order["threads"], time_limit=time_limit, begins=process.TIMED)
     if answer.status == FAILED:
@@ -248,7 +255,7 @@ def footing(records: list[Record]) -> str:
 
 def publish(out: Path, records: list[Record], title: str, parts: Iterable[str]) -> None:
     """Print a report on some records, and write it beside them."""
-    small = [NOT_REAL] if any(r.get("small") for r in records) else []
+    small = [NOT_REAL] if any(r.get("small") or r.get("here") for r in records) else []
     text = "\n\n".join([title, *small, *filter(None, parts), footing(records)]) + "\n"
     (out / "report.md").write_text(text)
     print(text)
@@ -266,6 +273,7 @@ def parser(case: str, doc: str | None, *, seeds: int = 1, time_limit: float = 36
     out.add_argument("--time-limit", type=float, default=time_limit, help="seconds a run may take, loading included")
     out.add_argument("--redo", action="store_true", help="run again what exists")
     out.add_argument("--small", action="store_true", help="sizes that show that everything works")
+    out.add_argument("--here", action="store_true", help="no processes: quick, and no measurement of anything")
     out.add_argument("--out", type=Path, help=f"folder of the results; bench/results/{case}, or {case}-small")
     out.add_argument("--cache", type=Path, default=CACHE, help="folder of the data")
     return out

@@ -23,6 +23,20 @@ def bench(name, *arguments):
     return done.stdout
 
 
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """A benchmark whose runs are done in this process: what it prints."""
+    from bench.__main__ import main
+
+    monkeypatch.setenv("GIT_DIR", os.devnull)
+
+    def run(name, *arguments):
+        main([name, "--here", "--small", *map(str, arguments)])
+        return capsys.readouterr().out
+
+    return run
+
+
 def records(out):
     found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     return {r.get("method", r.get("in_memory")): r for r in found}
@@ -42,37 +56,37 @@ def test_the_measure_of_quality_agrees_with_one_that_owes_this_package_nothing()
     assert pair["imbalance"] == 2 * (9 + 1) / 16
 
 
-def test_engine(tmp_path):
+def test_engine(tmp_path, here):
     out = ["--out", tmp_path / "out", "--cache", tmp_path]
-    command = ["engine", "--small", "--data", "mixture:3000:8", *out]
-    table = bench(*command)
+    command = ["engine", "--data", "mixture:3000:8", *out]
+    table = here(*command)
     found = records(tmp_path / "out")
     assert {r["status"] for r in found.values()} == {"done"}
     assert found["fastann-flat"]["inertia"] == pytest.approx(found["faiss-25"]["inertia"], rel=0.1)
     assert found["faiss-25"]["course"]
     assert "Seconds to 1.01, 1.005, 1 times the mean inertia of faiss-25" in table
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
-    bench(*command)
+    here(*command)
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")} == stamps
 
 
-def test_flat(tmp_path):
-    table = bench("flat", "--small", "--out", tmp_path / "out", "--cache", tmp_path)
+def test_flat(tmp_path, here):
+    table = here("flat", "--out", tmp_path / "out", "--cache", tmp_path)
     assert "mixture:20000:32, k=64, 10 iterations: fastann" in table
     inertias = [r["inertia"] for r in records(tmp_path / "out").values()]
     assert inertias[0] == pytest.approx(inertias[1], rel=1e-4), "the same iterations from the same start"
 
 
-def test_scaling(tmp_path):
-    table = bench("scaling", "--small", "--out", tmp_path / "out", "--cache", tmp_path)
+def test_scaling(tmp_path, here):
+    table = here("scaling", "--out", tmp_path / "out", "--cache", tmp_path)
     assert "Growth with k" in table
     assert "Growth with n at k=16" in table
     assert "predict at k=32" in table
 
 
-def test_classifier(tmp_path):
+def test_classifier(tmp_path, here):
     cases = ["--cases", "sparse", "--methods", "fastann"]
-    table = bench("classifier", "--small", "--seeds", 1, *cases, "--out", tmp_path / "out")
+    table = here("classifier", "--seeds", 1, *cases, "--out", tmp_path / "out")
     found = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     assert {(r["case"], r["method"], r["status"]) for r in found} >= {("sparse", "fastann", "done")}
     assert all({"accuracy", "fit_seconds", "fit_mb", "numbers", "about"} <= set(r) for r in found)
@@ -92,9 +106,9 @@ def test_memory(tmp_path):
     assert str(tmp_path) not in table
 
 
-def test_sparse(tmp_path):
+def test_sparse(tmp_path, here):
     methods = "fastann-flat,sklearn"
-    table = bench("sparse", "--small", "--methods", methods, "--out", tmp_path / "out", "--cache", tmp_path)
+    table = here("sparse", "--methods", methods, "--out", tmp_path / "out", "--cache", tmp_path)
     found = records(tmp_path / "out")
     assert all(r["status"] == "done" for r in found.values())
     assert found["fastann-flat"]["inertia"] == pytest.approx(found["sklearn"]["inertia"], rel=1e-5)
