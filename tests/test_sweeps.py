@@ -572,7 +572,7 @@ def test_a_study_takes_what_can_be_opened(kind, files, study, x, tmp_path, prete
 
 
 def test_a_run_reads_the_files_again(files, study, tmp_path):
-    found = sweep(files["folder"], out=tmp_path / "out", **SETTINGS | {"indexes": ["flat"], "seeds": 1})
+    found = sweep(files["folder"], out=tmp_path / "out", **SETTINGS | {"indexes": ["flat"]})
     again, before = outcome(found.folder), outcome(study.folder)
     assert again == {name: before[name] for name in again} != {}
     assert found.study.data["name"] == "parquet"
