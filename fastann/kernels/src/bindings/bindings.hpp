@@ -1,0 +1,10 @@
+// What each file of bindings adds to the module.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace fastann {
+
+void bind_sums(nanobind::module_& m);
+
+}  // namespace fastann

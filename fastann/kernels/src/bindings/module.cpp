@@ -1,0 +1,43 @@
+// The module that Python imports: what the CPU can do, threads, and the bindings of each subject.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "../cpu.hpp"
+#include "../pool.hpp"
+#include "bindings.hpp"
+
+namespace nb = nanobind;
+
+namespace {
+
+// Whether a signal's handler raised: asked in the calling thread of a run, which holds no GIL.
+bool signalled() {
+    const nb::gil_scoped_acquire held;
+    return PyErr_CheckSignals() != 0;
+}
+
+std::vector<std::string> available() {
+    std::vector<std::string> names;
+    for (const fastann::Level& one : fastann::levels()) {
+        if (one.available) names.push_back(one.name);
+    }
+    return names;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "The compiled core: arrays in, arrays out.";
+    fastann::set_check(signalled);
+    m.def("level", [] { return std::string(fastann::level().name); }, "Name of the instructions in use.");
+    m.def("levels", available,
+          "Names of the instructions that this CPU has, and this library was compiled for; best first.");
+    m.def("use", fastann::use, nb::arg("name"), "Use other instructions from now on; False if they are not available.");
+    m.def("threads", fastann::threads, "Most threads that loops called by this thread run on.");
+    m.def("set_threads", fastann::set_threads, nb::arg("count"),
+          "Set that; 0 is as many as there are cores. Returns what was set before.");
+    m.def("end_idle_workers", fastann::end_idle_workers, nb::call_guard<nb::gil_scoped_release>(),
+          "End the threads that have nothing to do: before a fork.");
+    fastann::bind_sums(m);
+}

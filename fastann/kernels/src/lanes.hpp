@@ -1,0 +1,175 @@
+// Vectors of the instruction set that a file is compiled for, and the few sums that are made of them.
+//
+// FASTANN_WIDTH is the number of float32 in a vector: 4, 8 or 16. What is summed in float64 decides labels and means,
+// so it is summed in the same order whatever the width: in eight lanes, value t in lane t % 8, multiplied and then
+// added, never fused. Sums in float32 only screen: they may differ between instruction sets.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__AVX2__) || defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__x86_64__) || defined(_M_X64)
+#include <emmintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace fastann {
+namespace {
+
+constexpr int64_t WIDTH = FASTANN_WIDTH;
+constexpr float HUGE_SCORE = 3e38f;  // larger than any score or distance of real rows
+constexpr float INFINITE = std::numeric_limits<float>::infinity();
+constexpr double INFINITE64 = std::numeric_limits<double>::infinity();
+constexpr float UNIT = 5.9604644775390625e-8f;  // 2^-24: the largest relative rounding error of a float32
+
+typedef float F32 __attribute__((vector_size(4 * FASTANN_WIDTH)));
+typedef int32_t I32 __attribute__((vector_size(4 * FASTANN_WIDTH)));
+typedef double F64 __attribute__((vector_size(4 * FASTANN_WIDTH)));     // half as many
+typedef float HalfF32 __attribute__((vector_size(2 * FASTANN_WIDTH)));  // as many as F64
+
+template <class V, class T>
+inline V load(const T* p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class V, class T>
+inline void store(T* p, V v) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+inline F32 splat(float x) { return x - F32{}; }
+inline F64 splat64(double x) { return x - F64{}; }
+inline I32 splat32(int32_t x) { return x - I32{}; }
+
+// a * b + c, rounded once where the CPU can.
+inline F32 fma(F32 a, F32 b, F32 c) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return F32(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c)));
+#elif defined(__FMA__) && FASTANN_WIDTH == 8
+    return F32(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c)));
+#elif defined(__ARM_NEON) && FASTANN_WIDTH == 4
+    return F32(vfmaq_f32(float32x4_t(c), float32x4_t(a), float32x4_t(b)));
+#else
+    return a * b + c;
+#endif
+}
+
+inline F32 least(F32 a, F32 b) { return a < b ? a : b; }
+inline F32 largest(F32 a, F32 b) { return a > b ? a : b; }
+
+inline float sum(F32 v) {
+    float part[WIDTH];
+    store(part, v);
+    for (int64_t step = WIDTH / 2; step > 0; step /= 2) {
+        for (int64_t t = 0; t < step; t++) part[t] += part[t + step];
+    }
+    return part[0];
+}
+
+inline float least(F32 v) {
+    float part[WIDTH];
+    store(part, v);
+    for (int64_t step = WIDTH / 2; step > 0; step /= 2) {
+        for (int64_t t = 0; t < step; t++) part[t] = part[t + step] < part[t] ? part[t + step] : part[t];
+    }
+    return part[0];
+}
+
+// As many doubles as a vector has, from floats or doubles.
+inline F64 wide(const float* p) { return __builtin_convertvector(load<HalfF32>(p), F64); }
+inline F64 wide(const double* p) { return load<F64>(p); }
+
+// A float64 sum of `d` terms in sixteen lanes. `term(t)` gives the terms from t on, as a vector, `one(t)` a single one.
+// The lanes take all whole groups of eight; at most seven terms are left, and added one after the other.
+template <class Term, class One>
+inline double sum64(int64_t d, const Term& term, const One& one) {
+    constexpr int64_t HALF = WIDTH / 2, EIGHT = 8 / HALF;
+    F64 lane[2 * EIGHT] = {};
+    int64_t t = 0;
+    for (; t + 16 <= d; t += 16) {
+        for (int64_t v = 0; v < 2 * EIGHT; v++) lane[v] += term(t + v * HALF);
+    }
+    if (t + 8 <= d) {
+        for (int64_t v = 0; v < EIGHT; v++) lane[v] += term(t + v * HALF);
+        t += 8;
+    }
+    double rest = 0;
+    for (; t < d; t++) rest += one(t);
+    if (d < 8) return rest;
+    double part[8];
+    for (int64_t v = 0; v < EIGHT; v++) store(part + v * HALF, lane[v] + lane[v + EIGHT]);
+    return (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]))) + rest;
+}
+
+// Product of two vectors, float32 or float64, in float64.
+template <class T>
+inline double dot64(const T* a, const T* b, int64_t d) {
+    return sum64(
+        d, [&](int64_t t) { return wide(a + t) * wide(b + t); },
+        [&](int64_t t) { return static_cast<double>(a[t]) * static_cast<double>(b[t]); });
+}
+
+// Squared L2 distance of two float32 vectors, in float64.
+inline double sqdist64(const float* a, const float* b, int64_t d) {
+    return sum64(
+        d,
+        [&](int64_t t) {
+            const F64 u = wide(a + t) - wide(b + t);
+            return u * u;
+        },
+        [&](int64_t t) {
+            const double u = static_cast<double>(a[t]) - static_cast<double>(b[t]);
+            return u * u;
+        });
+}
+
+// Product of two float32 vectors, in float32.
+inline float dot32(const float* a, const float* b, int64_t d) {
+    F32 one = {}, two = {};
+    int64_t t = 0;
+    for (; t + 2 * WIDTH <= d; t += 2 * WIDTH) {
+        one = fma(load<F32>(a + t), load<F32>(b + t), one);
+        two = fma(load<F32>(a + t + WIDTH), load<F32>(b + t + WIDTH), two);
+    }
+    if (t + WIDTH <= d) {
+        one = fma(load<F32>(a + t), load<F32>(b + t), one);
+        t += WIDTH;
+    }
+    float total = sum(one + two);
+    for (; t < d; t++) total += a[t] * b[t];
+    return total;
+}
+
+// Squared L2 distance of two float32 vectors, in float32.
+inline float sqdist32(const float* a, const float* b, int64_t d) {
+    F32 one = {}, two = {};
+    int64_t t = 0;
+    for (; t + 2 * WIDTH <= d; t += 2 * WIDTH) {
+        const F32 u = load<F32>(a + t) - load<F32>(b + t), v = load<F32>(a + t + WIDTH) - load<F32>(b + t + WIDTH);
+        one = fma(u, u, one);
+        two = fma(v, v, two);
+    }
+    if (t + WIDTH <= d) {
+        const F32 u = load<F32>(a + t) - load<F32>(b + t);
+        one = fma(u, u, one);
+        t += WIDTH;
+    }
+    float total = sum(one + two);
+    for (; t < d; t++) total += (a[t] - b[t]) * (a[t] - b[t]);
+    return total;
+}
+
+// Ask the CPU to bring in the cache lines of `d` floats.
+inline void prefetch(const float* p, int64_t d) {
+    for (int64_t t = 0; t < d; t += 16) __builtin_prefetch(p + t);
+}
+
+}  // namespace
+}  // namespace fastann

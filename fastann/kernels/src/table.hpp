@@ -1,0 +1,17 @@
+// The loops of one instruction set: what bindings call. Each subject fills in its own part.
+#pragma once
+
+#include <cstdint>
+
+#include "rows.hpp"
+
+namespace fastann {
+
+struct Table {
+    // sums.hpp
+    void (*survey)(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums);
+};
+
+extern const Table baseline_table, avx2_table, avx512_table, neon_table;
+
+}  // namespace fastann
