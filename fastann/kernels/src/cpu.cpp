@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "screen/screenings.hpp"
 #include "table.hpp"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -83,9 +84,7 @@ Features features() {
                bit(seven.b, 31);
     f.vnni = f.avx512 && bit(seven.c, 11);
     f.avxvnni = f.avx2 && bit(more.a, 4);
-    // Both: tiles of bfloat16, and vectors that round to it.
-    f.amx = f.avx512 && (saved & 0x60000) == 0x60000 && bit(seven.d, 24) && bit(seven.d, 22) && bit(more.a, 5) &&
-            tiles_permitted();
+    f.amx = f.avx512 && (saved & 0x60000) == 0x60000 && bit(seven.d, 24) && bit(seven.d, 22) && tiles_permitted();
     return f;
 }
 
@@ -97,23 +96,27 @@ std::vector<Level> compiled() {
 #ifdef FASTANN_X86
     const Features f = features();
 #ifdef FASTANN_HAS_AVX512
-    all.push_back({"amx", &avx512_table, Screen::bf16, f.amx});
-#ifdef FASTANN_HAS_VNNI
-    all.push_back({"vnni", &avx512_table, Screen::int8, f.vnni});
+#ifdef FASTANN_HAS_AMX
+    all.push_back({"amx", &avx512_table, &bf16_screening, f.amx});
 #endif
-    all.push_back({"avx512", &avx512_table, Screen::f32, f.avx512});
+#ifdef FASTANN_HAS_VNNI
+    all.push_back({"vnni", &avx512_table, &int8_screening, f.vnni});
+#endif
+    all.push_back({"avx512", &avx512_table, nullptr, f.avx512});
 #endif
 #ifdef FASTANN_HAS_AVX2
 #ifdef FASTANN_HAS_AVXVNNI
-    all.push_back({"avxvnni", &avx2_table, Screen::int8_avx, f.avxvnni});
+    all.push_back({"avxvnni", &avx2_table, &int8_avx_screening, f.avxvnni});
 #endif
-    all.push_back({"avx2", &avx2_table, Screen::f32, f.avx2});
+    all.push_back({"avx2", &avx2_table, nullptr, f.avx2});
 #endif
 #endif
 #ifdef FASTANN_HAS_NEON
-    all.push_back({"neon", &neon_table, Screen::f32, true});
+    all.push_back({"neon", &neon_table, nullptr, true});
 #endif
-    all.push_back({"baseline", &baseline_table, Screen::f32, true});
+    all.push_back({"baseline", &baseline_table, nullptr, true});
+    all.push_back({"int8-twin", &baseline_table, &int8_twin_screening, true});
+    all.push_back({"bf16-twin", &baseline_table, &bf16_twin_screening, true});
     return all;
 }
 

@@ -6,19 +6,18 @@
 
 namespace fastann {
 
+struct Screening;
 struct Table;
 
-// The loops of one instruction set, and how centroids are screened on it, worst first.
-enum class Screen { f32, int8_avx, int8, bf16, twin_int8, twin_bf16 };
-
+// The loops of one instruction set, and how centroids are screened on it by rounded products, if it has them.
 struct Level {
     const char* name;
     const Table* table;
-    Screen screen;
-    bool available;  // compiled, in the CPU, and permitted by the system
+    const Screening* rounded;  // or null
+    bool available;            // in this CPU, and permitted by the system
 };
 
-// Every level that this library was compiled with, best first.
+// Every level that this library was compiled with, best first; the last are scalar twins, for tests.
 const std::vector<Level>& levels();
 
 // The level in use. It is chosen when the library is loaded: the best one available, or a lower one that was asked for.

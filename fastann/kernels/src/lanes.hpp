@@ -64,6 +64,27 @@ inline F32 fma(F32 a, F32 b, F32 c) {
 inline F32 least(F32 a, F32 b) { return a < b ? a : b; }
 inline F32 largest(F32 a, F32 b) { return a > b ? a : b; }
 
+// Bit t says whether a[t] < b[t].
+inline uint32_t below(F32 a, F32 b) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return _mm512_cmp_ps_mask(__m512(a), __m512(b), _CMP_LT_OQ);
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(__m256(a), __m256(b), _CMP_LT_OQ)));
+#elif defined(__SSE2__) && FASTANN_WIDTH == 4
+    return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmplt_ps(__m128(a), __m128(b))));
+#elif defined(__ARM_NEON) && defined(__aarch64__) && FASTANN_WIDTH == 4
+    const uint32x4_t bits = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(vcltq_f32(float32x4_t(a), float32x4_t(b)), bits));
+#else
+    uint32_t bits = 0;
+    for (int64_t t = 0; t < WIDTH; t++) bits |= static_cast<uint32_t>(a[t] < b[t]) << t;
+    return bits;
+#endif
+}
+
+// Index of the lowest set bit of a number that is not zero.
+inline int lowest_bit(uint32_t x) { return __builtin_ctz(x); }
+
 inline float sum(F32 v) {
     float part[WIDTH];
     store(part, v);

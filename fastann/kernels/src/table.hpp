@@ -4,10 +4,14 @@
 #include <cstdint>
 
 #include "rows.hpp"
+#include "screen/packed.hpp"
 
 namespace fastann {
 
 struct Table {
+    // screen/f32.hpp: the search by float32 products
+    const Screening* f32;
+
     // sums.hpp
     void (*survey)(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums);
 };

@@ -5,6 +5,7 @@
 
 namespace fastann {
 
+void bind_search(nanobind::module_& m);
 void bind_sums(nanobind::module_& m);
 
 }  // namespace fastann

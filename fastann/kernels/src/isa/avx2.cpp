@@ -2,7 +2,9 @@
 #include "subjects.hpp"
 
 namespace fastann {
-extern const Table avx2_table;
-constexpr Table avx2_filled = filled();
+
+static const Screening avx2_f32 = f32_filled;
+static constexpr Table avx2_filled = filled(&avx2_f32);
 const Table avx2_table = avx2_filled;
+
 }  // namespace fastann

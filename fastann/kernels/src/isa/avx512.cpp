@@ -2,7 +2,9 @@
 #include "subjects.hpp"
 
 namespace fastann {
-extern const Table avx512_table;
-constexpr Table avx512_filled = filled();
+
+static const Screening avx512_f32 = f32_filled;
+static constexpr Table avx512_filled = filled(&avx512_f32);
 const Table avx512_table = avx512_filled;
+
 }  // namespace fastann

@@ -2,7 +2,9 @@
 #include "subjects.hpp"
 
 namespace fastann {
-extern const Table baseline_table;
-constexpr Table baseline_filled = filled();
+
+static const Screening baseline_f32 = f32_filled;
+static constexpr Table baseline_filled = filled(&baseline_f32);
 const Table baseline_table = baseline_filled;
+
 }  // namespace fastann

@@ -2,7 +2,9 @@
 #include "subjects.hpp"
 
 namespace fastann {
-extern const Table neon_table;
-constexpr Table neon_filled = filled();
+
+static const Screening neon_f32 = f32_filled;
+static constexpr Table neon_filled = filled(&neon_f32);
 const Table neon_table = neon_filled;
+
 }  // namespace fastann

@@ -1,0 +1,20 @@
+// int8 products at 256 bits, on processors that have them without AVX-512.
+#define FASTANN_WIDTH 8
+#include "int8.hpp"
+#include "screenings.hpp"
+#include "search.hpp"
+
+namespace fastann {
+namespace {
+
+inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
+    return I32(_mm256_dpbusd_avx_epi32(__m256i(sum), __m256i(rows), __m256i(columns)));
+}
+
+}  // namespace
+
+constexpr Screening int8_avx_filled = {STRIP, Int8Rows::CONSTANTS, 4 * STRIP, 4, pack<Int8Rows>, nearest<Int8Rows>,
+                                       nearest_m<Int8Rows>, eight<Int8Rows>};
+const Screening int8_avx_screening = int8_avx_filled;
+
+}  // namespace fastann

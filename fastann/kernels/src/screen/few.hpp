@@ -1,0 +1,152 @@
+// The exact search of rows of few dimensions: rows in registers, centroids across lanes.
+//
+// With few dimensions a score costs less than asking whether it is below a limit. So each lane keeps its best score, the
+// second best, and where the best was found; a row is looked at once, at the end. Centroids are packed as in f32.hpp.
+#pragma once
+
+#include "f32.hpp"
+#include "search.hpp"
+
+namespace fastann {
+namespace {
+
+constexpr int64_t FEW_DIMENSIONS = 16;           // up to which this pays
+constexpr int64_t FEW_ROWS = WIDTH == 8 ? 2 : 4;  // rows in registers at a time
+constexpr int64_t FEW_TASK = 1024;
+
+// The best scores of R rows, lane by lane.
+template <int64_t R>
+struct Best {
+    F32 best[R], second[R];
+    I32 where[R];  // vector of centroids in which the best was found
+};
+
+// Score R rows, `d` apart, against all centroids. D is d, or 0 if it is known at run time only.
+template <int64_t R, int64_t D>
+inline void score_few(const Packed& packed, const float* rows, Best<R>& out) {
+    const int64_t d = D > 0 ? D : packed.d, strips = packed.strips[packed.cells];
+    const float* strip = reinterpret_cast<const float*>(packed.data);
+    for (int64_t r = 0; r < R; r++) {
+        out.best[r] = out.second[r] = splat(HUGE_SCORE);
+        out.where[r] = I32{};
+    }
+    I32 place = {};
+    for (int64_t s = 0; s < strips; s++) {
+        F32 score[R][2];
+        for (int64_t r = 0; r < R; r++) {
+            score[r][0] = load<F32>(strip);
+            score[r][1] = load<F32>(strip + WIDTH);
+        }
+        strip += STRIP;
+        for (int64_t t = 0; t < d; t++, strip += STRIP) {
+            const F32 left = load<F32>(strip), right = load<F32>(strip + WIDTH);
+            for (int64_t r = 0; r < R; r++) {
+                const F32 v = splat(rows[r * d + t]);
+                score[r][0] = fma(v, left, score[r][0]);
+                score[r][1] = fma(v, right, score[r][1]);
+            }
+        }
+        for (int64_t half = 0; half < 2; half++, place += 1) {
+            for (int64_t r = 0; r < R; r++) {
+                const F32 v = score[r][half];
+                out.second[r] = least(out.second[r], largest(v, out.best[r]));
+                out.where[r] = v < out.best[r] ? place : out.where[r];
+                out.best[r] = least(v, out.best[r]);
+            }
+        }
+    }
+}
+
+// Nearest centroid of a row by float64, among those whose score is below a limit; ties go to the lowest.
+__attribute__((noinline)) inline int32_t settle_few(const Packed& packed, const float* shifted, const float* row,
+                                                    const float* c, float limit, double& least_sqdist) {
+    const int64_t d = packed.d;
+    const float* strip = reinterpret_cast<const float*>(packed.data);
+    int32_t label = -1;
+    for (int64_t s = 0; s < packed.strips[packed.cells]; s++, strip += (d + 1) * STRIP) {
+        for (int64_t half = 0; half < 2; half++) {
+            F32 score = load<F32>(strip + half * WIDTH);
+            for (int64_t t = 0; t < d; t++) {
+                score = fma(splat(shifted[t]), load<F32>(strip + (t + 1) * STRIP + half * WIDTH), score);
+            }
+            for (uint32_t hits = below(score, splat(limit)); hits != 0; hits &= hits - 1) {
+                const int32_t j = packed.columns[s * STRIP + half * WIDTH + lowest_bit(hits)];
+                const double v = sqdist64(row, c + j * d, d);
+                if (label < 0 || v < least_sqdist || (v == least_sqdist && j < label)) {
+                    least_sqdist = v;
+                    label = j;
+                }
+            }
+        }
+    }
+    return label;
+}
+
+// What the lanes of one row say: its nearest centroid and the squared distance.
+inline void decide_few(const Packed& packed, const F32& best, const F32& second, const I32& where, const float* shifted,
+                       const float* row, const float* c, int32_t& label, float& sqdist) {
+    float xsq = 0;
+    for (int64_t t = 0; t < packed.d; t++) xsq += shifted[t] * shifted[t];
+    const float low = least(best), square = low + xsq > 0 ? low + xsq : 0;
+    const float slack = slack_of(xsq, packed.d, packed.largest);
+    const float error = 2 * (1.01f * UNIT * std::sqrt(xsq) + packed.most_moved);
+    const float limit = low + slack + error * (2 * std::sqrt(square + slack) + error);
+    const uint32_t near = below(best, splat(limit));
+    if ((near & (near - 1)) == 0 && below(second, splat(limit)) == 0) {
+        int32_t places[WIDTH];
+        store(places, where);
+        const int lane = lowest_bit(near);
+        label = packed.columns[places[lane] * WIDTH + lane];
+        sqdist = square;
+        return;
+    }
+    double exact = 0;
+    label = settle_few(packed, shifted, row, c, limit, exact);
+    sqdist = static_cast<float>(exact);
+}
+
+template <int64_t R, int64_t D>
+inline void nearest_few_rows(const Packed& packed, const float* shifted, const float* x, int64_t first, const float* c,
+                             int32_t* labels, float* sqdist) {
+    Best<R> found;
+    score_few<R, D>(packed, shifted, found);
+    for (int64_t r = 0; r < R; r++) {
+        decide_few(packed, found.best[r], found.second[r], found.where[r], shifted + r * packed.d,
+                   x + (first + r) * packed.d, c, labels[first + r], sqdist[first + r]);
+    }
+}
+
+template <int64_t D>
+void nearest_few(const Packed& packed, const float* x, int64_t n, const float* c, int32_t* labels, float* sqdist) {
+    const int64_t d = packed.d;
+    parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
+        const Buffer<float> shifted((end - first) * d + 16);
+        for (int64_t i = 0; i < end - first; i++) {
+            for (int64_t t = 0; t < d; t++) shifted[i * d + t] = x[(first + i) * d + t] - packed.shift[t];
+        }
+        int64_t i = first;
+        for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
+            nearest_few_rows<FEW_ROWS, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
+        }
+        for (; i < end; i++) nearest_few_rows<1, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
+    });
+}
+
+// The exact search by float32 products, whatever the number of dimensions.
+inline void nearest_f32(const Packed& packed, const float* x, int64_t n, const float* c, const int32_t* hint,
+                        int32_t* labels, float* sqdist) {
+    if (packed.d > FEW_DIMENSIONS) return nearest<F32Rows>(packed, x, n, c, hint, labels, sqdist);
+    const auto search = packed.d == 1   ? nearest_few<1>
+                        : packed.d == 2 ? nearest_few<2>
+                        : packed.d == 3 ? nearest_few<3>
+                        : packed.d == 4 ? nearest_few<4>
+                        : packed.d == 8 ? nearest_few<8>
+                                        : nearest_few<0>;
+    search(packed, x, n, c, labels, sqdist);
+}
+
+constexpr Screening f32_filled = {STRIP,       4 * STRIP,          4 * STRIP,         1, pack<F32Rows>,
+                                  nearest_f32, nearest_m<F32Rows>, eight<F32Rows>};
+
+}  // namespace
+}  // namespace fastann

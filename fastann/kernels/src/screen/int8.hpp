@@ -1,0 +1,177 @@
+// Screening with int8 products (Intel since 2019, AMD since 2022): four times the rate of float32.
+//
+// Every row, and every centroid, has a scale of its own, its largest coordinate over 127; how far rounding moved it is
+// computed on the way, about 0.8% of its norm in embeddings. Sums are int32, so they are exact, and one certificate serves
+// every instruction that multiplies bytes. The instruction multiplies unsigned by signed bytes: rows are stored with 128
+// added, which a sum that starts at -128 times the sum of the centroid takes back.
+//
+// A strip holds the starts of its sums (int32), -2 times the scales, the squared norms of the rounded centroids, and then
+// its centroids, four dimensions at a time: [4 dimensions][column][4], int8.
+//
+// FASTANN_DOT_BYTES(sum, bytes, columns) is the instruction: sum + the products of four unsigned with four signed bytes.
+#pragma once
+
+#include "takers.hpp"
+
+namespace fastann {
+namespace {
+
+// What four int8 dimensions are read as: each int32 lane has those of a column.
+inline I32 dot_bytes(I32 sum, I32 rows, I32 columns);
+
+class Int8Rows {
+   public:
+    static constexpr bool ROUNDED = true;
+    static constexpr int64_t COLUMNS = STRIP;
+
+    Int8Rows(const Packed& packed, int64_t count)
+        : d_(packed.d), stride_((packed.d + 3) / 4 * 4), count_(count), rows_(count * stride_), scale_(count),
+          shifted_(packed.d + 16) {}
+
+    void pack(const Packed& packed, int64_t i, const float* row, float& xsq, float& error) {
+        const Rounded r = round(row, packed.shift, d_, shifted_, rows_ + i * stride_);
+        for (int64_t t = d_; t < stride_; t++) rows_[i * stride_ + t] = 128;
+        scale_[i] = r.step;
+        xsq = r.step * r.step * static_cast<float>(r.square);
+        error = r.moved;
+    }
+
+    template <class Taker>
+    void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker) const {
+        screen(packed, first, last, taker, count_, [](int64_t p) { return p; });
+    }
+
+    template <class Taker>
+    void screen_some(const Packed& packed, int64_t first, int64_t last, Taker& taker, const int32_t* some,
+                     int64_t count) const {
+        screen(packed, first, last, taker, count, [&](int64_t p) { return static_cast<int64_t>(some[p]); });
+    }
+
+    static void pack_centroid(Packed& packed, int64_t s, int64_t j, const float* c) {
+        char* strip = packed.strip(s);
+        int32_t* start = reinterpret_cast<int32_t*>(strip) + j;
+        float *scale = reinterpret_cast<float*>(strip) + STRIP + j, *square = scale + STRIP;
+        int8_t* to = reinterpret_cast<int8_t*>(strip) + CONSTANTS + 4 * j;
+        if (c == nullptr) {  // the rest of the column is zeros
+            *square = HUGE_SCORE;
+            return;
+        }
+        const Buffer<float> shifted(packed.d + 16);
+        const Buffer<uint8_t> bytes(packed.d + 16);
+        const Rounded r = round(c, packed.shift, packed.d, shifted, bytes);
+        *start = -128 * r.total;
+        *scale = -2 * r.step;
+        *square = r.step * r.step * static_cast<float>(r.square);
+        packed.moved[s * STRIP + j] = r.moved;
+        packed.norm[s * STRIP + j] = r.step * std::sqrt(static_cast<float>(r.square));
+        for (int64_t t = 0; t < packed.d; t++) to[t / 4 * 4 * STRIP + t % 4] = static_cast<int8_t>(bytes[t] - 128);
+    }
+
+    static constexpr int64_t CONSTANTS = 3 * STRIP * 4;
+
+   private:
+    static constexpr int64_t BLOCK = WIDTH == 16 ? 8 : 4;  // rows that share the loads of a strip
+
+    // A point rounded to multiples of `step`: their sum, that of their squares, and at most how far the point moved.
+    struct Rounded {
+        float step;
+        int32_t total, square;
+        float moved;
+    };
+
+    // Write the multiples, plus 128, to `out`.
+    static Rounded round(const float* x, const float* shift, int64_t d, float* shifted, uint8_t* out) {
+        float top = 0;
+        for (int64_t t = 0; t < d; t++) {
+            const float v = x[t] - shift[t];
+            shifted[t] = v;
+            const float size = v < 0 ? -v : v;
+            top = top > size ? top : size;
+        }
+        const float step = top / 127, inverse = step > 0 ? 127 / top : 0;
+        int32_t total = 0, square = 0;
+        float off[16] = {};
+        for (int64_t t = 0; t < d; t++) {
+            const int32_t u = static_cast<int32_t>(shifted[t] * inverse + 128.5f);  // positive: to nearest
+            out[t] = static_cast<uint8_t>(u);
+            const int32_t q = u - 128;
+            total += q;
+            square += q * q;
+        }
+        int64_t t = 0;
+        for (; t + 16 <= d; t += 16) {
+            for (int64_t l = 0; l < 16; l++) {
+                const float e = shifted[t + l] - step * static_cast<float>(static_cast<int32_t>(out[t + l]) - 128);
+                off[l] += e * e;
+            }
+        }
+        for (; t < d; t++) {
+            const float e = shifted[t] - step * static_cast<float>(static_cast<int32_t>(out[t]) - 128);
+            off[0] += e * e;
+        }
+        for (int64_t l = 1; l < 16; l++) off[0] += off[l];
+        // Beside the rounding to multiples, that of the subtraction and of these sums.
+        const float moved = std::sqrt(off[0]) * (1 + static_cast<float>(d) * UNIT) +
+                            4 * UNIT * step * std::sqrt(static_cast<float>(square));
+        return {step, total, square, moved};
+    }
+
+    template <class Taker, class Name>
+    void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, int64_t count, const Name& name) const {
+        for (int64_t s = first; s < last; s++) {
+            int64_t p = 0;
+            for (; p + BLOCK <= count; p += BLOCK) block<BLOCK>(packed.strip(s), s * STRIP, p, taker, name);
+            for (; p < count; p++) block<1>(packed.strip(s), s * STRIP, p, taker, name);
+        }
+    }
+
+    // Score R rows from place `p` on against a strip.
+    template <int64_t R, class Taker, class Name>
+    void block(const char* strip, int64_t column, int64_t p, Taker& taker, const Name& name) const {
+        const int32_t* start = reinterpret_cast<const int32_t*>(strip);
+        const float* constants = reinterpret_cast<const float*>(strip) + STRIP;
+        const char* columns = strip + CONSTANTS;
+        const uint8_t* row[R];
+        I32 sums[R][2];
+        for (int64_t r = 0; r < R; r++) {
+            row[r] = rows_ + name(p + r) * stride_;
+            sums[r][0] = load<I32>(start);
+            sums[r][1] = load<I32>(start + WIDTH);
+        }
+        for (int64_t t = 0; t < stride_; t += 4) {
+            const I32 left = load<I32>(columns + t * STRIP), right = load<I32>(columns + t * STRIP + 4 * WIDTH);
+#pragma GCC unroll 8
+            for (int64_t r = 0; r < R; r++) {
+                int32_t four;
+                std::memcpy(&four, row[r] + t, 4);
+                const I32 v = splat32(four);
+                sums[r][0] = dot_bytes(sums[r][0], v, left);
+                sums[r][1] = dot_bytes(sums[r][1], v, right);
+            }
+        }
+        for (int64_t r = 0; r < R; r++) {
+            const int64_t i = name(p + r);
+            const F32 scale = splat(scale_[i]), limit = splat(taker.limit[i]);
+            const F32 left = score(sums[r][0], constants, scale), right = score(sums[r][1], constants + WIDTH, scale);
+            const uint32_t hits = below(left, limit) | below(right, limit) << WIDTH;
+            if (hits != 0) {
+                float scores[STRIP];
+                store(scores, left);
+                store(scores + WIDTH, right);
+                taker.take(i, hits, scores, column);
+            }
+        }
+    }
+
+    static F32 score(I32 sums, const float* constants, F32 row_scale) {
+        const F32 products = __builtin_convertvector(sums, F32) * load<F32>(constants);
+        return fma(products, row_scale, load<F32>(constants + STRIP));
+    }
+
+    int64_t d_, stride_, count_;
+    Buffer<uint8_t> rows_;
+    Buffer<float> scale_, shifted_;
+};
+
+}  // namespace
+}  // namespace fastann

@@ -1,0 +1,201 @@
+// What is done with the scores that pass a screen. A taker keeps, for every row of a task, the limit below which scores
+// are handed to it: take(row, hits, scores, column), where bit j of `hits` says that scores[j] is below the row's limit
+// and belongs to the centroid in column `column` + j.
+#pragma once
+
+#include "../buffer.hpp"
+#include "certificate.hpp"
+
+namespace fastann {
+namespace {
+
+// Rows of a task as all takers see them: their squared norms, how far rounding may have moved them (and a centroid), and
+// the rounding of two scores.
+struct Rounding {
+    Buffer<float> xsq, error, slack;
+    explicit Rounding(int64_t count) : xsq(count), error(count), slack(count) {}
+};
+
+// The nearest centroid, by scores that are good to their float32 rounding: those that may be the nearest are listed, and
+// compared in float64 at the end if there are several.
+class Shortlist {
+   public:
+    Shortlist(const Packed& packed, const float* x, const float* c, const Rounding& rounding, int64_t count)
+        : limit(count, HUGE_SCORE), packed_(packed), x_(x), c_(c), rounding_(rounding), best_(count, HUGE_SCORE),
+          found_(count, 0), near_(count * SIZE), score_(count * SIZE) {}
+
+    __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
+        int32_t* near = near_ + i * SIZE;
+        float* score = score_ + i * SIZE;
+        for (; hits != 0; hits &= hits - 1) {
+            const int bit = lowest_bit(hits);
+            const float v = scores[bit];
+            if (!(v < limit[i])) continue;
+            if (v < best_[i]) {
+                best_[i] = v;
+                limit[i] = reach(i);
+            }
+            if (found_[i] == SIZE) shorten(i);
+            near[found_[i]] = packed_.columns[column + bit];
+            score[found_[i]++] = v;
+        }
+    }
+
+    // Nearest centroid of row `i`, and its squared distance: by float64 if several may be the nearest.
+    void decide(int64_t i, int32_t& label, float& sqdist) {
+        int64_t close = 0;
+        for (int64_t t = 0; t < found_[i]; t++) {
+            if (!(score_[i * SIZE + t] < limit[i])) continue;
+            close++;
+            label = near_[i * SIZE + t];
+        }
+        const float rough = best_[i] + rounding_.xsq[i];
+        sqdist = rough > 0 ? rough : 0;
+        if (close == 1) return;
+        double exact;
+        const int64_t t = settle(i, exact);
+        label = near_[i * SIZE + t];
+        sqdist = static_cast<float>(exact);
+    }
+
+    Buffer<float> limit;
+
+   private:
+    static constexpr int64_t SIZE = 16;  // centroids listed before those that dropped out are removed
+
+    // Score that a centroid must stay below to be possibly nearer than the best score.
+    float reach(int64_t i) const {
+        const float square = best_[i] + rounding_.xsq[i], slack = rounding_.slack[i], error = 2 * rounding_.error[i];
+        const float distance = std::sqrt((square > 0 ? square : 0) + slack);
+        return best_[i] + slack + error * (2 * distance + error);
+    }
+
+    // Place of the nearest listed centroid below the limit, by float64; ties go to the lowest.
+    int64_t settle(int64_t i, double& least) const {
+        const int32_t* near = near_ + i * SIZE;
+        int64_t place = -1;
+        least = INFINITE64;
+        for (int64_t t = 0; t < found_[i]; t++) {
+            if (!(score_[i * SIZE + t] < limit[i])) continue;
+            const double v = sqdist64(x_ + i * packed_.d, c_ + near[t] * packed_.d, packed_.d);
+            if (place < 0 || v < least || (v == least && near[t] < near[place])) {
+                least = v;
+                place = t;
+            }
+        }
+        return place;
+    }
+
+    // Make room in a full list: drop what is beyond the limit by now; if nothing is, keep the nearest alone.
+    void shorten(int64_t i) {
+        int32_t* near = near_ + i * SIZE;
+        float* score = score_ + i * SIZE;
+        int32_t kept = 0;
+        for (int64_t t = 0; t < found_[i]; t++) {
+            if (!(score[t] < limit[i])) continue;
+            near[kept] = near[t];
+            score[kept++] = score[t];
+        }
+        found_[i] = kept;
+        if (kept < SIZE) return;
+        double exact;
+        const int64_t t = settle(i, exact);
+        near[0] = near[t];
+        score[0] = score[t];
+        found_[i] = 1;
+    }
+
+    const Packed& packed_;
+    const float *x_, *c_;  // x_: the first row of the task
+    const Rounding& rounding_;
+    Buffer<float> best_;
+    Buffer<int32_t> found_, near_;
+    Buffer<float> score_;
+};
+
+// The nearest centroid, by scores of rounded operands: what passes is compared in float64 on the spot, best score first,
+// so that the limit falls soon.
+class Compared {
+   public:
+    Compared(const Packed& packed, const float* x, const float* c, const Rounding& rounding, int64_t count)
+        : limit(count, HUGE_SCORE), label(count, -1), least(count, INFINITE64), packed_(packed), x_(x), c_(c),
+          rounding_(rounding) {}
+
+    // Begin row `i` with a centroid that is believed near.
+    void hint(int64_t i, int32_t j) {
+        label[i] = j;
+        least[i] = sqdist64(x_ + i * packed_.d, c_ + j * packed_.d, packed_.d);
+        limit[i] = limit_of(least[i], rounding_.xsq[i], rounding_.error[i], rounding_.slack[i]);
+    }
+
+    __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
+        int first = lowest_bit(hits);
+        for (uint32_t rest = hits & (hits - 1); rest != 0; rest &= rest - 1) {
+            if (scores[lowest_bit(rest)] < scores[first]) first = lowest_bit(rest);
+        }
+        compare(i, packed_.columns[column + first]);
+        for (hits &= ~(uint32_t{1} << first); hits != 0; hits &= hits - 1) {
+            const int bit = lowest_bit(hits);
+            if (scores[bit] < limit[i]) compare(i, packed_.columns[column + bit]);
+        }
+    }
+
+    Buffer<float> limit;
+    Buffer<int32_t> label;
+    Buffer<double> least;
+
+   private:
+    void compare(int64_t i, int32_t j) {
+        const int64_t d = packed_.d;
+        const float *row = x_ + i * d, *centroid = c_ + j * d;
+        if (j == label[i] || static_cast<double>(sqdist32(row, centroid, d)) > least[i] * (1 + 1e-4)) return;
+        const double v = sqdist64(row, centroid, d);
+        if (v < least[i] || (v == least[i] && j < label[i])) {
+            least[i] = v;
+            label[i] = j;
+            const float lower = limit_of(v, rounding_.xsq[i], rounding_.error[i], rounding_.slack[i]);
+            limit[i] = lower < limit[i] ? lower : limit[i];
+        }
+    }
+
+    const Packed& packed_;
+    const float *x_, *c_;  // x_: the first row of the task
+    const Rounding& rounding_;
+};
+
+// The `m` columns of the lowest scores, in ascending order.
+class Lists {
+   public:
+    Lists(int64_t count, int64_t m) : limit(count, HUGE_SCORE), m_(m), score_(count * m, HUGE_SCORE), column_(count * m, -1) {}
+
+    __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
+        float* score = score_ + i * m_;
+        int32_t* list = column_ + i * m_;
+        for (; hits != 0; hits &= hits - 1) {
+            const int bit = lowest_bit(hits);
+            const float v = scores[bit];
+            if (!(v < limit[i])) continue;
+            int64_t t = m_ - 1;
+            for (; t > 0 && score[t - 1] > v; t--) {
+                score[t] = score[t - 1];
+                list[t] = list[t - 1];
+            }
+            score[t] = v;
+            list[t] = static_cast<int32_t>(column + bit);
+            if (score[m_ - 1] < limit[i]) limit[i] = score[m_ - 1];
+        }
+    }
+
+    const float* scores(int64_t i) const { return score_ + i * m_; }
+    const int32_t* columns(int64_t i) const { return column_ + i * m_; }
+
+    Buffer<float> limit;
+
+   private:
+    int64_t m_;
+    Buffer<float> score_;
+    Buffer<int32_t> column_;
+};
+
+}  // namespace
+}  // namespace fastann

@@ -1,0 +1,20 @@
+// int8 products of AVX-512 VNNI.
+#define FASTANN_WIDTH 16
+#include "int8.hpp"
+#include "screenings.hpp"
+#include "search.hpp"
+
+namespace fastann {
+namespace {
+
+inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
+    return I32(_mm512_dpbusd_epi32(__m512i(sum), __m512i(rows), __m512i(columns)));
+}
+
+}  // namespace
+
+constexpr Screening int8_filled = {STRIP, Int8Rows::CONSTANTS, 4 * STRIP, 4, pack<Int8Rows>, nearest<Int8Rows>,
+                                   nearest_m<Int8Rows>, eight<Int8Rows>};
+const Screening int8_screening = int8_filled;
+
+}  // namespace fastann
