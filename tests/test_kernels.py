@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from scipy import sparse
 from fastann import kernels
 from fastann.index.own import FlatIndex
 from fastann.index.spec import Flat
-from fastann.kernels.screen import certificate
 
 FILES = {path.stem for path in Path(kernels.__file__).parent.iterdir()}
 
@@ -132,21 +132,100 @@ def test_survey_lets_nan_and_infinity_through(rng):
     assert np.isfinite(np.delete(sqnorm, [3, 50])).all()
 
 
-@pytest.mark.skipif(not kernels.suits_screen(64, 24, 1.0), reason="this CPU has neither AMX nor VNNI")
-@pytest.mark.parametrize("hinted", [False, True])
-@pytest.mark.parametrize(("n", "d", "k"), [(1, 24, 64), (700, 33, 65), (513, 384, 100), (300, 700, 130)])
-def test_screening_changes_no_label(rng, n, d, k, hinted):
-    """Rows, near-duplicates of centroids, and far from the origin: what float64 says is what comes out."""
+@pytest.fixture(params=kernels.levels())
+def instructions(request):
+    """Each set of instructions that this CPU has, and the scalar twins of those it may lack."""
+    before = kernels.level()
+    assert kernels.use(request.param)
+    yield request.param
+    kernels.use(before)
+
+
+def tables(rng, n, d, k):
+    """Rows and centroids: near-duplicates of each other, far from the origin, with many ties."""
     for data in (rng.standard_normal((n, d)), 1e-4 * rng.standard_normal((n, d)) + 1, rng.integers(0, 3, (n, d))):
         x = data.astype("f")
         c = np.concatenate([x[: k // 2], (data[rng.integers(n, size=k)] + 1e-6).astype("f")])[:k]
-        c = np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
-        hint = rng.integers(-1, k, n).astype(np.int32) if hinted else None
-        packed = kernels.pack_screen(c, certificate.pad_columns(np.arange(k)), c.mean(axis=0))
-        labels, sqdist = kernels.nearest_screened(x, c, packed, hint)
+        yield x, np.concatenate([c, rng.standard_normal((k - len(c), d)).astype("f")])
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize(
+    ("n", "d", "k"),
+    [(1, 1, 1), (70, 2, 300), (33, 3, 65), (65, 7, 17), (100, 16, 40), (1, 24, 64), (300, 33, 65), (130, 384, 100)],
+)
+def test_labels_are_those_of_float64_whatever_the_instructions(rng, rounded, n, d, k):
+    for x, c in tables(rng, n, d, k):
         truth = distances(x, c)
-        np.testing.assert_array_equal(labels, truth.argmin(1))
-        np.testing.assert_allclose(sqdist, truth.min(1), rtol=1e-6)
+        packed = kernels.pack(c, rounded, c.mean(axis=0))
+        for hint in (None, rng.integers(-1, k, n).astype(np.int32)):
+            labels, sqdist = kernels.nearest(x, c, packed, hint)
+            # float64 sums in another order may tie, or not
+            np.testing.assert_allclose(truth[np.arange(n), labels], truth.min(axis=1), rtol=1e-14)
+            scale = ((x - c.mean(axis=0)) ** 2).sum(axis=1).max()
+            np.testing.assert_allclose(sqdist, truth.min(axis=1), rtol=1e-5, atol=2e-6 * scale)
+
+
+def test_instructions_agree_to_the_last_label(rng):
+    before = kernels.level()
+    for x, c in tables(rng, 500, 40, 90):
+        found = []
+        for name in kernels.levels():
+            kernels.use(name)
+            found += [kernels.nearest(x, c, kernels.pack(c, rounded, c.mean(axis=0)))[0] for rounded in (False, True)]
+        kernels.use(before)
+        assert all((labels == found[0]).all() for labels in found)
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("d", [3, 33, 520])
+def test_lists_of_eight_hold_the_nearest(rng, rounded, d):
+    x, c = rng.standard_normal((300, d), dtype="f"), rng.standard_normal((130, d), dtype="f")
+    rows = rng.permutation(300)[:150].astype(np.int32)
+    truth = distances(x[rows], c)
+    eight = np.sort(np.argsort(truth, axis=1)[:, :8], axis=1)
+    anywhere = np.full(len(rows), np.inf, "f")
+    order, offsets = rng.permutation(130).astype(np.int32), np.array([0, 10, 10, 75, 130])
+    centers = np.array([c[order[a:b]].mean(axis=0) if b > a else c[0] for a, b in pairwise(offsets)], "f")
+    coarse = kernels.pack(centers, rounded, c.mean(axis=0))
+    for packed, cells in (
+        (kernels.pack(c, rounded, c.mean(axis=0)), None),
+        (kernels.pack(c, rounded, c.mean(axis=0), order, offsets), coarse),
+    ):
+        ids, dist = kernels.eight(x, rows, c, packed, anywhere, cells, 4)
+        assert (ids[:, 0] == truth.argmin(axis=1)).all()
+        assert (np.sort(ids, axis=1) == eight).mean() > 0.97
+        np.testing.assert_allclose(dist[:, 0], np.sqrt(truth.min(axis=1)), rtol=1e-5)
+        assert (np.diff(dist, axis=1) >= 0).all()
+        rough, _ = kernels.eight(x, rows, c, packed, anywhere, cells, 4, rough=True)
+        assert (np.sort(rough, axis=1) == np.sort(ids, axis=1)).mean() > 0.97
+        near = np.sqrt(truth.min(axis=1)).astype("f") * np.float32(1.001)
+        ids, dist = kernels.eight(x, rows, c, packed, near, cells, 4)
+        assert (ids[:, 0] == truth.argmin(axis=1)).all()  # no farther than wanted is enough
+
+
+def test_arguments_of_searches_are_checked(rng):
+    x, c = rng.standard_normal((5, 8), dtype="f"), rng.standard_normal((3, 8), dtype="f")
+    packed = kernels.pack(c, False, c[0])
+    rows, anywhere = np.arange(2, dtype=np.int32), np.full(2, np.inf, "f")
+    with pytest.raises(
+        TypeError, match=r"x must be a C-contiguous array of float32 with 2 dimensions, got float64 \(5, 8\)"
+    ):
+        kernels.nearest(x.astype(float), c, packed)
+    with pytest.raises(ValueError, match="x has 7 columns, 8 are needed: those of the packed centroids"):
+        kernels.nearest(np.ascontiguousarray(x[:, :7]), c, packed)
+    with pytest.raises(ValueError, match="c has 2 rows, 3 are needed"):
+        kernels.nearest(x, c[:2], packed)
+    with pytest.raises(ValueError, match="hint has 3 at 0, but there are 3 centroids"):
+        kernels.nearest(x, c, packed, np.full(5, 3, np.int32))
+    with pytest.raises(ValueError, match="rows has 9 at 1, but there are 5 rows"):
+        kernels.eight(x, np.array([0, 9], np.int32), c, packed, anywhere)
+    with pytest.raises(ValueError, match="coarse must have the centre of each cell"):
+        kernels.eight(x, rows, c, packed, anywhere, packed, 2)
+    with pytest.raises(ValueError, match="offsets must begin with 0 and end with the number of centroids"):
+        kernels.pack(c, False, c[0], np.arange(3, dtype=np.int32), np.array([0, 2]))
 
 
 @pytest.mark.parametrize("outlier", [1.0, 300.0])
@@ -173,15 +252,6 @@ def test_an_index_whose_centroids_moved_is_one_built_anew(rng, updated):
     np.testing.assert_array_equal(ids[:, 0], distances(x, c).argmin(1))
 
 
-def test_amx_tiles_emulated():
-    """What surrounds the tile instructions, on CPUs that lack them; a process of its own, as it replaces them."""
-    if not certificate.permitted("amx", "avx512bf16"):
-        pytest.skip("this CPU cannot round to bfloat16")
-    script = Path(__file__).with_name("emulated_amx.py")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_without_screening_the_labels_are_the_same(blobs):
     c = blobs[:200]
     one = Flat().build(c).search(blobs, 1)[0]
@@ -192,15 +262,15 @@ def test_many_near_ties_in_float32_are_settled_in_float64(rng):
     """More centroids within float32's rounding of each other than any shortlist holds."""
     x = (1000 + rng.standard_normal((50, 8))).astype("f")
     c = (1000 + 1e-2 * rng.standard_normal((3000, 8))).astype("f")
-    sqnorm = (c.astype(np.float64) ** 2).sum(1).astype("f")
-    np.testing.assert_array_equal(kernels.nearest(x, c, sqnorm)[0], distances(x, c).argmin(1))
+    packed = kernels.pack(c, False, np.zeros(8, "f"))  # not shifted, so that scores are large
+    np.testing.assert_array_equal(kernels.nearest(x, c, packed)[0], distances(x, c).argmin(1))
 
 
 def test_rows_of_very_many_columns_are_exact():
     rng = np.random.default_rng(0)
     x, c = rng.standard_normal((50, 9000)).astype(np.float32), rng.standard_normal((12, 9000)).astype(np.float32)
     c[7] = c[3]  # a tie goes to the lower
-    labels, sqdist = kernels.nearest(x, c, (c.astype(np.float64) ** 2).sum(axis=1).astype(np.float32))
+    labels, sqdist = kernels.nearest(x, c, kernels.pack(c, False, c.mean(axis=0)))
     exact = ((x[:, None].astype(np.float64) - c) ** 2).sum(axis=2)
     np.testing.assert_array_equal(labels, exact.argmin(axis=1))
     np.testing.assert_allclose(sqdist, exact.min(axis=1), rtol=1e-4)

@@ -33,9 +33,9 @@ def many():
 Large = limited(small=0, cells_from=256)
 
 
-@pytest.fixture(params=["this CPU", "BLAS"])
+@pytest.fixture(params=["rounded", "float32"])
 def arithmetic(request, monkeypatch):
-    if request.param == "BLAS":
+    if request.param == "float32":
         monkeypatch.setattr(kernels, "suits_screen", lambda k, d, spread: False)
 
 

@@ -11,37 +11,31 @@ from fastann.index.base import LISTED, Index, Spec, distances_in_cells
 
 
 class FlatIndex(Index):
-    """Exact search by this package's own kernels, certified exact; with AMX several times faster than FAISS's.
+    """Exact search by this package's own kernels, certified exact.
 
-    On CPUs with AMX, centroids are screened in bfloat16 and the few that may be nearest compared in float64;
-    elsewhere all products are float32, and near-ties decided in float64. Rows may be sparse.
+    Products of rounded operands (bfloat16 or int8, where the CPU has instructions for them), or of float32, rule
+    centroids out; the few that may be nearest are compared in float64. Rows may be sparse.
 
     Parameters
     ----------
     centroids : float32 [k, d]
     screened : bool, optional
-        Whether they are screened, where the CPU can; by default, where it pays.
+        Whether operands are rounded, where the CPU can; by default, where it pays.
     """
 
     exact = True
     moves = True
 
     def __init__(self, centroids: np.ndarray, *, screened: bool | None = None):
-        self.centroids, self.screened = centroids, screened
+        self.centroids = centroids
         self.by_column: np.ndarray | None = None  # the centroids, transposed, once sparse rows are searched
-        sqnorm, mean, suits = _look_at(centroids, screened)
-        self.sqnorm: np.ndarray | None = sqnorm.astype(np.float32)
-        self.sqnorm64: np.ndarray | None = sqnorm
-        self.packed = None
-        if suits:
-            columns = kernels.pad_columns(np.arange(len(centroids)))
-            self.packed = kernels.pack_screen(centroids, columns, mean)
+        self.plain: kernels.Packed | None = None  # not rounded, once more than the nearest is asked for
+        self.mean, rounded = _look_at(centroids, screened)
+        self.packed = kernels.pack(centroids, rounded, self.mean)
 
     def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "FlatIndex":
-        if self.packed is None:
-            return FlatIndex(centroids, screened=self.screened)
         other = copy(self)
-        other.centroids, other.sqnorm, other.sqnorm64, other.by_column = centroids, None, None, None
+        other.centroids, other.by_column, other.plain = centroids, None, None
         self.packed.update(centroids, changed)
         return other
 
@@ -49,20 +43,16 @@ class FlatIndex(Index):
         if sparse.issparse(x):
             return self._search_sparse(x, m)
         if m > 1:
-            return kernels.nearest_m(x, self.centroids, self._norms(), m)
-        if self.packed is None:
-            ids, sqdist = kernels.nearest(x, self.centroids, self._norms())
-        else:
-            ids, sqdist = kernels.nearest_screened(x, self.centroids, self.packed, hint)
+            return kernels.nearest_m(x, self.centroids, self._plain(), m)
+        ids, sqdist = kernels.nearest(x, self.centroids, self.packed, hint)
         return ids[:, None], sqdist[:, None]
 
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.packed is None or sparse.issparse(x):
-            return super().listed(x, rows, m, within)
-        ids, dist = kernels.eight_screened(x, rows, self.centroids, self.packed, within, None, 0, rough)
-        return _first(ids, dist, m)
+        if sparse.issparse(x):
+            return super().listed(x, rows, m, within, rough=rough)
+        return _first(*kernels.eight(x, rows, self.centroids, self.packed, within, rough=rough), m)
 
     @property
     def distances(self) -> float:
@@ -71,18 +61,18 @@ class FlatIndex(Index):
     def _search_sparse(self, x: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
         if self.by_column is None:
             self.by_column = np.ascontiguousarray(self.centroids.T)
-        if self.sqnorm64 is None:
-            self.sqnorm64 = kernels.sqnorms(self.centroids)
-        return kernels.search_sparse(x, self.by_column, self.sqnorm64, m)
+        return kernels.search_sparse(x, self.by_column, kernels.sqnorms(self.centroids), m)
 
-    def _norms(self) -> np.ndarray:
-        if self.sqnorm is None:
-            self.sqnorm = kernels.survey(self.centroids)[0].astype(np.float32)
-        return self.sqnorm
+    def _plain(self) -> kernels.Packed:
+        if not self.packed.rounded:
+            return self.packed
+        if self.plain is None:
+            self.plain = kernels.pack(self.centroids, False, self.mean)
+        return self.plain
 
 
 class CellsIndex(Index):
-    """Cells of centroids and the cell-major search over them, by AMX tiles or by BLAS.
+    """Cells of centroids and the cell-major search over them.
 
     Parameters
     ----------
@@ -122,24 +112,14 @@ class CellsIndex(Index):
             owner = FlatIndex(self.centers, screened=screened).search(centroids, 1, owner)[0][:, 0]
         self.centroids = centroids
         self.offsets, self.columns = kernels.group(owner, nlist)
-        self.cells = None
-        _, mean, suits = _look_at(centroids, screened)
-        if suits:
-            self.cells = kernels.ScreenedCells(self.centers, np.split(self.columns, self.offsets[1:-1]), mean)
-            self.packed = kernels.pack_screen(centroids, self.cells.columns, mean)
-        else:
-            self.sorted = centroids[self.columns]
-            self.sqnorm = np.einsum("ij,ij->i", self.sorted, self.sorted)
+        mean, rounded = _look_at(centroids, screened)
+        self.packed = kernels.pack(centroids, rounded, mean, self.columns, self.offsets)
+        self.cells = kernels.pack(self.centers, rounded, mean)
 
     def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "CellsIndex":
         other = copy(self)
         other.centroids = centroids
-        if self.cells is not None:
-            self.packed.update(centroids, changed)
-        else:
-            some = changed[self.columns]
-            self.sorted[some] = centroids[self.columns[some]]
-            self.sqnorm[some] = np.einsum("ij,ij->i", self.sorted[some], self.sorted[some])
+        self.packed.update(centroids, changed)
         return other
 
     def retuned(self, spec: Spec) -> "CellsIndex":
@@ -167,24 +147,17 @@ class CellsIndex(Index):
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.cells is not None:
-            ids, dist = kernels.eight_screened(
-                x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough
-            )
-        else:
-            ids, dist = kernels.eight_in_cells(
-                x, rows, self.sorted, self.sqnorm, self.centers, self.offsets, self.columns, self.nprobe, within
-            )
+        ids, dist = kernels.eight(x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough)
         return _first(ids, dist, m)
 
 
-def _look_at(centroids: np.ndarray, screened: bool | None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Squared norms (float64 [k]) and mean of centroids, and whether to screen them: as told, or where it pays."""
+def _look_at(centroids: np.ndarray, screened: bool | None) -> tuple[np.ndarray, bool]:
+    """Mean of centroids (float32 [d]), and whether to round them to screen: as told, or where it pays."""
     k, d = centroids.shape
     sqnorm, sums = kernels.survey(centroids)
     mean = sums / k
     spread = max(0.0, float(sqnorm.mean() - mean @ mean)) ** 0.5
-    return sqnorm, mean, kernels.suits_screen(k, d, spread) if screened is None else screened
+    return mean.astype(np.float32), kernels.suits_screen(k, d, spread) if screened is None else screened
 
 
 def _first(ids: np.ndarray, dist: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,15 @@
 """The names of the compiled core, each with the file that defines it: for editors, mypy and `__init__.py`."""
 
+from fastann.kernels._core import Packed as Packed
+from fastann.kernels._core import eight as eight
+from fastann.kernels._core import level as level
+from fastann.kernels._core import levels as levels
+from fastann.kernels._core import nearest as nearest
+from fastann.kernels._core import nearest_m as nearest_m
+from fastann.kernels._core import pack as pack
+from fastann.kernels._core import suits_screen as suits_screen
+from fastann.kernels._core import survey as survey
+from fastann.kernels._core import use as use
 from fastann.kernels.bounds import LLOYD as LLOYD
 from fastann.kernels.bounds import SIZE_AWARE as SIZE_AWARE
 from fastann.kernels.bounds import SIZE_AWARE_COSINE as SIZE_AWARE_COSINE
@@ -7,7 +17,6 @@ from fastann.kernels.bounds import WANTING as WANTING
 from fastann.kernels.bounds import cost as cost
 from fastann.kernels.bounds import look as look
 from fastann.kernels.bounds import merge as merge
-from fastann.kernels.cells import eight_in_cells as eight_in_cells
 from fastann.kernels.duplicates import CLEAR as CLEAR
 from fastann.kernels.duplicates import DROPPED as DROPPED
 from fastann.kernels.duplicates import KEPT as KEPT
@@ -19,8 +28,6 @@ from fastann.kernels.duplicates import fingerprints as fingerprints
 from fastann.kernels.duplicates import first_near as first_near
 from fastann.kernels.duplicates import ready as ready
 from fastann.kernels.duplicates import unit as unit
-from fastann.kernels.exact import nearest as nearest
-from fastann.kernels.exact import nearest_m as nearest_m
 from fastann.kernels.gradient import coefficients as coefficients
 from fastann.kernels.gradient import descend as descend
 from fastann.kernels.gradient import pair_scores as pair_scores
@@ -39,16 +46,9 @@ from fastann.kernels.pairs import rescore as rescore
 from fastann.kernels.pairs import runner_up as runner_up
 from fastann.kernels.rows import CSR as CSR
 from fastann.kernels.rows import table as table
-from fastann.kernels.screen.certificate import pad_columns as pad_columns
-from fastann.kernels.screen.search import ScreenedCells as ScreenedCells
-from fastann.kernels.screen.search import eight_screened as eight_screened
-from fastann.kernels.screen.search import nearest_screened as nearest_screened
-from fastann.kernels.screen.search import pack_screen as pack_screen
-from fastann.kernels.screen.search import suits_screen as suits_screen
 from fastann.kernels.sparse import search_sparse as search_sparse
 from fastann.kernels.sums import add_rows as add_rows
 from fastann.kernels.sums import means as means
-from fastann.kernels.sums import survey as survey
 from fastann.kernels.threads import limit_threads as limit_threads
 from fastann.kernels.threads import one_blas_thread as one_blas_thread
 from fastann.kernels.threads import pieces as pieces

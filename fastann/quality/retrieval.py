@@ -8,6 +8,7 @@ import numpy as np
 
 from fastann import kernels
 from fastann.data.source import Source
+from fastann.index.own import FlatIndex
 from fastann.index.recall import wilson
 from fastann.quality.metrics import Clusters, Findings
 
@@ -52,8 +53,7 @@ def true_neighbours(view: Source, picks: np.ndarray, queries: np.ndarray) -> np.
     best = np.empty((len(picks), 0), np.int64)
     best_sqdist = np.empty((len(picks), 0), np.float32)
     for start, block in view.chunks():
-        sqnorm = kernels.survey(block)[0].astype(np.float32)
-        ids, sqdist = kernels.nearest_m(queries, block, sqnorm, min(m, len(block)))
+        ids, sqdist = FlatIndex(block, screened=False).search(queries, min(m, len(block)))
         best = np.hstack([best, ids.astype(np.int64) + start])
         best_sqdist = np.hstack([best_sqdist, sqdist])
         order = np.argsort(best_sqdist, axis=1, kind="stable")[:, :m]

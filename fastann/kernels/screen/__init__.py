@@ -1,1 +1,0 @@
-"""Searches decided by a certificate: rounded operands screen, float64 decides."""
