@@ -44,7 +44,8 @@ inline void pack_strip(const float* c, int64_t count, int64_t d, float* out) {
 
 // Add to `sums` the products of R rows, `stride` apart, with a strip, over dimensions first..last-1.
 template <int64_t R>
-inline void add_tile(const float* x, int64_t stride, const float* strip, int64_t first, int64_t last, F32 (&sums)[R][2]) {
+inline void add_tile(const float* x, int64_t stride, const float* strip, int64_t first, int64_t last,
+                     F32 (&sums)[R][2]) {
     for (int64_t t = first; t < last; t++) {
         const F32 left = load<F32>(strip + t * STRIP), right = load<F32>(strip + t * STRIP + WIDTH);
 #pragma GCC unroll 16
@@ -94,8 +95,8 @@ inline void tiles_of(const float* x, int64_t n, int64_t stride, const float* str
 
 // Products of `n` rows, `stride` apart, with the columns of strips 0..strips-1: that of row i with column j is
 // out[i * out_stride + j], for all strips * STRIP columns, padding included.
-inline void multiply(const float* x, int64_t n, int64_t stride, const float* packed, int64_t strips, int64_t d, float* out,
-                     int64_t out_stride) {
+inline void multiply(const float* x, int64_t n, int64_t stride, const float* packed, int64_t strips, int64_t d,
+                     float* out, int64_t out_stride) {
     for (int64_t s = 0; s < strips; s++) {
         tiles_of(x, n, stride, packed + s * STRIP * d, d, [&](int64_t i, F32 left, F32 right) {
             store(out + i * out_stride + s * STRIP, left);

@@ -13,7 +13,8 @@ namespace fastann {
 
 namespace {
 
-constexpr int64_t MOST_COLUMNS = 4096;  // wider rows are mostly zeros: rounding them to a scale of their own says little
+constexpr int64_t MOST_COLUMNS =
+    4096;  // wider rows are mostly zeros: rounding them to a scale of their own says little
 
 // Whether screening by rounded products pays for `k` centroids of `d` columns, and the arithmetic has room for them.
 bool suits_screen(int64_t k, int64_t d, double spread) {
@@ -23,8 +24,8 @@ bool suits_screen(int64_t k, int64_t d, double spread) {
 void within(const Vector<const int32_t>& ids, int64_t low, int64_t high, const char* what) {
     for (int64_t i = 0; i < ids.size(); i++) {
         if (ids[i] < low || ids[i] >= high) {
-            throw nb::value_error((std::string(ids.name()) + " has " + std::to_string(ids[i]) + " at " + std::to_string(i) +
-                                   ", but there are " + std::to_string(high) + " " + what)
+            throw nb::value_error((std::string(ids.name()) + " has " + std::to_string(ids[i]) + " at " +
+                                   std::to_string(i) + ", but there are " + std::to_string(high) + " " + what)
                                       .c_str());
         }
     }
@@ -39,7 +40,8 @@ std::unique_ptr<Packed> pack(nb::handle c_, bool rounded, nb::handle shift_, nb:
     shift.sized(d, "one for each column of centroids");
     columns.sized(k, "each centroid once");
     within(columns, 0, k, "centroids");
-    if (columns.given() != offsets.given()) throw nb::value_error("columns and offsets are given together, or not at all");
+    if (columns.given() != offsets.given())
+        throw nb::value_error("columns and offsets are given together, or not at all");
     if (offsets.given() && (offsets.size() < 1 || offsets[0] != 0 || offsets[offsets.size() - 1] != k)) {
         throw nb::value_error("offsets must begin with 0 and end with the number of centroids");
     }
@@ -102,16 +104,16 @@ nb::tuple eight(nb::handle x_, nb::handle rows_, nb::handle c_, const Packed& pa
     limits.sized(rows.size(), "one for each of rows");
     if (coarse != nullptr) {
         if (coarse->k != packed.cells || coarse->d != packed.d || &coarse->screening != &packed.screening) {
-            throw nb::value_error("coarse must have the centre of each cell of packed, packed for the same instructions");
+            throw nb::value_error(
+                "coarse must have the centre of each cell of packed, packed for the same instructions");
         }
         if (nprobe < 1) throw nb::value_error(("nprobe must be at least 1, got " + std::to_string(nprobe)).c_str());
         nprobe = nprobe < packed.cells ? nprobe : packed.cells;
     }
     const New<int32_t, 2> ids(rows.size(), 8);
     const New<float, 2> dist(rows.size(), 8);
-    unlocked([&] {
-        packed.screening.eight(packed, coarse, nprobe, x, rows, rows.size(), c, limits, rough, ids, dist);
-    });
+    unlocked(
+        [&] { packed.screening.eight(packed, coarse, nprobe, x, rows, rows.size(), c, limits, rough, ids, dist); });
     return nb::make_tuple(ids.array, dist.array);
 }
 
@@ -148,10 +150,11 @@ columns : int32 [k], optional
 offsets : int64 [cells + 1], optional
     Where each cell begins in `columns`.
 )");
-    m.def("nearest", nearest, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("hint") = nb::none(),
-          nb::sig("def nearest(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, hint: NDArray[np.int32] | "
-                  "None = None) -> tuple[NDArray[np.int32], NDArray[np.float32]]"),
-          R"(Nearest centroid of each row, certified exact.
+    m.def(
+        "nearest", nearest, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("hint") = nb::none(),
+        nb::sig("def nearest(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, hint: NDArray[np.int32] | "
+                "None = None) -> tuple[NDArray[np.int32], NDArray[np.float32]]"),
+        R"(Nearest centroid of each row, certified exact.
 
 A centroid that its score rules out, with room for all rounding, is never looked at; where several are left they are
 compared by float64 distances, equal ones going to the lowest. So labels depend neither on the instructions nor on threads.
@@ -171,10 +174,11 @@ labels : int32 [n]
 sqdist : float32 [n]
     Squared L2 distances, to float32 rounding of ``|x|^2 + |c|^2``.
 )");
-    m.def("nearest_m", nearest_m, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("m"),
-          nb::sig("def nearest_m(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int) -> "
-                  "tuple[NDArray[np.int32], NDArray[np.float32]]"),
-          R"(The `m` nearest centroids of each row, nearest first, by float32 products; their distances are exact to float32.
+    m.def(
+        "nearest_m", nearest_m, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("m"),
+        nb::sig("def nearest_m(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int) -> "
+                "tuple[NDArray[np.int32], NDArray[np.float32]]"),
+        R"(The `m` nearest centroids of each row, nearest first, by float32 products; their distances are exact to float32.
 
 Parameters
 ----------
@@ -193,7 +197,8 @@ sqdist : float32 [n, m]
 )");
     m.def("eight", eight, nb::arg("x"), nb::arg("rows"), nb::arg("c"), nb::arg("packed"), nb::arg("within"),
           nb::arg("coarse").none() = nb::none(), nb::arg("nprobe") = 0, nb::arg("rough") = false,
-          nb::sig("def eight(x: NDArray[np.float32], rows: NDArray[np.int32], c: NDArray[np.float32], packed: Packed, within: "
+          nb::sig("def eight(x: NDArray[np.float32], rows: NDArray[np.int32], c: NDArray[np.float32], packed: Packed, "
+                  "within: "
                   "NDArray[np.float32], coarse: Packed | None = None, nprobe: int = 0, rough: bool = False) -> "
                   "tuple[NDArray[np.int32], NDArray[np.float32]]"),
           R"(About the eight nearest centroids of some rows, nearest first.

@@ -1,5 +1,5 @@
-// Tiles of bfloat16. The instructions are assembly, as compilers' own names for them are unsafe before GCC 14: those claim
-// to read less memory than they do, so that stores before them are optimised away.
+// Tiles of bfloat16. The instructions are assembly, as compilers' own names for them are unsafe before GCC 14: those
+// claim to read less memory than they do, so that stores before them are optimised away.
 #define FASTANN_WIDTH 16
 #include "bf16.hpp"
 #include "screenings.hpp"
@@ -9,10 +9,11 @@ namespace fastann {
 namespace {
 
 // A tile is 16 rows of 64 bytes. Four of the eight are the sums: upper left, upper right, lower left, lower right.
-alignas(64) constexpr uint8_t CONFIG[64] = {1,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0,     // palette
-                                            64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0,     // bytes of a row
-                                            0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0, 0,  0,
-                                            16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0};    // rows
+alignas(64) constexpr uint8_t CONFIG[64] = {
+    1,  0,  0,  0,  0,  0,  0,  0,  0,  0, 0,  0, 0,  0, 0,  0,  // palette
+    64, 0,  64, 0,  64, 0,  64, 0,  64, 0, 64, 0, 64, 0, 64, 0,  // bytes of a row
+    0,  0,  0,  0,  0,  0,  0,  0,  0,  0, 0,  0, 0,  0, 0,  0,
+    16, 16, 16, 16, 16, 16, 16, 16, 0,  0, 0,  0, 0,  0, 0,  0};  // rows
 
 struct AmxTiles {
     AmxTiles() { __asm__ volatile("ldtilecfg (%0)" : : "r"(CONFIG) : "memory"); }
@@ -45,8 +46,8 @@ struct AmxTiles {
             : "r"(to), "r"(int64_t{128})
             : "memory");
     }
-    // Sums += 32 rows times 32 columns over 32 dimensions. The columns are used by every block of rows and should stay in
-    // the first-level cache; the streaming load of the rows (tileloaddt1) keeps them from pushing it out.
+    // Sums += 32 rows times 32 columns over 32 dimensions. The columns are used by every block of rows and should stay
+    // in the first-level cache; the streaming load of the rows (tileloaddt1) keeps them from pushing it out.
     void step(const uint16_t* rows, const uint32_t* columns) {
         __asm__ volatile(
             "tileloadd (%1,%2), %%tmm6\n\t tileloaddt1 (%0,%2), %%tmm4\n\t"
@@ -66,8 +67,8 @@ using Rows32 = Bf16Rows<AmxTiles>;
 
 }  // namespace
 
-constexpr Screening bf16_filled = {Rows32::COLUMNS, Rows32::CONSTANTS, 2048, 32, pack<Rows32>, nearest<Rows32>,
-                                   nearest_m<Rows32>, eight<Rows32>};
+constexpr Screening bf16_filled = {Rows32::COLUMNS, Rows32::CONSTANTS, 2048,         32, pack<Rows32>,
+                                   nearest<Rows32>, nearest_m<Rows32>, eight<Rows32>};
 const Screening bf16_screening = bf16_filled;
 
 }  // namespace fastann

@@ -1,9 +1,9 @@
 // Screening with tiles of bfloat16 (Intel Xeon since 2023): products at several times the float32 rate.
 //
-// `Tiles` are the instructions, or their twin: a block of 32 x 32 sums that is begun, multiplied into and written. bfloat16
-// moves a coordinate by at most 2^-9 of it; by how much it moved a point is computed on the way. Operands are stored tile
-// by tile, in the order in which they are read, 64-byte aligned (unaligned ones cost a factor of three). A step is 32
-// dimensions, the length of a tile's row:
+// `Tiles` are the instructions, or their twin: a block of 32 x 32 sums that is begun, multiplied into and written.
+// bfloat16 moves a coordinate by at most 2^-9 of it; by how much it moved a point is computed on the way. Operands are
+// stored tile by tile, in the order in which they are read, 64-byte aligned (unaligned ones cost a factor of three). A
+// step is 32 dimensions, the length of a tile's row:
 //
 //     rows       [block of 32 rows][step of 32 dimensions][32 rows][32 dimensions]
 //     centroids  [strip of 32     ]{its squared norms, [step][left, right 16][16 pairs of dimensions][16][2]}, times -2
@@ -31,12 +31,14 @@ inline uint16_t rounded(float value) {
 
 template <class Tiles>
 class Bf16Rows {
-   public:
+ public:
     static constexpr bool ROUNDED = true;
     static constexpr int64_t COLUMNS = 32, CONSTANTS = 128, STEP = 32;
 
     Bf16Rows(const Packed& packed, int64_t count)
-        : d_(packed.d), steps_((packed.d + STEP - 1) / STEP), count_(count),
+        : d_(packed.d),
+          steps_((packed.d + STEP - 1) / STEP),
+          count_(count),
           rows_((count + BLOCK - 1) / BLOCK * steps_ * BLOCK * STEP, 0) {}
 
     void pack(const Packed& packed, int64_t i, const float* row, float& xsq, float& error) {
@@ -47,7 +49,8 @@ class Bf16Rows {
             if (size == STEP) {
                 for (int64_t half = 0; half < STEP; half += 16) {
                     for (int64_t l = 0; l < 16; l++) {
-                        round_one(row[first + half + l] - packed.shift[first + half + l], to[half + l], square[l], off[l]);
+                        round_one(row[first + half + l] - packed.shift[first + half + l], to[half + l], square[l],
+                                  off[l]);
                     }
                 }
             } else {
@@ -101,7 +104,7 @@ class Bf16Rows {
         packed.moved[s * COLUMNS + j] = moved(off, total);
     }
 
-   private:
+ private:
     static constexpr int64_t BLOCK = 32;  // rows per block
     static constexpr int64_t STEPS = 16;  // steps at a time: 16 x 2 KiB of a strip stay in the first-level cache
 
@@ -112,9 +115,11 @@ class Bf16Rows {
         off += (value - v) * (value - v);
     }
 
-    // Beside the rounding to bfloat16, that of the subtraction and of these sums; and tiles take numbers below 2^-126, which
-    // float32 still has, for zero.
-    static float moved(float off, float square) { return std::sqrt(off) * 1.0001f + 4 * UNIT * std::sqrt(square) + 1e-34f; }
+    // Beside the rounding to bfloat16, that of the subtraction and of these sums; and tiles take numbers below 2^-126,
+    // which float32 still has, for zero.
+    static float moved(float off, float square) {
+        return std::sqrt(off) * 1.0001f + 4 * UNIT * std::sqrt(square) + 1e-34f;
+    }
 
     uint16_t* place(uint16_t* rows, int64_t i) const {
         return rows + i / BLOCK * steps_ * BLOCK * STEP + i % BLOCK * STEP;
@@ -140,10 +145,10 @@ class Bf16Rows {
         }
     };
 
-    // Rows of more than `STEPS` steps are multiplied at most `STEPS` steps at a time, for all rows before the next steps, so
-    // that this part of the strip stays in the first-level cache; the partial sums wait in `sums`. The scores of one block
-    // are looked at while the tiles multiply the next, a few rows per step, so that vector work and mispredicted branches
-    // hide behind the tiles.
+    // Rows of more than `STEPS` steps are multiplied at most `STEPS` steps at a time, for all rows before the next
+    // steps, so that this part of the strip stays in the first-level cache; the partial sums wait in `sums`. The scores
+    // of one block are looked at while the tiles multiply the next, a few rows per step, so that vector work and
+    // mispredicted branches hide behind the tiles.
     template <class Taker, class Name>
     void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, const uint16_t* rows, int64_t count,
                 const Name& name) const {

@@ -1,6 +1,7 @@
 // Screening with float32 products: any CPU's.
 //
-// A strip holds the squared norms of its centroids, and then -2 times them, dimension by dimension, as products.hpp has it.
+// A strip holds the squared norms of its centroids, and then -2 times them, dimension by dimension, as products.hpp has
+// it.
 #pragma once
 
 #include "takers.hpp"
@@ -9,11 +10,12 @@ namespace fastann {
 namespace {
 
 class F32Rows {
-   public:
+ public:
     static constexpr bool ROUNDED = false;  // operands are those given, to float32 rounding
     static constexpr int64_t COLUMNS = STRIP;
 
-    // Room for `count` rows. They are an odd number of cache lines apart, so that rows of a tile do not meet in one set.
+    // Room for `count` rows. They are an odd number of cache lines apart, so that rows of a tile do not meet in one
+    // set.
     F32Rows(const Packed& packed, int64_t count)
         : d_(packed.d), stride_(((packed.d + 15) / 16 | 1) * 16), count_(count), rows_(count * stride_) {}
 
@@ -67,7 +69,7 @@ class F32Rows {
         packed.moved[s * STRIP + j] = 1.01f * UNIT * norm;
     }
 
-   private:
+ private:
     template <class Taker, class Name>
     void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, const float* rows, int64_t count,
                 const Name& name) const {

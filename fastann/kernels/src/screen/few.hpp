@@ -1,7 +1,8 @@
 // The exact search of rows of few dimensions: rows in registers, centroids across lanes.
 //
-// With few dimensions a score costs less than asking whether it is below a limit. So each lane keeps its best score, the
-// second best, and where the best was found; a row is looked at once, at the end. Centroids are packed as in f32.hpp.
+// With few dimensions a score costs less than asking whether it is below a limit. So each lane keeps its best score,
+// the second best, and where the best was found; a row is looked at once, at the end. Centroids are packed as in
+// f32.hpp.
 #pragma once
 
 #include "f32.hpp"
@@ -10,8 +11,8 @@
 namespace fastann {
 namespace {
 
-constexpr int64_t FEW_DIMENSIONS = 16;           // up to which this pays
-constexpr int64_t FEW_ROWS = WIDTH == 8 ? 2 : 4;  // rows in registers at a time
+constexpr int64_t FEW_DIMENSIONS = WIDTH == 16 ? 32 : 24;  // up to which this pays
+constexpr int64_t FEW_ROWS = WIDTH == 8 ? 2 : 4;           // rows in registers at a time
 constexpr int64_t FEW_TASK = 1024;
 
 // The best scores of R rows, lane by lane.
@@ -145,8 +146,8 @@ inline void nearest_f32(const Packed& packed, const float* x, int64_t n, const f
     search(packed, x, n, c, labels, sqdist);
 }
 
-constexpr Screening f32_filled = {STRIP,       4 * STRIP,          4 * STRIP,         1, pack<F32Rows>,
-                                  nearest_f32, nearest_m<F32Rows>, eight<F32Rows>};
+constexpr Screening f32_filled = {STRIP,         4 * STRIP,   4 * STRIP,          1,
+                                  pack<F32Rows>, nearest_f32, nearest_m<F32Rows>, eight<F32Rows>};
 
 }  // namespace
 }  // namespace fastann

@@ -1,14 +1,15 @@
 // Screening with int8 products (Intel since 2019, AMD since 2022): four times the rate of float32.
 //
 // Every row, and every centroid, has a scale of its own, its largest coordinate over 127; how far rounding moved it is
-// computed on the way, about 0.8% of its norm in embeddings. Sums are int32, so they are exact, and one certificate serves
-// every instruction that multiplies bytes. The instruction multiplies unsigned by signed bytes: rows are stored with 128
-// added, which a sum that starts at -128 times the sum of the centroid takes back.
+// computed on the way, about 0.8% of its norm in embeddings. Sums are int32, so they are exact, and one certificate
+// serves every instruction that multiplies bytes. The instruction multiplies unsigned by signed bytes: rows are stored
+// with 128 added, which a sum that starts at -128 times the sum of the centroid takes back.
 //
-// A strip holds the starts of its sums (int32), -2 times the scales, the squared norms of the rounded centroids, and then
-// its centroids, four dimensions at a time: [4 dimensions][column][4], int8.
+// A strip holds the starts of its sums (int32), -2 times the scales, the squared norms of the rounded centroids, and
+// then its centroids, four dimensions at a time: [4 dimensions][column][4], int8.
 //
-// FASTANN_DOT_BYTES(sum, bytes, columns) is the instruction: sum + the products of four unsigned with four signed bytes.
+// FASTANN_DOT_BYTES(sum, bytes, columns) is the instruction: sum + the products of four unsigned with four signed
+// bytes.
 #pragma once
 
 #include "takers.hpp"
@@ -20,12 +21,16 @@ namespace {
 inline I32 dot_bytes(I32 sum, I32 rows, I32 columns);
 
 class Int8Rows {
-   public:
+ public:
     static constexpr bool ROUNDED = true;
     static constexpr int64_t COLUMNS = STRIP;
 
     Int8Rows(const Packed& packed, int64_t count)
-        : d_(packed.d), stride_((packed.d + 3) / 4 * 4), count_(count), rows_(count * stride_), scale_(count),
+        : d_(packed.d),
+          stride_((packed.d + 3) / 4 * 4),
+          count_(count),
+          rows_(count * stride_),
+          scale_(count),
           shifted_(packed.d + 16) {}
 
     void pack(const Packed& packed, int64_t i, const float* row, float& xsq, float& error) {
@@ -69,7 +74,7 @@ class Int8Rows {
 
     static constexpr int64_t CONSTANTS = 3 * STRIP * 4;
 
-   private:
+ private:
     static constexpr int64_t BLOCK = WIDTH == 16 ? 8 : 4;  // rows that share the loads of a strip
 
     // A point rounded to multiples of `step`: their sum, that of their squares, and at most how far the point moved.
@@ -117,7 +122,8 @@ class Int8Rows {
     }
 
     template <class Taker, class Name>
-    void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, int64_t count, const Name& name) const {
+    void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, int64_t count,
+                const Name& name) const {
         for (int64_t s = first; s < last; s++) {
             int64_t p = 0;
             for (; p + BLOCK <= count; p += BLOCK) block<BLOCK>(packed.strip(s), s * STRIP, p, taker, name);

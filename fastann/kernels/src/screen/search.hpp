@@ -1,4 +1,5 @@
-// The searches that every kind of screen offers. `PackedRows` is the kind: how rows and centroids are packed and scored.
+// The searches that every kind of screen offers. `PackedRows` is the kind: how rows and centroids are packed and
+// scored.
 #pragma once
 
 #include "../cells.hpp"
@@ -74,7 +75,8 @@ void nearest(const Packed& packed, const float* x, int64_t n, const float* c, co
     });
 }
 
-// Sort (id, distance) pairs by distance, then by id, as they come: `value` and `j` are the next one, `size` those before.
+// Sort (id, distance) pairs by distance, then by id, as they come: `value` and `j` are the next one, `size` those
+// before.
 inline void insert_sorted(float* dist, int32_t* ids, int64_t size, float value, int32_t j) {
     int64_t s = size;
     for (; s > 0 && (dist[s - 1] > value || (dist[s - 1] == value && ids[s - 1] > j)); s--) {
@@ -86,7 +88,8 @@ inline void insert_sorted(float* dist, int32_t* ids, int64_t size, float value, 
 }
 
 template <class PackedRows>
-void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids, float* sqdist) {
+void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids,
+               float* sqdist) {
     const int64_t d = packed.d;
     parallel_ranges(n, task_rows(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
         const int64_t count = end - first;
@@ -112,8 +115,8 @@ void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, 
     });
 }
 
-// Write the listed columns of a row as centroids sorted by distance (not squared): that of float32, or that of the scores
-// if `rough`, which spares reading the centroids.
+// Write the listed columns of a row as centroids sorted by distance (not squared): that of float32, or that of the
+// scores if `rough`, which spares reading the centroids.
 inline void finish(const Packed& packed, const float* row, const float* c, const float* scores, const int32_t* columns,
                    float xsq, bool rough, int32_t* ids, float* dist) {
     for (int64_t t = 0; t < LISTED; t++) {
@@ -134,8 +137,8 @@ inline void finish(const Packed& packed, const float* row, const float* c, const
 
 // Screen each row against the strips of the `nprobe` cells whose centres have the lowest scores.
 template <class PackedRows>
-inline void screen_cells(const Packed& packed, const Packed& coarse, int64_t nprobe, const PackedRows& rows, int64_t count,
-                         Lists& lists) {
+inline void screen_cells(const Packed& packed, const Packed& coarse, int64_t nprobe, const PackedRows& rows,
+                         int64_t count, Lists& lists) {
     const int64_t cells = packed.cells;
     const Buffer<int32_t> probes(count * nprobe);
     {
@@ -160,8 +163,8 @@ inline void screen_cells(const Packed& packed, const Packed& coarse, int64_t npr
 }
 
 template <class PackedRows>
-void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const float* x, const int32_t* rows_of, int64_t n,
-           const float* c, const float* within, bool rough, int32_t* ids, float* dist) {
+void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const float* x, const int32_t* rows_of,
+           int64_t n, const float* c, const float* within, bool rough, int32_t* ids, float* dist) {
     const int64_t d = packed.d;
     // In cells, more rows are looked at together, so that every cell gets a block or more of them.
     const int64_t size = task_rows(n, d, coarse == nullptr ? TASK : 4 * TASK);

@@ -9,35 +9,42 @@
 namespace fastann {
 namespace {
 
-// Rows of a task as all takers see them: their squared norms, how far rounding may have moved them (and a centroid), and
-// the rounding of two scores.
+// Rows of a task as all takers see them: their squared norms, how far rounding may have moved them (and a centroid),
+// and the rounding of two scores.
 struct Rounding {
     Buffer<float> xsq, error, slack;
     explicit Rounding(int64_t count) : xsq(count), error(count), slack(count) {}
 };
 
-// The nearest centroid, by scores that are good to their float32 rounding: those that may be the nearest are listed, and
-// compared in float64 at the end if there are several.
+// The nearest centroid, by scores that are good to their float32 rounding: those that may be the nearest are listed,
+// and compared in float64 at the end if there are several.
 class Shortlist {
-   public:
+ public:
     Shortlist(const Packed& packed, const float* x, const float* c, const Rounding& rounding, int64_t count)
-        : limit(count, HUGE_SCORE), packed_(packed), x_(x), c_(c), rounding_(rounding), best_(count, HUGE_SCORE),
-          found_(count, 0), near_(count * SIZE), score_(count * SIZE) {}
+        : limit(count, HUGE_SCORE),
+          packed_(packed),
+          x_(x),
+          c_(c),
+          rounding_(rounding),
+          best_(count, HUGE_SCORE),
+          found_(count, 0),
+          near_(count * SIZE),
+          score_(count * SIZE) {}
 
     __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
-        int32_t* near = near_ + i * SIZE;
-        float* score = score_ + i * SIZE;
+        // The best of them first, so that most of the others are beyond the new limit.
+        const F32 left = load<F32>(scores), right = load<F32>(scores + WIDTH);
+        const float low = least(least(left, right));
+        if (low < best_[i]) {
+            best_[i] = low;
+            limit[i] = reach(i);
+            hits = below(left, splat(limit[i])) | below(right, splat(limit[i])) << WIDTH;
+        }
         for (; hits != 0; hits &= hits - 1) {
             const int bit = lowest_bit(hits);
-            const float v = scores[bit];
-            if (!(v < limit[i])) continue;
-            if (v < best_[i]) {
-                best_[i] = v;
-                limit[i] = reach(i);
-            }
             if (found_[i] == SIZE) shorten(i);
-            near[found_[i]] = packed_.columns[column + bit];
-            score[found_[i]++] = v;
+            near_[i * SIZE + found_[i]] = packed_.columns[column + bit];
+            score_[i * SIZE + found_[i]++] = scores[bit];
         }
     }
 
@@ -60,7 +67,7 @@ class Shortlist {
 
     Buffer<float> limit;
 
-   private:
+ private:
     static constexpr int64_t SIZE = 16;  // centroids listed before those that dropped out are removed
 
     // Score that a centroid must stay below to be possibly nearer than the best score.
@@ -113,12 +120,17 @@ class Shortlist {
     Buffer<float> score_;
 };
 
-// The nearest centroid, by scores of rounded operands: what passes is compared in float64 on the spot, best score first,
-// so that the limit falls soon.
+// The nearest centroid, by scores of rounded operands: what passes is compared in float64 on the spot, best score
+// first, so that the limit falls soon.
 class Compared {
-   public:
+ public:
     Compared(const Packed& packed, const float* x, const float* c, const Rounding& rounding, int64_t count)
-        : limit(count, HUGE_SCORE), label(count, -1), least(count, INFINITE64), packed_(packed), x_(x), c_(c),
+        : limit(count, HUGE_SCORE),
+          label(count, -1),
+          least(count, INFINITE64),
+          packed_(packed),
+          x_(x),
+          c_(c),
           rounding_(rounding) {}
 
     // Begin row `i` with a centroid that is believed near.
@@ -144,7 +156,7 @@ class Compared {
     Buffer<int32_t> label;
     Buffer<double> least;
 
-   private:
+ private:
     void compare(int64_t i, int32_t j) {
         const int64_t d = packed_.d;
         const float *row = x_ + i * d, *centroid = c_ + j * d;
@@ -165,8 +177,9 @@ class Compared {
 
 // The `m` columns of the lowest scores, in ascending order.
 class Lists {
-   public:
-    Lists(int64_t count, int64_t m) : limit(count, HUGE_SCORE), m_(m), score_(count * m, HUGE_SCORE), column_(count * m, -1) {}
+ public:
+    Lists(int64_t count, int64_t m)
+        : limit(count, HUGE_SCORE), m_(m), score_(count * m, HUGE_SCORE), column_(count * m, -1) {}
 
     __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
         float* score = score_ + i * m_;
@@ -191,7 +204,7 @@ class Lists {
 
     Buffer<float> limit;
 
-   private:
+ private:
     int64_t m_;
     Buffer<float> score_;
     Buffer<int32_t> column_;
