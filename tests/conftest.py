@@ -55,3 +55,15 @@ def blobs() -> np.ndarray:
     sizes = rng.multinomial(12_000, rng.dirichlet(np.full(40, 2.0)))
     x = np.repeat(centers, sizes, axis=0) + rng.standard_normal((12_000, 24))
     return rng.permutation(x).astype(np.float32)
+
+
+@pytest.fixture(params=["this CPU", "baseline"])
+def instructions(request: pytest.FixtureRequest) -> Any:
+    """The instructions that this CPU has, and then those that every one has."""
+    from fastann import kernels
+
+    before = kernels.level()
+    if request.param == "baseline":
+        assert kernels.use("baseline")
+    yield request.param
+    kernels.use(before)

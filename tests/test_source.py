@@ -10,7 +10,6 @@ from fastann import KMeans, kernels
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import Centred, UnitNorm
-from fastann.kernels import half
 
 FLOATS = ["float16", "float32", "float64", "longdouble", ">f2", ">f4", ">f8"]
 INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i2", ">i8", "bool"]
@@ -261,9 +260,8 @@ def test_chunks_of_any_size_cover_every_row_once(grid, rows, dtype):
     np.testing.assert_array_equal(whole(as_source(x), rows), x)
 
 
-@pytest.mark.parametrize("able", [True, False])
-def test_every_float16_is_converted_as_numpy_does(monkeypatch, able):
-    monkeypatch.setattr(half, "CAN", half.CAN and able)
+@pytest.mark.usefixtures("instructions")
+def test_every_float16_is_converted_as_numpy_does():
     every = np.tile(np.arange(2**16, dtype=np.uint16).view(np.float16), 3).reshape(-1, 3)
     for block in (every, every[:100], every[::2], np.asfortranarray(every), every.astype(">f2")):
         expected = block.astype(np.float32)

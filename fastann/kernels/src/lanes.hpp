@@ -86,21 +86,45 @@ inline uint32_t below(F32 a, F32 b) {
 inline int lowest_bit(uint32_t x) { return __builtin_ctz(x); }
 
 inline float sum(F32 v) {
-    float part[WIDTH];
-    store(part, v);
-    for (int64_t step = WIDTH / 2; step > 0; step /= 2) {
-        for (int64_t t = 0; t < step; t++) part[t] += part[t + step];
-    }
-    return part[0];
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return _mm512_reduce_add_ps(__m512(v));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(__m256(v)), _mm256_extractf128_ps(__m256(v), 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
 }
 
 inline float least(F32 v) {
-    float part[WIDTH];
-    store(part, v);
-    for (int64_t step = WIDTH / 2; step > 0; step /= 2) {
-        for (int64_t t = 0; t < step; t++) part[t] = part[t + step] < part[t] ? part[t + step] : part[t];
-    }
-    return part[0];
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return _mm512_reduce_min_ps(__m512(v));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    const __m128 four = _mm_min_ps(_mm256_castps256_ps128(__m256(v)), _mm256_extractf128_ps(__m256(v), 1));
+    const __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)));
+#else
+    const float a = v[0] < v[2] ? v[0] : v[2], b = v[1] < v[3] ? v[1] : v[3];
+    return a < b ? a : b;
+#endif
+}
+
+// Sum of eight doubles in `8 / (WIDTH / 2)` vectors, always in this order: (0+4 + 2+6) + (1+5 + 3+7).
+inline double sum_of_eight(const F64* part) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    const __m256d four =
+        _mm256_add_pd(_mm512_castpd512_pd256(__m512d(part[0])), _mm512_extractf64x4_pd(__m512d(part[0]), 1));
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    const __m256d four = _mm256_add_pd(__m256d(part[0]), __m256d(part[1]));
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+#else
+    const F64 two = (part[0] + part[2]) + (part[1] + part[3]);
+    return two[0] + two[1];
+#endif
 }
 
 // As many doubles as a vector has, from floats or doubles.
@@ -112,6 +136,11 @@ inline F64 wide(const double* p) { return load<F64>(p); }
 template <class Term, class One>
 inline double sum64(int64_t d, const Term& term, const One& one) {
     constexpr int64_t HALF = WIDTH / 2, EIGHT = 8 / HALF;
+    double rest = 0;
+    if (d < 8) {
+        for (int64_t t = 0; t < d; t++) rest += one(t);
+        return rest;
+    }
     F64 lane[2 * EIGHT] = {};
     int64_t t = 0;
     for (; t + 16 <= d; t += 16) {
@@ -121,12 +150,9 @@ inline double sum64(int64_t d, const Term& term, const One& one) {
         for (int64_t v = 0; v < EIGHT; v++) lane[v] += term(t + v * HALF);
         t += 8;
     }
-    double rest = 0;
     for (; t < d; t++) rest += one(t);
-    if (d < 8) return rest;
-    double part[8];
-    for (int64_t v = 0; v < EIGHT; v++) store(part + v * HALF, lane[v] + lane[v + EIGHT]);
-    return (((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]))) + rest;
+    for (int64_t v = 0; v < EIGHT; v++) lane[v] += lane[v + EIGHT];
+    return sum_of_eight(lane) + rest;
 }
 
 // Product of two vectors, float32 or float64, in float64.

@@ -4,8 +4,9 @@
 // the same place, so that the same input gives the same bits on any number of threads.
 #pragma once
 
-#include "lanes.hpp"
+#include "buffer.hpp"
 #include "parallel.hpp"
+#include "rowops.hpp"
 #include "table.hpp"
 
 namespace fastann {
@@ -33,7 +34,110 @@ void survey(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm
     });
 }
 
-constexpr void fill_sums(Table& table) { table.survey = survey; }
+// A cluster of which a piece of `add_rows` sees only some rows: its sum, and weight, in this piece.
+struct Edge {
+    double* sum;  // [d]
+    double mass = 0;
+    int64_t cluster = -1;
+};
+
+// Place of the last offset that is not above `p`.
+inline int64_t group_of(const int64_t* offsets, int64_t k, int64_t p) {
+    int64_t low = 0, high = k;  // offsets[low] <= p < offsets[high]
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        (offsets[middle] <= p ? low : high) = middle;
+    }
+    while (offsets[low + 1] <= p) low++;
+    return low;
+}
+
+// Add the rows order[first..end), grouped by cluster, to `sums`, and their weights to `mass`. Clusters that begin
+// before or end after this range go to `edges`, in that order, as another piece has rows of them too.
+inline void add_range(const Rows& x, const double* weights, double sign, const int64_t* offsets, int64_t k,
+                      const int32_t* order, int64_t first, int64_t end, double* sums, double* mass, Edge* edges) {
+    int64_t p = first, j = p < end ? group_of(offsets, k, p) : 0;
+    for (int64_t stop; p < end; p = stop) {
+        while (offsets[j + 1] <= p) j++;
+        stop = offsets[j + 1] < end ? offsets[j + 1] : end;
+        const bool whole = p == offsets[j] && stop == offsets[j + 1];
+        Edge& edge = edges[p == first ? 0 : 1];
+        double* total = whole ? sums + j * x.d : edge.sum;
+        double weight = 0;
+        for (int64_t q = p; q < stop; q++) {
+            if (!x.sparse() && q + 4 < stop) prefetch(x.data + static_cast<int64_t>(order[q + 4]) * x.d, x.d);
+            const double w = weights != nullptr ? sign * weights[order[q]] : sign;
+            weight += w;
+            add(x, order[q], w, total);
+        }
+        if (whole) {
+            if (mass != nullptr) mass[j] += weight;
+        } else {
+            edge.cluster = j;
+            edge.mass = weight;
+        }
+    }
+}
+
+// Add rows to the sums of their clusters, `sign` times: those of cluster j are order[offsets[j]..offsets[j + 1]).
+// `mass` [k], their weights, may be null.
+void add_rows(const Rows& x, const double* weights, double sign, const int64_t* offsets, const int32_t* order,
+              int64_t k, double* sums, double* mass) {
+    constexpr int64_t PIECES = 64;  // whatever the number of threads
+    const int64_t n = offsets[k], pieces = n < PIECES ? 1 : PIECES;
+    const Buffer<double> edge_sums(2 * pieces * x.d, 0);
+    const Buffer<Edge> edges(2 * pieces);
+    for (int64_t e = 0; e < 2 * pieces; e++) edges[e] = Edge{edge_sums + e * x.d};
+    const double values = x.sparse() ? static_cast<double>(x.indptr[x.n] - x.indptr[0]) / static_cast<double>(x.n + 1)
+                                     : static_cast<double>(x.d);
+    parallel(pieces, 2 * static_cast<double>(n) * values, [&](int64_t s) {
+        add_range(x, weights, sign, offsets, k, order, s * n / pieces, (s + 1) * n / pieces, sums, mass, edges + 2 * s);
+    });
+    for (int64_t e = 0; e < 2 * pieces; e++) {
+        const int64_t j = edges[e].cluster;
+        if (j < 0) continue;
+        for (int64_t t = 0; t < x.d; t++) sums[j * x.d + t] += edges[e].sum[t];
+        if (mass != nullptr) mass[j] += edges[e].mass;
+    }
+}
+
+// Mean of each cluster, scaled to unit norm for cosine, and by how much it lowers the sum of squares; clusters that did
+// not change, and those without rows, keep their centroid.
+void means(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
+           const float* before, float* out, double* explained) {
+    parallel_ranges(k, 16, 3.0 * static_cast<double>(k) * static_cast<double>(d), [&](int64_t first, int64_t end) {
+        for (int64_t j = first; j < end; j++) {
+            const double* sum = sums + j * d;
+            const bool moved = changed == nullptr || changed[j];
+            const double square = moved ? dot64(sum, sum, d) : 0, length = std::sqrt(square);
+            const double scale = cosine ? length : counts[j];
+            if (moved && counts[j] > 0 && scale > 0) {
+                explained[j] = cosine ? length : square / counts[j];
+                const double inverse = 1 / scale;
+                for (int64_t t = 0; t < d; t++) out[j * d + t] = static_cast<float>(sum[t] * inverse);
+                continue;
+            }
+            if (moved) explained[j] = 0;
+            std::memcpy(out + j * d, before + j * d, static_cast<size_t>(d) * sizeof(float));
+        }
+    });
+}
+
+// Squared norm of each row.
+void sqnorms(const Rows& x, double* out) {
+    const double values = x.sparse() ? static_cast<double>(x.indptr[x.n] - x.indptr[0])
+                                     : static_cast<double>(x.n) * static_cast<double>(x.d);
+    parallel_ranges(x.n, 256, 2 * values, [&](int64_t first, int64_t end) {
+        for (int64_t i = first; i < end; i++) out[i] = sqnorm64(x, i);
+    });
+}
+
+constexpr void fill_sums(Table& table) {
+    table.survey = survey;
+    table.add_rows = add_rows;
+    table.means = means;
+    table.sqnorms = sqnorms;
+}
 
 }  // namespace
 }  // namespace fastann

@@ -40,6 +40,8 @@ class Array {
     T* data() const { return given_ ? static_cast<T*>(view_.buf) : nullptr; }
     operator T*() const { return data(); }
     int64_t size(int axis = 0) const { return given_ ? static_cast<int64_t>(view_.shape[axis]) : 0; }
+    // Of all axes together.
+    int64_t values() const { return given_ ? static_cast<int64_t>(view_.len / view_.itemsize) : 0; }
     const char* name() const { return name_; }
 
     // Refuse another size than `wanted` along an axis: "labels has 3 entries, 5 are needed: one for each row of x".

@@ -6,8 +6,8 @@
 #include "../cpu.hpp"
 #include "../screen/packed.hpp"
 #include "../table.hpp"
-#include "arrays.hpp"
 #include "bindings.hpp"
+#include "ranges.hpp"
 
 namespace fastann {
 
@@ -21,16 +21,6 @@ bool suits_screen(int64_t k, int64_t d, double spread) {
     return level().rounded != nullptr && k >= 64 && d >= 24 && d <= MOST_COLUMNS && spread > 1e-12 && spread < 1e15;
 }
 
-void within(const Vector<const int32_t>& ids, int64_t low, int64_t high, const char* what) {
-    for (int64_t i = 0; i < ids.size(); i++) {
-        if (ids[i] < low || ids[i] >= high) {
-            throw nb::value_error((std::string(ids.name()) + " has " + std::to_string(ids[i]) + " at " +
-                                   std::to_string(i) + ", but there are " + std::to_string(high) + " " + what)
-                                      .c_str());
-        }
-    }
-}
-
 std::unique_ptr<Packed> pack(nb::handle c_, bool rounded, nb::handle shift_, nb::handle columns_, nb::handle offsets_) {
     const Matrix<const float> c(c_, "centroids");
     const Vector<const float> shift(shift_, "shift");
@@ -39,14 +29,12 @@ std::unique_ptr<Packed> pack(nb::handle c_, bool rounded, nb::handle shift_, nb:
     const int64_t k = c.size(0), d = c.size(1);
     shift.sized(d, "one for each column of centroids");
     columns.sized(k, "each centroid once");
-    within(columns, 0, k, "centroids");
+    check_ids(columns, 0, k, "centroids");
     if (columns.given() != offsets.given())
         throw nb::value_error("columns and offsets are given together, or not at all");
-    if (offsets.given() && (offsets.size() < 1 || offsets[0] != 0 || offsets[offsets.size() - 1] != k)) {
-        throw nb::value_error("offsets must begin with 0 and end with the number of centroids");
-    }
-    for (int64_t g = 1; g < offsets.size(); g++) {
-        if (offsets[g] < offsets[g - 1]) throw nb::value_error("offsets must not descend");
+    if (offsets.given()) {
+        check_ends(offsets, k, "centroids");
+        if (offsets[offsets.size() - 1] != k) throw nb::value_error("offsets must end with the number of centroids");
     }
     const Screening* kind = rounded && level().rounded != nullptr ? level().rounded : table().f32;
     const std::unique_ptr<int32_t[]> all(new int32_t[static_cast<size_t>(k) + 1]);
@@ -77,7 +65,7 @@ nb::tuple nearest(nb::handle x_, nb::handle c_, const Packed& packed, nb::handle
     const Vector<const int32_t> hint(hint_, "hint", true);
     check(packed, x, c);
     hint.sized(x.size(0), "one for each row of x");
-    within(hint, -1, packed.k, "centroids");
+    check_ids(hint, -1, packed.k, "centroids");
     const New<int32_t, 1> labels(x.size(0));
     const New<float, 1> sqdist(x.size(0));
     unlocked([&] { packed.screening.nearest(packed, x, x.size(0), c, hint, labels, sqdist); });
@@ -100,7 +88,7 @@ nb::tuple eight(nb::handle x_, nb::handle rows_, nb::handle c_, const Packed& pa
     const Vector<const int32_t> rows(rows_, "rows");
     const Vector<const float> limits(within_, "within");
     check(packed, x, c);
-    within(rows, 0, x.size(0), "rows");
+    check_ids(rows, 0, x.size(0), "rows of x");
     limits.sized(rows.size(), "one for each of rows");
     if (coarse != nullptr) {
         if (coarse->k != packed.cells || coarse->d != packed.d || &coarse->screening != &packed.screening) {

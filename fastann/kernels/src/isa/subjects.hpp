@@ -1,4 +1,6 @@
 // Every subject, compiled for the instruction set whose file includes this one.
+#include "../half.hpp"
+#include "../pairs.hpp"
 #include "../screen/few.hpp"
 #include "../sums.hpp"
 
@@ -9,6 +11,8 @@ constexpr Table filled(const Screening* f32) {
     Table table{};
     table.f32 = f32;
     fill_sums(table);
+    fill_pairs(table);
+    fill_half(table);
     return table;
 }
 

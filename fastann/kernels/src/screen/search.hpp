@@ -2,7 +2,7 @@
 // scored.
 #pragma once
 
-#include "../cells.hpp"
+#include "../members.hpp"
 #include "../parallel.hpp"
 #include "takers.hpp"
 

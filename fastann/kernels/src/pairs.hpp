@@ -1,0 +1,104 @@
+// Squared distances of given pairs of a row and a centroid. Rows may be sparse; `csq` are the squared norms of the
+// centroids (float64), which only sparse rows need.
+#pragma once
+
+#include "parallel.hpp"
+#include "rowops.hpp"
+#include "table.hpp"
+
+namespace fastann {
+namespace {
+
+constexpr int64_t PAIR_ROWS = 256;  // rows per task
+
+inline double square_of(const double* csq, int64_t j) { return csq != nullptr ? csq[j] : 0; }
+
+// Values that one pair reads, about.
+inline double values_of_pair(const Rows& x) {
+    return 3 * (x.sparse() ? static_cast<double>(x.indptr[x.n] - x.indptr[0]) / static_cast<double>(x.n + 1)
+                           : static_cast<double>(x.d));
+}
+
+// Sort each row's candidates by float32 squared distance, then by id; -1 goes last, at infinity.
+void rescore(const Rows& x, const float* c, const double* csq, int64_t m, int32_t* ids, float* sqdist) {
+    const double work = values_of_pair(x) * static_cast<double>(x.n) * static_cast<double>(m);
+    parallel_ranges(x.n, PAIR_ROWS, work, [&](int64_t first, int64_t end) {
+        for (int64_t i = first; i < end; i++) {
+            int32_t* list = ids + i * m;
+            float* far = sqdist + i * m;
+            for (int64_t t = 0; t < m; t++) {
+                const int32_t j = list[t];
+                const float value = j < 0 ? INFINITE : sqdist32(x, i, c + j * x.d, square_of(csq, j));
+                int64_t s = t;
+                for (; s > 0 && (far[s - 1] > value || (far[s - 1] == value && j >= 0 && list[s - 1] > j)); s--) {
+                    far[s] = far[s - 1];
+                    list[s] = list[s - 1];
+                }
+                far[s] = value;
+                list[s] = j;
+            }
+        }
+    });
+}
+
+// Squared distance of each row to its own centroid.
+void own_sqdist(const Rows& x, const float* c, const double* csq, const int32_t* labels, double* sqdist) {
+    parallel_ranges(x.n, PAIR_ROWS, values_of_pair(x) * static_cast<double>(x.n), [&](int64_t first, int64_t end) {
+        for (int64_t i = first; i < end; i++) {
+            const int64_t j = labels[i];
+            sqdist[i] = sqdist64(x, i, c + j * x.d, square_of(csq, j));
+        }
+    });
+}
+
+// Nearest of some centroids (-1: none) that is not the row's own; -1, at infinity, if there is no other.
+void runner_up(const Rows& x, const float* c, const double* csq, const int32_t* labels, const int32_t* ids, int64_t m,
+               int32_t* second, double* sqdist) {
+    const double work = values_of_pair(x) * static_cast<double>(x.n) * static_cast<double>(m);
+    parallel_ranges(x.n, PAIR_ROWS, work, [&](int64_t first, int64_t end) {
+        for (int64_t i = first; i < end; i++) {
+            second[i] = -1;
+            sqdist[i] = INFINITE64;
+            for (int64_t t = 0; t < m; t++) {
+                const int32_t j = ids[i * m + t];
+                if (j < 0 || j == labels[i]) continue;
+                const double far = sqdist64(x, i, c + j * x.d, square_of(csq, j));
+                if (far < sqdist[i]) {
+                    second[i] = j;
+                    sqdist[i] = far;
+                }
+            }
+        }
+    });
+}
+
+// Distance (not squared) between matching rows of two tables; 0 where they did not change.
+void drift(const float* a, const float* b, const bool* changed, int64_t k, int64_t d, float* out) {
+    parallel_ranges(k, PAIR_ROWS, 3.0 * static_cast<double>(k) * static_cast<double>(d),
+                    [&](int64_t first, int64_t end) {
+                        for (int64_t j = first; j < end; j++)
+                            out[j] = changed[j] ? std::sqrt(sqdist32(a + j * d, b + j * d, d)) : 0;
+                    });
+}
+
+// Least and largest of some ids, at most 0 and at least -1.
+void range_of(const int32_t* ids, int64_t n, int64_t* low, int64_t* high) {
+    int32_t least_id = 0, most = -1;
+    for (int64_t i = 0; i < n; i++) {
+        least_id = ids[i] < least_id ? ids[i] : least_id;
+        most = ids[i] > most ? ids[i] : most;
+    }
+    *low = least_id;
+    *high = most;
+}
+
+constexpr void fill_pairs(Table& table) {
+    table.rescore = rescore;
+    table.own_sqdist = own_sqdist;
+    table.runner_up = runner_up;
+    table.drift = drift;
+    table.range = range_of;
+}
+
+}  // namespace
+}  // namespace fastann
