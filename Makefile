@@ -1,34 +1,60 @@
-# `make demo` and `make test` do all set-up themselves: they need Python >= 3.11 and make, nothing else.
+# `make demo` and `make test` do all set-up themselves: they need Python >= 3.11, make and a C++ compiler, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test test-fast check format bench clean
 
-demo: $(STAMP)
-	$(BIN)/fastann demo --out runs/demo --force
+demo: $(VENV)/.demo
+	@echo "fastann: running the demo"
+	@$(BIN)/fastann demo --out runs/demo --force
 
-test: $(STAMP)
+test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m "not slow" tests/test_kernels.py tests/test_project.py tests/test_index.py tests/test_sweep.py
+
+check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP)
+format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+bench: $(VENV)/.dev
 	$(BIN)/python -m bench flat --redo
 	$(BIN)/python -m bench memory --redo
 
-$(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,demo,dev]"
-	touch $(STAMP)
+# The environment in steps: build tools, libraries, then the package itself, whose core is compiled here. It is compiled
+# without isolation, so that a later make compiles only what changed.
+$(VENV)/.tools: pyproject.toml
+	@echo "fastann: creating the environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install $$($(PYTHON) tools/build_tools.py)
+	@touch $@
+
+$(VENV)/.libraries: $(VENV)/.tools
+	@echo "fastann: installing NumPy, SciPy, scikit-learn, FAISS and what the report needs"
+	@$(PIP) install $$($(PYTHON) tools/build_tools.py cpu demo report)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.libraries $(CORE)
+	@echo "fastann: compiling the core"
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.core
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	@echo "fastann: installing what the tests need"
+	@$(PIP) install $$($(PYTHON) tools/build_tools.py dev)
+	@touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build runs .pytest_cache .mypy_cache .ruff_cache

@@ -31,7 +31,6 @@ BUDGET = 2**14  # values of sparse prototypes that a row is compared with when t
 STEPS = 64  # batches per epoch of small data, if they hold LEAST rows each
 LEAST, MOST = 32, 256  # rows of a batch; beyond 4 * STEPS batches of MOST rows, or with many prototypes, it has more
 DENSER = 64  # every step goes over all stored values of sparse prototypes: a batch stores at least 1 / DENSER of them
-SERIAL = 2**20  # batches that take fewer products are done on one thread
 LEAST_GRADIENT = 1e-4  # share of a row's pull on a prototype below which gradients no longer count in full
 
 
@@ -56,7 +55,7 @@ class Descent:
     vectors : float32 [K, d], or a float32 CSR matrix
     scale : float
         0 until the first prototypes are looked up, whose distances it starts from.
-    mean, square : as `vectors`
+    mean, square : float32, one for each value that `vectors` stores
         Adam's running means of every coordinate's gradient and of its square.
     taken : int64 [K]
         Steps that each prototype has taken.
@@ -82,7 +81,8 @@ class Descent:
         self.euclidean, self.candidates = euclidean, candidates
         self.spec, self.device, self.rng = spec, device, rng
         self.scale = 0.0
-        self.mean, self.square = self._zeros(), self._zeros()
+        values = self.vectors.data if sparse.issparse(self.vectors) else self.vectors
+        self.mean, self.square = np.zeros(values.size, np.float32), np.zeros(values.size, np.float32)
         self.taken = np.zeros(len(prototypes), np.int64)
         self.slopes = np.zeros(2)
         self.spread = self._spread()
@@ -113,8 +113,7 @@ class Descent:
                 if not w.any():
                     continue
                 x = source.take(rows)
-                with kernels.threads_for(x, SERIAL // lists.shape[1]):
-                    loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
+                loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
                 total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
             watch(total / max(mass, np.finfo(float).tiny))
 
@@ -137,28 +136,19 @@ class Descent:
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
         """Take one step for a batch of rows, of which row i looks at prototypes ``ids[i]``; returns its loss."""
-        d = x.shape[1]
-        rows, prototypes = kernels.table(x), kernels.table(self.vectors, write=True)
         first, places = kernels.pairs_by_prototype(ids, len(self.owner))
-        score, slope = np.zeros(ids.shape, np.float32), np.zeros(ids.shape, np.float32)
-        loss = np.empty((len(labels), 2))
-        kernels.pair_scores(
-            rows, kernels.pieces(x), prototypes, first, places, ids.shape[1], d, self.euclidean, score.reshape(-1)
-        )
-        kernels.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score, slope, loss)
+        score = kernels.pair_scores(x, self.vectors, first, places, ids.shape[1], self.euclidean)
+        slope, loss = kernels.coefficients(ids, self.owner, labels, weights, self.scale, SMOOTHING, score)
         kernels.descend(
-            rows,
-            kernels.pieces(x),
-            prototypes,
+            x,
+            self.vectors,
             first,
             places,
-            ids.shape[1],
-            d,
-            slope.reshape(-1),
+            slope,
             self.euclidean,
-            np.float32(self.scale),
-            np.float32(rate * self.spread),
-            np.float32(LEAST_GRADIENT * self.scale * self.spread),
+            self.scale,
+            rate * self.spread,
+            LEAST_GRADIENT * self.scale * self.spread,
             self.mean,
             self.square,
             self.taken,
@@ -172,12 +162,6 @@ class Descent:
         t = int(self.taken.max())
         one, two = self.slopes / (1 - np.array([0.9, 0.99]) ** max(1, t))
         self.scale *= float(np.exp(-0.4 * rate * one / (np.sqrt(two) + 1e-8)))
-
-    def _zeros(self) -> Any:
-        v = self.vectors
-        if not sparse.issparse(v):
-            return np.zeros_like(v)
-        return kernels.table(sparse.csr_matrix((np.zeros_like(v.data), v.indices, v.indptr), v.shape), write=True)
 
     def _spread(self) -> float:
         """Root mean square of the prototypes' coordinates that are not zero, about their mean for distances."""

@@ -23,7 +23,6 @@ BLOCK = 1024  # rows that are assigned before prototypes move: larger batches ar
 SETTLED = 8  # rows per prototype from which on the prototypes of a class are running means
 SETTLED_AUTO = 64  # rows of a class from which on they are where the number of prototypes is chosen, too
 PATIENCE = 4.0  # see `prune`
-SERIAL = 2**18  # blocks that store fewer values are done on one thread
 
 
 @dataclass
@@ -90,8 +89,7 @@ class Stream:
                 part = slice(start, start + x.shape[0])
                 w = np.ones(x.shape[0]) if weights is None else weights[part]
                 used = np.flatnonzero(w > 0)
-                with kernels.threads_for(x, SERIAL):
-                    shift, cost, gone = self._block(recipe, x[used], labels[part][used], w[used], sizes, classes, seed)
+                shift, cost, gone = self._block(recipe, x[used], labels[part][used], w[used], sizes, classes, seed)
                 shifts += shift
                 objective += cost
                 merged += gone

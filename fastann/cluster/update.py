@@ -38,7 +38,8 @@ class Sums:
     def add(self, block: Any, weights: np.ndarray | None, ids: np.ndarray) -> None:
         """Add rows (float32 [n, d] or CSR) with their weights to the clusters `ids` (int32 [n]), in place."""
         if not sparse.issparse(self.sums):
-            kernels.add_rows(block, weights, ids, self.sums, self.counts)
+            weights = None if weights is None else np.ascontiguousarray(weights)  # a column of shares
+            kernels.add_rows(block, weights, np.ascontiguousarray(ids), self.sums, self.counts)
             return
         n, k = block.shape[0], self.sums.shape[0]
         w = np.ones(n) if weights is None else weights

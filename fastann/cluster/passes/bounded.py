@@ -158,10 +158,9 @@ class Bounded(Pass):
         """Look at the rows whose bounds fail, search those that may be nearer to what is no candidate."""
         before = rows.labels.copy()
         _, order = kernels.group(before, self.k)  # rows of one cluster together: its candidates stay in cache
-        status = np.empty(block.shape[0], np.uint8)
-        kernels.look(
-            block, order, self.centroids, rows.weights, visit.rule, visit.mass, visit.drift, self.caution, rows,
-            candidates, status,
+        status = kernels.look(
+            block, order, self.centroids, rows.weights, visit.rule, visit.mass, visit.drift, self.caution,
+            rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
         )  # fmt: skip
         wanting = order[status == kernels.WANTING]
         looked = int(np.count_nonzero(status))
@@ -193,8 +192,8 @@ class Bounded(Pass):
             if first and not index.exact:
                 repaired += repair_lists(block, some, self.centroids, ids, dist)
             kernels.merge(
-                block, some, self.centroids, rows.weights, visit.rule, visit.mass, self.count, ids, dist, rows,
-                candidates,
+                block, some, self.centroids, rows.weights, visit.rule, visit.mass, self.count, ids, dist,
+                rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,
             )  # fmt: skip
             del ids, dist  # before the next ones are made
         return repaired

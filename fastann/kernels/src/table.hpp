@@ -3,8 +3,10 @@
 
 #include <cstdint>
 
+#include "descent.hpp"
 #include "rows.hpp"
 #include "screen/packed.hpp"
+#include "visit.hpp"
 
 namespace fastann {
 
@@ -32,6 +34,21 @@ struct Table {
 
     // half.hpp
     void (*widen)(const uint16_t* bits, int64_t n, float* out);
+
+    // bounds.hpp
+    bool (*look)(const Visit& v, const float* drift, float caution, uint8_t* status);
+    bool (*merge)(const Visit& v, int64_t most, const int32_t* found, const float* found_dist);
+
+    // groups.hpp
+    void (*nearest_in_group)(const Rows& x, const int64_t* offsets, const int32_t* order, int64_t groups, const Rows& c,
+                             const int64_t* first, int32_t* ids, float* sqdist);
+    void (*plus_plus)(const Rows& x, const double* weights, const int64_t* offsets, int64_t groups,
+                      const int64_t* first, const double* uniform, int64_t trials, int64_t* picks);
+
+    // gradient.hpp
+    void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);
+    void (*descend)(const Rows& x, const Rows& prototypes, float* values, const PrototypePairs& pairs,
+                    const float* slope, const Adam& adam);
 };
 
 extern const Table baseline_table, avx2_table, avx512_table, neon_table;

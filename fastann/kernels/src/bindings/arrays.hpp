@@ -78,8 +78,10 @@ class Array {
         if (given_) PyBuffer_Release(&view_);
         given_ = false;
         std::string got = text(object.type().attr("__name__"));
-        if (nb::hasattr(object, "dtype") && nb::hasattr(object, "shape")) {
+        if (nb::hasattr(object, "dtype") && nb::hasattr(object, "flags")) {
             got = text(object.attr("dtype")) + " " + text(object.attr("shape"));
+            if (!std::is_const_v<T> && !nb::cast<bool>(object.attr("flags").attr("writeable"))) got += ", read-only";
+            if (!nb::cast<bool>(object.attr("flags").attr("c_contiguous"))) got += ", not contiguous";
         }
         const std::string message = std::string(name_) + " must be a C-contiguous" +
                                     (std::is_const_v<T> ? "" : ", writable") + " array of " + dtype() + " with " +

@@ -5,6 +5,9 @@
 
 namespace fastann {
 
+void bind_groups(nanobind::module_& m);
+void bind_gradient(nanobind::module_& m);
+void bind_bounds(nanobind::module_& m);
 void bind_half(nanobind::module_& m);
 void bind_members(nanobind::module_& m);
 void bind_pairs(nanobind::module_& m);

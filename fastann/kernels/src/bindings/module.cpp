@@ -39,6 +39,9 @@ NB_MODULE(_core, m) {
           "Set that; 0 is as many as there are cores. Returns what was set before.");
     m.def("end_idle_workers", fastann::end_idle_workers, nb::call_guard<nb::gil_scoped_release>(),
           "End the threads that have nothing to do: before a fork.");
+    fastann::bind_groups(m);
+    fastann::bind_gradient(m);
+    fastann::bind_bounds(m);
     fastann::bind_half(m);
     fastann::bind_members(m);
     fastann::bind_pairs(m);

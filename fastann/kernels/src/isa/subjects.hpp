@@ -1,4 +1,7 @@
 // Every subject, compiled for the instruction set whose file includes this one.
+#include "../bounds.hpp"
+#include "../gradient.hpp"
+#include "../groups.hpp"
 #include "../half.hpp"
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
@@ -10,6 +13,9 @@ namespace {
 constexpr Table filled(const Screening* f32) {
     Table table{};
     table.f32 = f32;
+    fill_bounds(table);
+    fill_gradient(table);
+    fill_groups(table);
     fill_sums(table);
     fill_pairs(table);
     fill_half(table);

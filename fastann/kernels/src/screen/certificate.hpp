@@ -12,12 +12,11 @@
 #pragma once
 
 #include "../products.hpp"
+#include "../visit.hpp"
 #include "packed.hpp"
 
 namespace fastann {
 namespace {
-
-constexpr int64_t LISTED = 8;  // candidates that a row keeps
 
 // At most by how much the float32 rounding of two scores of a row can change their difference. `xsq` is the row's
 // squared norm, `largest` the largest norm of a centroid, both rounded. Never zero: products that are too small for a
