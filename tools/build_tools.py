@@ -4,7 +4,6 @@ The Makefile installs in steps, and names each: `python tools/build_tools.py` pr
 `python tools/build_tools.py cpu demo` what the package, with these extras, needs at run time.
 """
 
-import shlex
 import shutil
 import sys
 import tomllib
@@ -14,7 +13,7 @@ TOOLS = {"cmake": "cmake>=3.18", "ninja": "ninja>=1.10"}  # come as wheels where
 
 
 def main() -> None:
-    """Print requirements, quoted for a shell."""
+    """Print requirements, a word each."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     extras = sys.argv[1:]
     if extras:
@@ -23,7 +22,7 @@ def main() -> None:
             wanted += project["project"]["optional-dependencies"][extra]
     else:
         wanted = [*project["build-system"]["requires"], *(need for tool, need in TOOLS.items() if not shutil.which(tool))]
-    print(shlex.join(wanted))
+    print(*(need.replace(" ", "") for need in wanted))
 
 
 if __name__ == "__main__":
