@@ -60,24 +60,26 @@ def plus_plus(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> n
 
 
 def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
-    n = x.shape[0]
-    w = np.ones(n) if weights is None else weights
-    trials = 2 * (2 + int(np.log(k)))
-    xsq = kernels.sqnorms(x).astype(np.float32) if sparse.issparse(x) else np.einsum("ij,ij->i", x, x)
-    across = x.T.tocsr() if sparse.issparse(x) else x.T
-    chosen = np.empty(k, np.int64)
-    chosen[0] = _weighted_draw(np.cumsum(w), 1, rng)[0]
-    closest = _sqdist_to(x, across, xsq, chosen[:1])[0]
-    for j in range(1, k):
-        cumulative = np.cumsum(closest * w)
-        if cumulative[-1] <= 0:  # fewer distinct rows than k: any rows do
-            chosen[j:] = rng.choice(n, k - j, replace=k - j > n)
-            break
+    n, trials = x.shape[0], 2 * (2 + int(np.log(k)))
+    if sparse.issparse(x):
+        chosen = _greedy_sparse(x, np.ones(n) if weights is None else weights, k, trials, rng)
+    else:
+        chosen = kernels.greedy(x, weights, rng.random((k, trials)))
+    more = k - len(chosen)  # fewer distinct rows than k: any rows do
+    chosen = np.concatenate([chosen, rng.choice(n, more, replace=more > n)]) if more else chosen
+    return dense(x[chosen])
+
+
+def _greedy_sparse(x: Any, w: np.ndarray, k: int, trials: int, rng: np.random.Generator) -> np.ndarray:
+    xsq, across = kernels.sqnorms(x).astype(np.float32), x.T.tocsr()
+    chosen = _weighted_draw(np.cumsum(w), 1, rng)
+    closest = _sqdist_to(x, across, xsq, chosen)[0]
+    while len(chosen) < k and (cumulative := np.cumsum(closest * w))[-1] > 0:
         tries = _weighted_draw(cumulative, trials, rng)
         left = np.minimum(_sqdist_to(x, across, xsq, tries), closest)
         best = int(np.argmin(left @ w))
-        chosen[j], closest = tries[best], left[best]
-    return dense(x[chosen])
+        chosen, closest = np.append(chosen, tries[best]), left[best]
+    return chosen
 
 
 def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from fastann.kernels._core import add_rows as add_rows
 from fastann.kernels._core import drift as drift
 from fastann.kernels._core import eight as eight
+from fastann.kernels._core import greedy as greedy
 from fastann.kernels._core import group as group
 from fastann.kernels._core import level as level
 from fastann.kernels._core import levels as levels

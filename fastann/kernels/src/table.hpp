@@ -45,6 +45,10 @@ struct Table {
     void (*plus_plus)(const Rows& x, const double* weights, const int64_t* offsets, int64_t groups,
                       const int64_t* first, const double* uniform, int64_t trials, int64_t* picks);
 
+    // start.hpp
+    int64_t (*greedy)(const float* x, int64_t n, int64_t d, const double* weights, int64_t k, int64_t trials,
+                      const double* uniform, int64_t* picks);
+
     // gradient.hpp
     void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);
     void (*descend)(const Rows& x, const Rows& prototypes, float* values, const PrototypePairs& pairs,

@@ -52,6 +52,19 @@ nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb
     return picks.array;
 }
 
+nb::object greedy(nb::handle x_, nb::handle weights_, nb::handle uniform_) {
+    const Matrix<const float> x(x_, "x");
+    const Vector<const double> weights(weights_, "weights", true);
+    const Matrix<const double> uniform(uniform_, "uniform");
+    const int64_t k = uniform.size(0);
+    weights.sized(x.size(0), "one for each row of x");
+    if (uniform.size(1) < 1) throw nb::value_error("uniform must have at least one column");
+    const New<int64_t, 1> picks(k);
+    int64_t found = 0;
+    unlocked([&] { found = table().greedy(x, x.size(0), x.size(1), weights, k, uniform.size(1), uniform, picks); });
+    return picks.array[nb::slice(found)];
+}
+
 }  // namespace
 
 void bind_groups(nb::module_& m) {
@@ -100,6 +113,25 @@ Returns
 -------
 int64 [sum(sizes)]
     Rows chosen, group after group; -1 where a group has fewer distinct rows than that.
+)");
+    m.def(
+        "greedy", greedy, nb::arg("x"), nb::arg("weights").none(), nb::arg("uniform"),
+        nb::sig(
+            "def greedy(x: NDArray[np.float32], weights: NDArray[np.float64] | None, uniform: NDArray[np.float64]) -> "
+            "NDArray[np.int64]"),
+        R"(Greedy k-means++ (Arthur and Vassilvitskii, 2007): rows to start from, by squared differences.
+
+Parameters
+----------
+x : float32 [n, d]
+weights : float64 [n] or None
+uniform : float64 [k, trials]
+    Random numbers in [0, 1): the draws of each centre, of which the best is kept.
+
+Returns
+-------
+int64 [k]
+    Rows chosen; fewer where there are fewer distinct rows of some weight.
 )");
 }
 

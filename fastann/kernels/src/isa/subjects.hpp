@@ -5,6 +5,7 @@
 #include "../half.hpp"
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
+#include "../start.hpp"
 #include "../sums.hpp"
 
 namespace fastann {
@@ -16,6 +17,7 @@ constexpr Table filled(const Screening* f32) {
     fill_bounds(table);
     fill_gradient(table);
     fill_groups(table);
+    fill_start(table);
     fill_sums(table);
     fill_pairs(table);
     fill_half(table);
