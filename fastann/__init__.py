@@ -1,7 +1,6 @@
 """FAISS-backed k-means clustering for embeddings.
 
-The public names are imported on first use, so that ``import fastann`` is instant and loads neither
-FAISS nor Numba.
+The public names are imported on first use, so that ``import fastann`` is instant and does not load FAISS.
 """
 
 from importlib import import_module
@@ -29,6 +28,7 @@ _HOME = {
     "dedup": "fastann.duplicates.find",
     "Duplicates": "fastann.duplicates.result",
     "RunError": "fastann.storage",
+    "show_versions": "fastann.versions",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fastann.study.studies import bench as bench
     from fastann.study.studies import sweep as sweep
     from fastann.study.tune import tune as tune
+    from fastann.versions import show_versions as show_versions
 
 
 def __getattr__(name: str) -> Any:

@@ -236,7 +236,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-    for package in ("fastann", "numpy", "numba", "scikit-learn", "faiss-cpu", "faiss-gpu"):
+    for package in ("fastann", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu"):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

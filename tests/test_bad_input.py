@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from fastann import KMeans, checks, parse_index
+from fastann import KMeans, checks, kernels, parse_index
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.estimators import kmeans as kmeans_module
@@ -646,11 +646,10 @@ def test_a_refused_fit_writes_nothing(tmp_path, x, monkeypatch):
 
 def test_a_failed_fit_gives_threads_back(x):
     import faiss
-    import numba
 
-    before = faiss.omp_get_max_threads(), numba.get_num_threads()
+    before = faiss.omp_get_max_threads(), kernels.threads()
     refusal(ValueError, KMeans(3, n_jobs=1).fit, with_nan(x))
-    assert (faiss.omp_get_max_threads(), numba.get_num_threads()) == before
+    assert (faiss.omp_get_max_threads(), kernels.threads()) == before
 
 
 def test_a_failed_fit_gives_the_ctrl_c_handler_back(x):

@@ -275,14 +275,11 @@ def test_any_shape_dtype_order_weight_and_metric(n, d, k, dtype, order, strided,
         assert all(a >= b - 1e-4 * scale * n for a, b in pairwise(inertias))
 
 
-def test_kernels_are_warm():
-    """Numba's pool has as many threads as the machine allows; the context restores the number it found."""
-    import numba
-
-    before = numba.get_num_threads()
-    with kernels.limit_threads(10**6):
-        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
-    assert numba.get_num_threads() == before
+def test_threads_are_limited_within_a_context():
+    before = kernels.threads()
+    with kernels.limit_threads(1):
+        assert kernels.threads() == 1
+    assert kernels.threads() == before
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

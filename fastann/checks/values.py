@@ -4,6 +4,7 @@ import math
 import numbers
 import os
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -99,16 +100,27 @@ def seed(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
+def _openmp_threads(most: int) -> int:
+    """Threads that OpenMP is held to, by the environment or by threadpoolctl; `most` if it is not."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is one number for each level
+    if first.isdecimal() and int(first) > 0:
+        most = min(most, int(first))
+    faiss = sys.modules.get("faiss")  # its OpenMP is the one that is loaded
+    return most if faiss is None else min(most, int(faiss.omp_get_max_threads()))
+
+
 def jobs(value: Any) -> int:
     """Number of threads that `n_jobs` means: None or -1 is every core this process may use, -2 all but one.
 
-    More threads than cores would only wait for each other, so they are cut to the cores.
+    The cores are those of its affinity and its share of a container. None also heeds what other libraries are held to:
+    OMP_NUM_THREADS, which workers of joblib have, and limits of threadpoolctl. More threads than cores would only wait
+    for each other, so they are cut to the cores.
     """
     from joblib import cpu_count
 
     cores = int(cpu_count())
     if value is None:
-        return cores
+        return max(1, min(cores, _openmp_threads(cores)))
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"n_jobs must be an integer or None, got {value!r}")
     if value == 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastann import __version__
+from fastann import __version__, show_versions
 
 
 class Failure(click.ClickException):
@@ -41,10 +41,21 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
-def main() -> None:
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, help="Say which version this is.")
+@click.option("-v", "--verbose", is_flag=True, help="With --version: versions of libraries, instructions, threads.")
+@click.pass_context
+def main(context: click.Context, version: bool, verbose: bool) -> None:
     """Cluster embeddings with k-means through FAISS indexes."""
+    if version and verbose:
+        show_versions()
+    elif version:
+        click.echo(f"fastann, version {__version__}")
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
+    if version:
+        context.exit()
 
 
 label_column = click.option(

@@ -307,18 +307,7 @@ def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     storage.check_target(out, force=force)
     click.echo("Cutting the two photographs into 8x8 patches ...", err=True)
     data = patches()
-    clock = time.perf_counter()
-    warm_up(data, options["index"], options["n_clusters"])
-    click.echo(f"Compiled code ready after {time.perf_counter() - clock:.1f} s (cached for the next time).", err=True)
     _fit_and_save(_estimator(quiet, options), data, out, force=force)
-
-
-def warm_up(x: Any, index: str, k: int) -> None:
-    """Compile, or load from the cache, everything a fit needs, so that it is timed apart."""
-    from fastann import KMeans
-
-    some = x[:: max(1, len(x) // 40_000)]
-    KMeans(min(k, 5000), index=index, init="random", max_iter=3, random_state=0).fit(some)
 
 
 def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:

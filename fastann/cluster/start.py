@@ -60,22 +60,24 @@ def plus_plus(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> n
 
 
 def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
-    n, trials = x.shape[0], 2 * (2 + int(np.log(k)))
-    if sparse.issparse(x):
-        chosen = _greedy_sparse(x, np.ones(n) if weights is None else weights, k, trials, rng)
-    else:
-        chosen = kernels.greedy(x, weights, rng.random((k, trials)))
+    n, uniform = x.shape[0], rng.random((k, 2 * (2 + int(np.log(k)))))
+    chosen = (_greedy_sparse if sparse.issparse(x) else kernels.greedy)(x, weights, uniform)
     more = k - len(chosen)  # fewer distinct rows than k: any rows do
     chosen = np.concatenate([chosen, rng.choice(n, more, replace=more > n)]) if more else chosen
     return dense(x[chosen])
 
 
-def _greedy_sparse(x: Any, w: np.ndarray, k: int, trials: int, rng: np.random.Generator) -> np.ndarray:
+def _greedy_sparse(x: Any, weights: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
+    """As `kernels.greedy`, for a CSR matrix."""
     xsq, across = kernels.sqnorms(x).astype(np.float32), x.T.tocsr()
-    chosen = _weighted_draw(np.cumsum(w), 1, rng)
+    w = np.ones(x.shape[0]) if weights is None else weights
+    chosen = _at(np.cumsum(w), uniform[0, :1])
     closest = _sqdist_to(x, across, xsq, chosen)[0]
-    while len(chosen) < k and (cumulative := np.cumsum(closest * w))[-1] > 0:
-        tries = _weighted_draw(cumulative, trials, rng)
+    for draws in uniform[1:]:
+        cumulative = np.cumsum(closest * w)
+        if cumulative[-1] <= 0:
+            break
+        tries = _at(cumulative, draws)
         left = np.minimum(_sqdist_to(x, across, xsq, tries), closest)
         best = int(np.argmin(left @ w))
         chosen, closest = np.append(chosen, tries[best]), left[best]
@@ -88,10 +90,6 @@ def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.nd
     out += xsq
     out += xsq[picks, None]
     return np.maximum(out, 0, out=out)
-
-
-def _weighted_draw(cumulative: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    return _at(cumulative, rng.random(size))
 
 
 def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -54,7 +54,8 @@ def check_classifier(model: Any) -> None:
     checks.real(model.recall, "recall", 0.0, above=True)
     if model.recall >= 1:
         raise ValueError(f"recall must be below 1, got {model.recall}; for exact search pass index='flat'")
-    gpu.require(faiss(), gpu.parse_device(model.device))
+    if (device := gpu.parse_device(model.device)) != "cpu":
+        gpu.require(faiss(), device)
 
 
 def check_classes(classes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:

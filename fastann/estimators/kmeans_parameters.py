@@ -68,7 +68,8 @@ def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]
         raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(model.index)!r}")
     k = checks.n_clusters(model.n_clusters, source.n)
     device = gpu.parse_device(model.device)
-    gpu.require(faiss(), device)
+    if device != "cpu":
+        gpu.require(faiss(), device)
     plan.choose_index(model.index, k)
     return k, checks.sample(model.sample, source.n, k), device
 

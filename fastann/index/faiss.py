@@ -1,5 +1,6 @@
 """FAISS: the only module that imports it, on first use, and the indexes that it builds and searches."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,21 +37,39 @@ def faiss() -> Any:
             RuntimeWarning,
             stacklevel=2,
         )
+    _held.free = module.omp_get_max_threads()
+    if getattr(_held, "count", None) is not None:
+        module.omp_set_num_threads(_held.count)
     return module
 
 
 class faiss_threads:
-    """Context in which FAISS uses at most `count` threads (OpenMP's setting, of the calling thread)."""
+    """Context in which FAISS uses at most `count` threads (OpenMP's setting, of the calling thread).
+
+    FAISS is not loaded for it: if it is loaded inside, it is limited then.
+    """
 
     def __init__(self, count: int):
         self.count = count
 
     def __enter__(self) -> None:
-        self.before = faiss().omp_get_max_threads()
-        faiss().omp_set_num_threads(self.count)
+        self.outer, _held.count = getattr(_held, "count", None), self.count
+        self.before = None
+        if _loaded():
+            self.before = faiss().omp_get_max_threads()
+            faiss().omp_set_num_threads(self.count)
 
     def __exit__(self, *exc: object) -> None:
-        faiss().omp_set_num_threads(self.before)
+        _held.count = self.outer
+        if _loaded():
+            faiss().omp_set_num_threads(_held.free if self.before is None else self.before)
+
+
+_held = threading.local()  # count: threads that FAISS is limited to in this thread; free: what it had when it was loaded
+
+
+def _loaded() -> bool:
+    return faiss.cache_info().currsize > 0
 
 
 class FaissIndex(Index):

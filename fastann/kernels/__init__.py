@@ -1,28 +1,92 @@
-"""The compiled core: arrays in, arrays out. Its files import nothing of this package but each other.
+"""The compiled core: arrays in, arrays out. It knows nothing of this package.
 
-What other rooms use stands in this one namespace, ``kernels.nearest(...)``, whichever file it comes from. The names
-are listed once, in ``__init__.pyi``; a file is imported, and Numba with it, when one of its names is first used.
+Its functions check their arguments once, name the one that is wrong, and run without the GIL, on threads of their own.
+Work is cut into pieces that do not depend on the number of threads, and no two pieces write to the same place: the same
+input gives the same bits on any number of threads. Labels of exact searches are the same whatever the instructions.
 
-Every function assumes validated input: float32 C-ordered rows and centroids, int32 ids. Arrays are handed to compiled
-code as read-only, so that a read-only memmap and an ordinary array share one compiled version, which is cached on
-disk. Work is cut into pieces that do not depend on the number of threads, and no two pieces write to the same place:
-the same input gives the same bits on any number of threads, up to the rounding of the BLAS.
+The best instructions that the CPU has are chosen when this is imported; ``FASTANN_KERNELS`` names others. What is written
+in C++ is in `src`; `_core.pyi` has the signatures.
 """
 
-import ast
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-_HOME = {line.names[0].name: line.module for line in _STUB.body if isinstance(line, ast.ImportFrom) and line.module}
+from fastann.kernels import _core
+from fastann.kernels._core import (
+    LLOYD,
+    SIZE_AWARE,
+    SIZE_AWARE_COSINE,
+    WANTING,
+    Packed,
+    add_rows,
+    coefficients,
+    cost,
+    descend,
+    drift,
+    eight,
+    greedy,
+    group,
+    level,
+    levels,
+    look,
+    means,
+    members_at,
+    merge,
+    nearest,
+    nearest_in_group,
+    nearest_m,
+    own_sqdist,
+    pack,
+    pair_scores,
+    pairs_by_prototype,
+    plus_plus,
+    rescore,
+    runner_up,
+    sqnorms,
+    suits_screen,
+    survey,
+    tally,
+    threads,
+    use,
+    widened,
+)
 
-__all__ = [*_HOME]
+_PLAIN = ("avx512", "avx2", "neon", "baseline")  # instructions that round nothing
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+@contextmanager
+def limit_threads(count: int) -> Iterator[None]:
+    """Run the loops that this thread calls on at most `count` threads."""
+    before = _core.set_threads(max(1, count))
+    try:
+        yield
+    finally:
+        _core.set_threads(before)
+
+
+def _choose(wanted: str) -> None:
+    """Use the instructions that FASTANN_KERNELS names; "blas", an old name, means the best that round nothing."""
+    known = levels()
+    if wanted == "blas":
+        wanted = next(name for name in known if name in _PLAIN)
+    if not use(wanted):
+        names = ", ".join(known)
+        raise ValueError(f"FASTANN_KERNELS is {wanted!r} in the environment; on this machine it may be {names}, or not set")
+
+
+if os.environ.get("FASTANN_KERNELS"):
+    _choose(os.environ["FASTANN_KERNELS"])
+if hasattr(os, "register_at_fork"):  # a child has none of the threads, and Python warns of those that are there
+    os.register_at_fork(before=_core.end_idle_workers)
+
+_OLD = {n: "duplicates" for n in ("CLEAR", "DROPPED", "KEPT", "UNDECIDED", "UNSEEN", "borders", "decide", "fingerprints", "first_near", "ready", "unit")}
+_OLD |= {"search_inverted": "inverted", "search_sparse": "sparse", "table": "rows", "CSR": "rows", "one_blas_thread": "blas"}
+
+
+def __getattr__(name):
+    from importlib import import_module
+
+    if name not in _OLD:
         raise AttributeError(f"module 'fastann.kernels' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"fastann.kernels.{_OLD[name]}"), name)

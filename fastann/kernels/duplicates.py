@@ -9,7 +9,7 @@ from numba import njit, prange
 from fastann.kernels.lists import insert
 from fastann.kernels.rows import readonly
 from fastann.kernels.simd import FAST, HUGE, fmin
-from fastann.kernels.threads import one_blas_thread
+from fastann.kernels.blas import one_blas_thread
 
 UNDECIDED, KEPT, DROPPED = 0, 1, 2  # status of a row
 UNSEEN, CLEAR = -1, -2  # membership: not compared yet; compared, and no near row comes before

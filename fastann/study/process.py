@@ -30,7 +30,7 @@ from typing import IO, Any
 
 POLL = 0.1  # seconds between looks at a process
 GRACE = 600.0  # seconds that loading, warming up and measuring may take beyond the limit of time
-POOLS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "BLIS", "VECLIB", "NUMEXPR")  # libraries with threads of their own
+POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMEXPR")  # libraries with threads of their own
 TRACE_LINES = 12  # last lines of an error that are kept
 DONE, FAILED = "done", "failed"
 LOAD, TIMED, MEASURE = "load", "timed", "measure"  # phases; a process begins by loading

@@ -83,7 +83,7 @@ def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, A
 
 
 def _warm(method: Method, p: Problem) -> None:
-    """Load and compile all a method will use, on a small part of the problem."""
+    """Load all that a method will use, on a small part of the problem."""
     with suppress(Exception):  # what fails here, but not on the whole problem, is no matter
         method.fit(part_of(p, own=method.own))
 
