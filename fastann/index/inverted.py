@@ -21,7 +21,7 @@ class InvertedIndex(Index):
 
     def __init__(self, centroids: sparse.csr_matrix, budget: int | None = None):
         self.centroids, self.exact, self.budget = centroids, budget is None, budget
-        self.lists = kernels.table(centroids.T.tocsr())
+        self.lists = centroids.T.tocsr()  # the centroids that have each column
         self.sqnorm = kernels.sqnorms(centroids)
 
     def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,8 @@ from fastann.kernels._core import (
     plus_plus,
     rescore,
     runner_up,
+    search_inverted,
+    search_sparse,
     sqnorms,
     suits_screen,
     survey,
@@ -81,7 +83,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of the threads, and Pyth
     os.register_at_fork(before=_core.end_idle_workers)
 
 _OLD = {n: "duplicates" for n in ("CLEAR", "DROPPED", "KEPT", "UNDECIDED", "UNSEEN", "borders", "decide", "fingerprints", "first_near", "ready", "unit")}
-_OLD |= {"search_inverted": "inverted", "search_sparse": "sparse", "table": "rows", "CSR": "rows", "one_blas_thread": "blas"}
+_OLD |= {"table": "rows", "CSR": "rows", "one_blas_thread": "blas"}
 
 
 def __getattr__(name):

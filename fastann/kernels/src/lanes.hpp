@@ -213,6 +213,19 @@ inline float sqdist32(const float* a, const float* b, int64_t d) {
     return total;
 }
 
+// Bit t says whether a[t] < b[t].
+inline uint32_t below(F64 a, F64 b) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return _mm512_cmp_pd_mask(__m512d(a), __m512d(b), _CMP_LT_OQ);
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(__m256d(a), __m256d(b), _CMP_LT_OQ)));
+#else
+    uint32_t bits = 0;
+    for (int64_t t = 0; t < WIDTH / 2; t++) bits |= static_cast<uint32_t>(a[t] < b[t]) << t;
+    return bits;
+#endif
+}
+
 // Ask the CPU to bring in the cache lines of `d` floats.
 inline void prefetch(const float* p, int64_t d) {
     for (int64_t t = 0; t < d; t += 16) __builtin_prefetch(p + t);

@@ -53,6 +53,14 @@ struct Table {
     void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);
     void (*descend)(const Rows& x, const Rows& prototypes, float* values, const PrototypePairs& pairs,
                     const float* slope, const Adam& adam);
+
+    // inverted.hpp
+    void (*search_inverted)(const Rows& x, const Rows& c, const double* csq, int64_t m, int64_t budget, int32_t* ids,
+                            float* sqdist);
+
+    // sparse.hpp
+    void (*search_sparse)(const Rows& x, const float* by_column, int64_t k, const double* csq, int64_t m, int32_t* ids,
+                          float* sqdist);
 };
 
 extern const Table baseline_table, avx2_table, avx512_table, neon_table;

@@ -99,6 +99,24 @@ using Vector = Array<T, 1>;
 template <class T>
 using Matrix = Array<T, 2>;
 
+// Refuse indices outside of [low, high): "labels has 7 at 3, but there are 5 centroids".
+inline void within(const Vector<const int32_t>& ids, int64_t low, int64_t high, const char* what) {
+    const int32_t* at = ids.data();
+    const uint32_t first = static_cast<uint32_t>(low);
+    const uint32_t last = static_cast<uint32_t>(high <= INT32_MAX ? high - 1 : INT32_MAX);
+    uint32_t outside = 0;  // its sign bit; without a branch, so that many are looked at together
+    for (int64_t i = 0; i < ids.size(); i++) {
+        const uint32_t v = static_cast<uint32_t>(at[i]);
+        outside |= (v - first) | (last - v);
+    }
+    for (int64_t i = 0; outside >> 31 != 0 && i < ids.size(); i++) {
+        if (at[i] >= low && at[i] < high) continue;
+        throw nb::value_error((std::string(ids.name()) + " has " + std::to_string(at[i]) + " at " + std::to_string(i) +
+                               ", but there are " + std::to_string(high) + " " + what)
+                                  .c_str());
+    }
+}
+
 // A new NumPy array, not initialised: `array` is what Python gets.
 template <class T, int N>
 struct New {
@@ -126,6 +144,9 @@ class Table2 {
  public:
     Table2(nb::handle object, const char* name)
         : sparse_(nb::hasattr(object, "indptr")),
+          csr_(sparse_ && nb::hasattr(object, "format") &&
+               std::string(nb::str(nb::handle(object.attr("format"))).c_str()) == "csr"),
+          name_(name),
           indices_(sparse_ ? as(object.attr("indices"), "i4") : nb::none()),
           indptr_(sparse_ ? as(object.attr("indptr"), "i8") : nb::none()),
           dense(sparse_ ? nb::handle(nb::none()) : object, name, sparse_),
@@ -142,11 +163,29 @@ class Table2 {
     }
     operator const Rows&() const { return rows; }
 
+    // Refuse dense rows, other formats than CSR, and places or columns outside of the matrix.
+    const Table2& compressed() const {
+        if (!csr_) {
+            throw nb::type_error((std::string(name_) + " must be a CSR matrix of float32").c_str());
+        }
+        bool sound = places_.size() == rows.n + 1 && places_[0] >= 0;
+        for (int64_t i = 0; sound && i < rows.n; i++) sound = places_[i] <= places_[i + 1];
+        sound = sound && places_[rows.n] <= values_.size() && places_[rows.n] <= columns_.size();
+        if (!sound) {
+            throw nb::value_error(
+                (std::string(name_) + ".indptr must ascend, one for each row and the end, within what is stored")
+                    .c_str());
+        }
+        within(columns_, 0, rows.d, "columns");
+        return *this;
+    }
+
  private:
     static nb::object as(nb::handle array, const char* code) {
         return array.attr("astype")(code, nb::arg("copy") = false);
     }
-    bool sparse_;
+    bool sparse_, csr_;
+    const char* name_;
     nb::object indices_, indptr_;
 
  public:

@@ -6,6 +6,8 @@
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
 #include "../start.hpp"
+#include "../inverted.hpp"
+#include "../sparse.hpp"
 #include "../sums.hpp"
 
 namespace fastann {
@@ -18,6 +20,8 @@ constexpr Table filled(const Screening* f32) {
     fill_gradient(table);
     fill_groups(table);
     fill_start(table);
+    fill_inverted(table);
+    fill_sparse(table);
     fill_sums(table);
     fill_pairs(table);
     fill_half(table);

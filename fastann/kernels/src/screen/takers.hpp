@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../buffer.hpp"
+#include "../lists.hpp"
 #include "certificate.hpp"
 
 namespace fastann {
@@ -188,13 +189,7 @@ class Lists {
             const int bit = lowest_bit(hits);
             const float v = scores[bit];
             if (!(v < limit[i])) continue;
-            int64_t t = m_ - 1;
-            for (; t > 0 && score[t - 1] > v; t--) {
-                score[t] = score[t - 1];
-                list[t] = list[t - 1];
-            }
-            score[t] = v;
-            list[t] = static_cast<int32_t>(column + bit);
+            insert(score, list, m_, v, static_cast<int32_t>(column + bit));
             if (score[m_ - 1] < limit[i]) limit[i] = score[m_ - 1];
         }
     }
