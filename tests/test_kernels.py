@@ -34,6 +34,7 @@ def test_norms_of_dense_and_of_sparse_rows():
     x = np.array([[0, 3, 4], [0, 0, 0], [1, 2, 2]], np.float32)
     for rows in (x, sparse.csr_matrix(x), sparse.csr_matrix(x.astype(float))):
         assert kernels.sqnorms(rows).tolist() == [25, 0, 9]
+    assert kernels.sqnorms(sparse.csr_matrix((2, 3), dtype=np.float32)).dtype == np.float64
 
 
 def test_rows_of_negative_label_are_left_out():

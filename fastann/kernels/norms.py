@@ -18,4 +18,5 @@ def sqnorms(x: Any) -> np.ndarray:
 
         return survey(x)[0]
     rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    return np.bincount(rows, weights=np.square(x.data, dtype=np.float64), minlength=x.shape[0])
+    norms = np.bincount(rows, weights=np.square(x.data, dtype=np.float64), minlength=x.shape[0])
+    return norms.astype(np.float64, copy=False)  # of no values, bincount counts in whole numbers
