@@ -9,7 +9,7 @@ _PACKAGES = ("fastann", "numpy", "scipy", "scikit-learn", "faiss-cpu", "faiss-gp
 
 
 def show_versions() -> None:
-    """Print versions of this package and of what it uses, the instructions in use, and threads: for reports of faults."""
+    """Print versions of this package and what it uses, the instructions in use, and threads: for reports of faults."""
     for name, value in versions().items():
         print(f"{name:14} {value}")
 

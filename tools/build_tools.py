@@ -21,7 +21,8 @@ def main() -> None:
         for extra in extras:
             wanted += project["project"]["optional-dependencies"][extra]
     else:
-        wanted = [*project["build-system"]["requires"], *(need for tool, need in TOOLS.items() if not shutil.which(tool))]
+        wanted = [*project["build-system"]["requires"]]
+        wanted += [need for tool, need in TOOLS.items() if not shutil.which(tool)]
     print(*(need.replace(" ", "") for need in wanted))
 
 

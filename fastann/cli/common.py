@@ -41,7 +41,9 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option("--version", is_flag=True, help="Say which version this is.")
 @click.option("-v", "--verbose", is_flag=True, help="With --version: versions of libraries, instructions, threads.")
 @click.pass_context

@@ -65,7 +65,7 @@ class faiss_threads:
             faiss().omp_set_num_threads(_held.free if self.before is None else self.before)
 
 
-_held = threading.local()  # count: threads that FAISS is limited to in this thread; free: what it had when it was loaded
+_held = threading.local()  # count: what FAISS is limited to in this thread; free: what it had when it was loaded
 
 
 def _loaded() -> bool:

@@ -4,8 +4,8 @@ Its functions check their arguments once, name the one that is wrong, and run wi
 Work is cut into pieces that do not depend on the number of threads, and no two pieces write to the same place: the same
 input gives the same bits on any number of threads. Labels of exact searches are the same whatever the instructions.
 
-The best instructions that the CPU has are chosen when this is imported; ``FASTANN_KERNELS`` names others. What is written
-in C++ is in `src`; `_core.pyi` has the signatures.
+The best instructions that the CPU has are chosen when this is imported; ``FASTANN_KERNELS`` names others. `src` has the
+C++ code, `_core.pyi` the signatures.
 """
 
 import os
@@ -54,6 +54,48 @@ from fastann.kernels._core import (
     widened,
 )
 
+__all__ = [
+    "LLOYD",
+    "SIZE_AWARE",
+    "SIZE_AWARE_COSINE",
+    "WANTING",
+    "Packed",
+    "add_rows",
+    "coefficients",
+    "cost",
+    "descend",
+    "drift",
+    "eight",
+    "greedy",
+    "group",
+    "level",
+    "levels",
+    "limit_threads",
+    "look",
+    "means",
+    "members_at",
+    "merge",
+    "nearest",
+    "nearest_in_group",
+    "nearest_m",
+    "own_sqdist",
+    "pack",
+    "pair_scores",
+    "pairs_by_prototype",
+    "plus_plus",
+    "rescore",
+    "runner_up",
+    "search_inverted",
+    "search_sparse",
+    "sqnorms",
+    "suits_screen",
+    "survey",
+    "tally",
+    "threads",
+    "use",
+    "widened",
+]
+
 _PLAIN = ("avx512", "avx2", "neon", "baseline")  # instructions that round nothing
 
 
@@ -74,7 +116,7 @@ def _choose(wanted: str) -> None:
         wanted = next(name for name in known if name in _PLAIN)
     if not use(wanted):
         names = ", ".join(known)
-        raise ValueError(f"FASTANN_KERNELS is {wanted!r} in the environment; on this machine it may be {names}, or not set")
+        raise ValueError(f"FASTANN_KERNELS is {wanted!r} in the environment; here it may be {names}, or not set")
 
 
 if os.environ.get("FASTANN_KERNELS"):
@@ -82,7 +124,22 @@ if os.environ.get("FASTANN_KERNELS"):
 if hasattr(os, "register_at_fork"):  # a child has none of the threads, and Python warns of those that are there
     os.register_at_fork(before=_core.end_idle_workers)
 
-_OLD = {n: "duplicates" for n in ("CLEAR", "DROPPED", "KEPT", "UNDECIDED", "UNSEEN", "borders", "decide", "fingerprints", "first_near", "ready", "unit")}
+_OLD = {
+    n: "duplicates"
+    for n in (
+        "CLEAR",
+        "DROPPED",
+        "KEPT",
+        "UNDECIDED",
+        "UNSEEN",
+        "borders",
+        "decide",
+        "fingerprints",
+        "first_near",
+        "ready",
+        "unit",
+    )
+}
 _OLD |= {"table": "rows", "CSR": "rows", "one_blas_thread": "blas"}
 
 

@@ -1,4 +1,5 @@
 """The BLAS."""
+
 from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
