@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
-.PHONY: demo test test-fast check format bench clean
+.PHONY: demo test test-fast check format bench sanitize wheel-test clean
 
 demo: $(VENV)/.demo
 	@echo "fastann: running the demo"
@@ -21,6 +21,16 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/stubs.py --check
+	$(BIN)/python tools/symbols.py
+
+# The core's own tests, under what finds wrong addresses, undefined behaviour and races.
+sanitize: $(VENV)/.core
+	PATH="$(abspath $(BIN)):$$PATH" sh tools/sanitize.sh
+
+# A wheel that is installed and used where no compiler is.
+wheel-test: $(VENV)/.core
+	$(BIN)/python tools/wheel_test.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -3,9 +3,9 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from fastann import checks, kernels
+from fastann import __version__, checks, kernels
 
-_PACKAGES = ("fastann", "numpy", "scipy", "scikit-learn", "faiss-cpu", "faiss-gpu", "threadpoolctl")
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "faiss-cpu", "faiss-gpu", "threadpoolctl")
 
 
 def show_versions() -> None:
@@ -16,7 +16,7 @@ def show_versions() -> None:
 
 def versions() -> dict[str, str]:
     """What `show_versions` prints."""
-    facts = {}
+    facts = {"fastann": __version__}
     for package in _PACKAGES:
         try:
             facts[package] = version(package)

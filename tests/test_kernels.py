@@ -1,7 +1,6 @@
 """The compiled loops against plain NumPy."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
