@@ -125,22 +125,30 @@ class Int8Rows {
     void screen(const Packed& packed, int64_t first, int64_t last, Taker& taker, int64_t count,
                 const Name& name) const {
         for (int64_t s = first; s < last; s++) {
-            int64_t p = 0;
-            for (; p + BLOCK <= count; p += BLOCK) block<BLOCK>(packed.strip(s), s * STRIP, p, taker, name);
-            for (; p < count; p++) block<1>(packed.strip(s), s * STRIP, p, taker, name);
+            for (int64_t p = 0; p < count; p += BLOCK) {
+                const int64_t rows = count - p < BLOCK ? count - p : BLOCK;
+                if (rows == 1) {
+                    block<1>(packed.strip(s), s * STRIP, p, rows, taker, name);
+                } else if (rows <= BLOCK / 2) {
+                    block<BLOCK / 2>(packed.strip(s), s * STRIP, p, rows, taker, name);
+                } else {
+                    block<BLOCK>(packed.strip(s), s * STRIP, p, rows, taker, name);
+                }
+            }
         }
     }
 
-    // Score R rows from place `p` on against a strip.
+    // Score R rows from place `p` on against a strip; of the last ones only `count`, which are repeated.
     template <int64_t R, class Taker, class Name>
-    void block(const char* strip, int64_t column, int64_t p, Taker& taker, const Name& name) const {
+    void block(const char* strip, int64_t column, int64_t p, int64_t count, Taker& taker, const Name& name) const {
         const int32_t* start = reinterpret_cast<const int32_t*>(strip);
         const float* constants = reinterpret_cast<const float*>(strip) + STRIP;
         const char* columns = strip + CONSTANTS;
         const uint8_t* row[R];
         I32 sums[R][2];
+#pragma GCC unroll 8
         for (int64_t r = 0; r < R; r++) {
-            row[r] = rows_ + name(p + r) * stride_;
+            row[r] = rows_ + name(p + (r < count ? r : count - 1)) * stride_;
             sums[r][0] = load<I32>(start);
             sums[r][1] = load<I32>(start + WIDTH);
         }
@@ -155,7 +163,10 @@ class Int8Rows {
                 sums[r][1] = dot_bytes(sums[r][1], v, right);
             }
         }
+        // Unrolled, here as above: sums that are picked by a variable would live in memory, and be stored at every step.
+#pragma GCC unroll 8
         for (int64_t r = 0; r < R; r++) {
+            if (r >= count) break;
             const int64_t i = name(p + r);
             const F32 scale = splat(scale_[i]), limit = splat(taker.limit[i]);
             const F32 left = score(sums[r][0], constants, scale), right = score(sums[r][1], constants + WIDTH, scale);
