@@ -127,8 +127,16 @@ inline double sum_of_eight(const F64* part) {
 #endif
 }
 
-// As many doubles as a vector has, from floats or doubles.
-inline F64 wide(const float* p) { return __builtin_convertvector(load<HalfF32>(p), F64); }
+// As many doubles as a vector has, from floats or doubles. (GCC 12 converts the halves of a vector one by one.)
+inline F64 wide(const float* p) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return F64(_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    return F64(_mm256_cvtps_pd(_mm_loadu_ps(p)));
+#else
+    return __builtin_convertvector(load<HalfF32>(p), F64);
+#endif
+}
 inline F64 wide(const double* p) { return load<F64>(p); }
 
 // A float64 sum of `d` terms in sixteen lanes. `term(t)` gives the terms from t on, as a vector, `one(t)` a single one.
