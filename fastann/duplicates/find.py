@@ -87,7 +87,7 @@ def dedup(
         source = Densified(source)
     checks.features(source.d, model.cluster_centers_.shape[1], type(model).__name__)
     checks.fitted_rows(source.n, len(model.labels_))
-    with kernels.limit_threads(checks.jobs(n_jobs)), kernels.one_blas_thread():
+    with kernels.limit_threads(checks.jobs(n_jobs)):
         return find(
             source,
             model.cluster_centers_,

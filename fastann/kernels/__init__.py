@@ -14,17 +14,26 @@ from contextlib import contextmanager
 
 from fastann.kernels import _core
 from fastann.kernels._core import (
+    CLEAR,
+    DROPPED,
+    KEPT,
     LLOYD,
     SIZE_AWARE,
     SIZE_AWARE_COSINE,
+    UNDECIDED,
+    UNSEEN,
     WANTING,
     Packed,
     add_rows,
+    borders,
     coefficients,
     cost,
+    decide,
     descend,
     drift,
     eight,
+    fingerprints,
+    first_near,
     greedy,
     group,
     level,
@@ -41,6 +50,7 @@ from fastann.kernels._core import (
     pair_scores,
     pairs_by_prototype,
     plus_plus,
+    ready,
     rescore,
     runner_up,
     search_inverted,
@@ -50,22 +60,32 @@ from fastann.kernels._core import (
     survey,
     tally,
     threads,
+    unit,
     use,
     widened,
 )
 
 __all__ = [
+    "CLEAR",
+    "DROPPED",
+    "KEPT",
     "LLOYD",
     "SIZE_AWARE",
     "SIZE_AWARE_COSINE",
+    "UNDECIDED",
+    "UNSEEN",
     "WANTING",
     "Packed",
     "add_rows",
+    "borders",
     "coefficients",
     "cost",
+    "decide",
     "descend",
     "drift",
     "eight",
+    "fingerprints",
+    "first_near",
     "greedy",
     "group",
     "level",
@@ -83,6 +103,7 @@ __all__ = [
     "pair_scores",
     "pairs_by_prototype",
     "plus_plus",
+    "ready",
     "rescore",
     "runner_up",
     "search_inverted",
@@ -92,6 +113,7 @@ __all__ = [
     "survey",
     "tally",
     "threads",
+    "unit",
     "use",
     "widened",
 ]
@@ -123,29 +145,3 @@ if os.environ.get("FASTANN_KERNELS"):
     _choose(os.environ["FASTANN_KERNELS"])
 if hasattr(os, "register_at_fork"):  # a child has none of the threads, and Python warns of those that are there
     os.register_at_fork(before=_core.end_idle_workers)
-
-_OLD = {
-    n: "duplicates"
-    for n in (
-        "CLEAR",
-        "DROPPED",
-        "KEPT",
-        "UNDECIDED",
-        "UNSEEN",
-        "borders",
-        "decide",
-        "fingerprints",
-        "first_near",
-        "ready",
-        "unit",
-    )
-}
-_OLD |= {"table": "rows", "CSR": "rows", "one_blas_thread": "blas"}
-
-
-def __getattr__(name):
-    from importlib import import_module
-
-    if name not in _OLD:
-        raise AttributeError(f"module 'fastann.kernels' has no attribute {name!r}")
-    return getattr(import_module(f"fastann.kernels.{_OLD[name]}"), name)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "decisions.hpp"
 #include "descent.hpp"
 #include "rows.hpp"
 #include "screen/packed.hpp"
@@ -53,6 +54,12 @@ struct Table {
     void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);
     void (*descend)(const Rows& x, const Rows& prototypes, float* values, const PrototypePairs& pairs,
                     const float* slope, const Adam& adam);
+
+    // duplicates.hpp
+    void (*unit)(const float* x, int64_t n, int64_t d, float* out, double* norm);
+    void (*borders)(const float* x, int64_t n, int64_t d, const int32_t* labels, const float* own, const float* c,
+                    int64_t k, float half, int64_t m, int32_t* ids, int32_t* count);
+    void (*first_near)(const FirstNear& search);
 
     // inverted.hpp
     void (*search_inverted)(const Rows& x, const Rows& c, const double* csq, int64_t m, int64_t budget, int32_t* ids,

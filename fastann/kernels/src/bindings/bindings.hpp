@@ -11,6 +11,7 @@ void bind_bounds(nanobind::module_& m);
 void bind_half(nanobind::module_& m);
 void bind_members(nanobind::module_& m);
 void bind_pairs(nanobind::module_& m);
+void bind_duplicates(nanobind::module_& m);
 void bind_search(nanobind::module_& m);
 void bind_sparse(nanobind::module_& m);
 void bind_sums(nanobind::module_& m);

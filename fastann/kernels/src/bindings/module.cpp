@@ -45,6 +45,7 @@ NB_MODULE(_core, m) {
     fastann::bind_half(m);
     fastann::bind_members(m);
     fastann::bind_pairs(m);
+    fastann::bind_duplicates(m);
     fastann::bind_search(m);
     fastann::bind_sparse(m);
     fastann::bind_sums(m);

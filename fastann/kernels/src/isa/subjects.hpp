@@ -1,13 +1,14 @@
 // Every subject, compiled for the instruction set whose file includes this one.
 #include "../bounds.hpp"
+#include "../duplicates.hpp"
 #include "../gradient.hpp"
 #include "../groups.hpp"
 #include "../half.hpp"
+#include "../inverted.hpp"
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
-#include "../start.hpp"
-#include "../inverted.hpp"
 #include "../sparse.hpp"
+#include "../start.hpp"
 #include "../sums.hpp"
 
 namespace fastann {
@@ -20,6 +21,7 @@ constexpr Table filled(const Screening* f32) {
     fill_gradient(table);
     fill_groups(table);
     fill_start(table);
+    fill_duplicates(table);
     fill_inverted(table);
     fill_sparse(table);
     fill_sums(table);
