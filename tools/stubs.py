@@ -1,4 +1,4 @@
-"""The signatures of the compiled core, as it tells them: fastann/kernels/_core.pyi. With --check: are they its own?
+"""Write the signatures of the compiled core, as it tells them, to fastann/kernels/_core.pyi; with --check, compare.
 
 python tools/stubs.py [--check]
 """

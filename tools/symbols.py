@@ -30,9 +30,8 @@ def main() -> None:
     if not files:
         sys.exit(f"no object files under {BUILD}: run make first")
     wrong = [f"{path.name}: {fault}" for path in files for fault in faults(path)]
-    print(
-        f"{len(files)} files for single instruction sets: {'; '.join(wrong) or 'nothing shared, nothing that runs on loading'}"
-    )
+    said = "; ".join(wrong) or "nothing shared, nothing that runs on loading"
+    print(f"{len(files)} files for single instruction sets: {said}")
     sys.exit(bool(wrong))
 
 

@@ -441,6 +441,158 @@ def drift(a: NDArray[np.float32], b: NDArray[np.float32], changed: NDArray[np.bo
     It is 0 where not `changed` (bool [k]), without looking.
     """
 
+UNDECIDED: int = 0
+
+KEPT: int = 1
+
+DROPPED: int = 2
+
+UNSEEN: int = -1
+
+CLEAR: int = -2
+
+def ready(
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    found: NDArray[np.int32],
+    cosine: NDArray[np.float32],
+    status: NDArray[np.int8],
+    duplicate_of: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+) -> NDArray[np.int32]:
+    """
+    Drop rows whose near row is kept; return which memberships are to be compared now, or compared again.
+
+    A row is compared within its own cluster, and within those whose border it is near to; each of these is a membership.
+    A row waits while the near row it found is undecided; once that one is dropped, it is to look on behind it.
+
+    Parameters
+    ----------
+    rows : int32 [r]
+        Row of each membership of a task.
+    columns : int32
+        Rows they are compared with.
+    found : int32 [r]
+        Place in `columns` of the near row found, or `UNSEEN`, or `CLEAR`.
+    cosine : float32 [r]
+        Cosine with it.
+    status : int8 [n]
+        `UNDECIDED`, `KEPT` or `DROPPED`; written to.
+    duplicate_of, similarity : int32 and float32 [n]
+        Of each dropped row the kept one, and their cosine; written to.
+
+    Returns
+    -------
+    int32
+        Places in `rows`.
+    """
+
+def decide(
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    places: NDArray[np.int32],
+    near: NDArray[np.int32],
+    value: NDArray[np.float32],
+    found: NDArray[np.int32],
+    cosine: NDArray[np.float32],
+    waits: NDArray[np.int32],
+    status: NDArray[np.int8],
+    duplicate_of: NDArray[np.int32],
+    similarity: NDArray[np.float32],
+) -> None:
+    """
+    Note what a comparison found for the memberships at `places`; decide the rows for which that is enough.
+
+    A row is dropped if its near row is kept, and kept once all its memberships are `CLEAR`. Memberships are taken in order,
+    so that a row kept here drops later ones.
+
+    Parameters
+    ----------
+    places : int32 [p]
+        From `ready`.
+    near, value : int32 and float32 [p]
+        From `first_near`: place in `columns` or `CLEAR`, and cosine.
+    waits : int32 [n]
+        Memberships of each row that are not `CLEAR` yet; written to.
+    rows, columns, found, cosine, status, duplicate_of, similarity : as for `ready`
+        All but the first two are written to.
+    """
+
+def unit(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """
+    Rows scaled to unit norm in float64 (float32 [n, d]; zero rows stay zero), and their norms (float64 [n]).
+    """
+
+def fingerprints(x: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """
+    Hash of each row of a float32 array [n, d]: uint64 [n], the same for equal rows, 0.0 and -0.0 being equal.
+    """
+
+def borders(
+    x: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    own: NDArray[np.float32],
+    c: NDArray[np.float32],
+    half: float,
+    m: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """
+    For each row, the clusters whose border with the row's own cluster is near: at most `m`, and how many there are.
+
+    The border of two clusters is the plane of points that are as far from one centre as from the other. Products are in
+    float32, with room for their rounding: no border that is near is missed.
+
+    Parameters
+    ----------
+    x : float32 [n, d]
+        Unit rows, those of one cluster together.
+    labels : int32 [n]
+        Their nearest centres.
+    own : float32 [n]
+        Their products with these.
+    c : float32 [k, d]
+        Unit centres.
+    half : float
+        A border at up to this distance is near.
+    m : int
+
+    Returns
+    -------
+    ids : int32 [n, m]
+        Nearest border first; -1 where there are fewer.
+    count : int32 [n]
+    """
+
+def first_near(
+    rows: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]],
+    low: NDArray[np.int32],
+    high: NDArray[np.int32],
+    columns: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]],
+    place: NDArray[np.int32],
+    least: float,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """
+    For each row the first of some columns whose cosine with it reaches `least`.
+
+    Products of unit rows in float32 say which pairs may reach it; these are decided in float64, so the answer depends
+    neither on the instructions nor on threads.
+
+    Parameters
+    ----------
+    rows, columns : tuple of (float32 [n, d], the same of unit norm, float64 norms [n])
+    low, high : int32 [n]
+        Columns from place `low` on, before place `high`, are wanted.
+    place : int32 [columns]
+        Ascending.
+    least : float
+
+    Returns
+    -------
+    found : int32 [n]
+        Place of that column, or `CLEAR`.
+    cosine : float32 [n]
+    """
+
 class Packed:
     """
     Centroids packed for the searches, by the instructions in use when they were packed.
