@@ -62,15 +62,45 @@ def checkout(commit: str, root: Path = ROOT) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
-def environment(tree: Path, threads: int) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(tree)} | {f"{library}_NUM_THREADS": str(threads) for library in THREADS}
+PYTHON = [sys.executable, "-S", "-P"]  # -S: an editable installation would put its own tree before the one asked for
+PLAIN = {"FASTANN_KERNELS": "avx2", "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell"}  # a CPU with AVX2 alone
 
 
-def run(tree: Path, threads: int, step: str, order: dict[str, Any]) -> str:
+def environment(tree: Path, threads: int, *, avx2: bool = False) -> dict[str, str]:
+    """What a build runs in: its own tree, this interpreter's libraries, so many threads."""
+    places = {"PYTHONPATH": os.pathsep.join([str(tree), *site.getsitepackages()])}
+    counts = {f"{library}_NUM_THREADS": str(threads) for library in THREADS}
+    plain: dict[str, str] = {}
+    if avx2:
+        plain = PLAIN if (tree / NATIVE).exists() else PLAIN | {"FASTANN_KERNELS": "blas", "NUMBA_CPU_FEATURES": ""}
+    return os.environ | places | counts | plain
+
+
+NATIVE = Path("fastann", "kernels", "CMakeLists.txt")
+
+
+def compiled(tree: Path) -> Path:
+    """Have the core of a tree lie in the tree: that of the present one is the one installed, others are compiled."""
+    kernels = (tree / NATIVE).parent
+    if not (tree / NATIVE).exists() or any(kernels.glob("_core*.so")):
+        return tree
+    installed = importlib.util.find_spec("fastann.kernels._core") if tree == ROOT else None
+    if installed is not None and installed.origin is not None:
+        shutil.copy(installed.origin, kernels)
+        return tree
+    build = tree / "build" / "core"
+    configure = ["cmake", "-S", str(kernels), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}"]
+    for command in (configure, ["cmake", "--build", str(build), "--parallel"]):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shutil.copy(next(build.glob("_core*.so")), kernels)
+    return tree
+
+
+def run(tree: Path, threads: int, step: str, order: dict[str, Any], *, avx2: bool = False) -> str:
     """Do a step of the cases in a process of the build that lies in `tree`; return what it prints."""
     cases = Path(__file__).with_name("build_cases.py")
-    command = [sys.executable, "-P", str(cases), str(tree), step, json.dumps(order)]
-    done = subprocess.run(command, env=environment(tree, threads), stdout=subprocess.PIPE, text=True, check=False)
+    command = [*PYTHON, str(cases), str(tree), step, json.dumps(order)]
+    done = subprocess.run(command, env=environment(tree, threads, avx2=avx2), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the step {step!r} failed in {tree}, exit code {done.returncode}")
     return done.stdout
@@ -205,7 +235,7 @@ def started(case: str, trees: dict[str, Path], args: argparse.Namespace) -> list
     seconds: dict[str, list[float]] = {which: [] for which in trees}
     for which in [*trees, *turns(-(-pairs // args.shrink))]:
         clock = time.perf_counter()
-        subprocess.run([sys.executable, "-P", "-c", code], env=environment(trees[which], args.threads), check=True)
+        subprocess.run([*PYTHON, "-c", code], env=environment(trees[which], args.threads), check=True)
         seconds[which].append(time.perf_counter() - clock)
     return line(case, {which: some[1:] for which, some in seconds.items()}, {})
 
@@ -239,10 +269,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of both builds; all when not given")
     parser.add_argument("--pairs", type=int, default=5, help="of runs that are timed")
     parser.add_argument("--data", help="folder of real rows to time instead of made-up ones")
+    parser.add_argument("--avx2", action="store_true", help="hold `speed` to what a CPU with AVX2 alone has")
     parser.add_argument("--shrink", type=int, default=1, help="divides what is timed, to see that everything works")
     args = parser.parse_args()
     with nullcontext(args.tree.resolve()) if args.tree else checkout(args.commit) as other:
-        return (same if args.command == "same" else speed)({"other": other, "present": ROOT}, args)
+        trees = {"other": compiled(other), "present": compiled(ROOT)}
+        return (same if args.command == "same" else speed)(trees, args)
 
 
 if __name__ == "__main__":
