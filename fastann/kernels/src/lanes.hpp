@@ -85,13 +85,19 @@ inline uint32_t below(F32 a, F32 b) {
 // Index of the lowest set bit of a number that is not zero.
 inline int lowest_bit(uint32_t x) { return __builtin_ctz(x); }
 
+#if defined(__AVX2__)
+inline float sum_of_eight(__m256 v) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+#endif
+
 inline float sum(F32 v) {
 #if defined(__AVX512F__) && FASTANN_WIDTH == 16
     return _mm512_reduce_add_ps(__m512(v));
 #elif defined(__AVX2__) && FASTANN_WIDTH == 8
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(__m256(v)), _mm256_extractf128_ps(__m256(v), 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    return sum_of_eight(__m256(v));
 #else
     return (v[0] + v[2]) + (v[1] + v[3]);
 #endif
@@ -139,6 +145,31 @@ inline F64 wide(const float* p) {
 }
 inline F64 wide(const double* p) { return load<F64>(p); }
 
+// The floats nearest to some doubles.
+inline HalfF32 narrow(F64 v) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return HalfF32(_mm512_maskz_cvtpd_ps(0xff, __m512d(v)));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    return HalfF32(_mm256_cvtpd_ps(__m256d(v)));
+#else
+    return __builtin_convertvector(v, HalfF32);
+#endif
+}
+
+// The first `count` < WIDTH values at `p`, then zeros.
+inline F32 load_first(const float* p, int64_t count) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    return F32(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p));
+#elif defined(__AVX2__) && FASTANN_WIDTH == 8
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return F32(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes)));
+#else
+    float some[WIDTH] = {};
+    for (int64_t t = 0; t < count; t++) some[t] = p[t];
+    return load<F32>(some);
+#endif
+}
+
 // A float64 sum of `d` terms in sixteen lanes. `term(t)` gives the terms from t on, as a vector, `one(t)` a single one.
 // The lanes take all whole groups of eight; at most seven terms are left, and added one after the other.
 template <class Term, class One>
@@ -149,17 +180,23 @@ inline double sum64(int64_t d, const Term& term, const One& one) {
         for (int64_t t = 0; t < d; t++) rest += one(t);
         return rest;
     }
-    F64 lane[2 * EIGHT] = {};
-    int64_t t = 0;
-    for (; t + 16 <= d; t += 16) {
-        for (int64_t v = 0; v < 2 * EIGHT; v++) lane[v] += term(t + v * HALF);
-    }
-    if (t + 8 <= d) {
-        for (int64_t v = 0; v < EIGHT; v++) lane[v] += term(t + v * HALF);
-        t += 8;
+    // Lanes start with a term rather than with zero: few columns wait for every addition.
+    F64 lane[2 * EIGHT];
+    int64_t t = 8;
+    if (d < 16) {
+        for (int64_t v = 0; v < EIGHT; v++) lane[v] = term(v * HALF);
+    } else {
+        for (int64_t v = 0; v < 2 * EIGHT; v++) lane[v] = term(v * HALF);
+        for (t = 16; t + 16 <= d; t += 16) {
+            for (int64_t v = 0; v < 2 * EIGHT; v++) lane[v] += term(t + v * HALF);
+        }
+        if (t + 8 <= d) {
+            for (int64_t v = 0; v < EIGHT; v++) lane[v] += term(t + v * HALF);
+            t += 8;
+        }
+        for (int64_t v = 0; v < EIGHT; v++) lane[v] += lane[v + EIGHT];
     }
     for (; t < d; t++) rest += one(t);
-    for (int64_t v = 0; v < EIGHT; v++) lane[v] += lane[v + EIGHT];
     return sum_of_eight(lane) + rest;
 }
 
@@ -197,13 +234,19 @@ inline float dot32(const float* a, const float* b, int64_t d) {
         one = fma(load<F32>(a + t), load<F32>(b + t), one);
         t += WIDTH;
     }
-    float total = sum(one + two);
-    for (; t < d; t++) total += a[t] * b[t];
-    return total;
+    if (t < d) two = fma(load_first(a + t, d - t), load_first(b + t, d - t), two);
+    return sum(one + two);
 }
 
 // Squared L2 distance of two float32 vectors, in float32.
 inline float sqdist32(const float* a, const float* b, int64_t d) {
+#if defined(__AVX512F__) && FASTANN_WIDTH == 16
+    if (d <= 8) {  // half a vector is summed in fewer steps
+        const __mmask8 some = static_cast<__mmask8>((1u << d) - 1);
+        const __m256 u = _mm256_sub_ps(_mm256_maskz_loadu_ps(some, a), _mm256_maskz_loadu_ps(some, b));
+        return sum_of_eight(_mm256_mul_ps(u, u));
+    }
+#endif
     F32 one = {}, two = {};
     int64_t t = 0;
     for (; t + 2 * WIDTH <= d; t += 2 * WIDTH) {
@@ -216,9 +259,11 @@ inline float sqdist32(const float* a, const float* b, int64_t d) {
         one = fma(u, u, one);
         t += WIDTH;
     }
-    float total = sum(one + two);
-    for (; t < d; t++) total += (a[t] - b[t]) * (a[t] - b[t]);
-    return total;
+    if (t < d) {
+        const F32 u = load_first(a + t, d - t) - load_first(b + t, d - t);
+        two = fma(u, u, two);
+    }
+    return sum(one + two);
 }
 
 // Bit t says whether a[t] < b[t].

@@ -6,20 +6,6 @@
 namespace fastann {
 namespace {
 
-// The first `count` < WIDTH values at `p`, then zeros.
-inline F32 load_first(const float* p, int64_t count) {
-#if defined(__AVX512F__) && FASTANN_WIDTH == 16
-    return F32(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p));
-#elif defined(__AVX2__) && FASTANN_WIDTH == 8
-    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    return F32(_mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes)));
-#else
-    float some[WIDTH] = {};
-    for (int64_t t = 0; t < count; t++) some[t] = p[t];
-    return load<F32>(some);
-#endif
-}
-
 // The sums of eight vectors.
 inline void sum_eight(const F32 (&v)[8], float* out) {
 #if defined(__AVX2__) && FASTANN_WIDTH >= 8
