@@ -62,7 +62,9 @@ inline void add(const Rows& rows, int64_t i, double weight, double* v) {
         return;
     }
     const float* row = rows.data + i * rows.d;
-    for (int64_t t = 0; t < rows.d; t++) v[t] += weight * static_cast<double>(row[t]);
+    int64_t t = 0;
+    for (; t + WIDTH / 2 <= rows.d; t += WIDTH / 2) store(v + t, load<F64>(v + t) + splat64(weight) * wide(row + t));
+    for (; t < rows.d; t++) v[t] += weight * static_cast<double>(row[t]);
 }
 
 // Zero a dense vector where row `i` has entries.

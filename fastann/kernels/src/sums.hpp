@@ -12,10 +12,11 @@
 namespace fastann {
 namespace {
 
-// Squared norm of each row, and the sum of the rows of each piece: float64 [pieces, d], zeros before.
-void survey(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums) {
+// Squared norm of each row, and the sum of the rows of each piece: float64 [pieces, stride], zeros before. Sums that
+// begin at a multiple of eight are in whole cache lines.
+void survey(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums, int64_t stride) {
     parallel(pieces, 2.0 * static_cast<double>(n) * static_cast<double>(d), [&](int64_t s) {
-        double* total = sums + s * d;
+        double* total = sums + s * stride;
         for (int64_t i = s * n / pieces; i < (s + 1) * n / pieces; i++) {
             const float* row = x + i * d;
             sqnorm[i] = sum64(
@@ -101,20 +102,27 @@ void add_rows(const Rows& x, const double* weights, double sign, const int64_t* 
     }
 }
 
+// `out` is `scale` times `sum`, rounded.
+inline void scaled(const double* sum, double scale, int64_t d, float* out) {
+    int64_t t = 0;
+    for (; t + WIDTH / 2 <= d; t += WIDTH / 2) store(out + t, narrow(wide(sum + t) * splat64(scale)));
+    for (; t < d; t++) out[t] = static_cast<float>(sum[t] * scale);
+}
+
 // Mean of each cluster, scaled to unit norm for cosine, and by how much it lowers the sum of squares; clusters that did
 // not change, and those without rows, keep their centroid.
 void means(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
            const float* before, float* out, double* explained) {
-    parallel_ranges(k, 16, 3.0 * static_cast<double>(k) * static_cast<double>(d), [&](int64_t first, int64_t end) {
+    const int64_t rows = d < 256 ? 16 * (256 / (d + 1) + 1) : 16;  // not so few that asking for more takes longer
+    parallel_ranges(k, rows, 3.0 * static_cast<double>(k) * static_cast<double>(d), [&](int64_t first, int64_t end) {
         for (int64_t j = first; j < end; j++) {
             const double* sum = sums + j * d;
             const bool moved = changed == nullptr || changed[j];
-            const double square = moved ? dot64(sum, sum, d) : 0, length = std::sqrt(square);
+            const double square = moved ? dot64(sum, sum, d) : 0, length = cosine ? std::sqrt(square) : 0;
             const double scale = cosine ? length : counts[j];
             if (moved && counts[j] > 0 && scale > 0) {
-                explained[j] = cosine ? length : square / counts[j];
-                const double inverse = 1 / scale;
-                for (int64_t t = 0; t < d; t++) out[j * d + t] = static_cast<float>(sum[t] * inverse);
+                explained[j] = cosine ? length : square / scale;
+                scaled(sum, 1 / scale, d, out + j * d);
                 continue;
             }
             if (moved) explained[j] = 0;

@@ -16,7 +16,7 @@ struct Table {
     const Screening* f32;
 
     // sums.hpp
-    void (*survey)(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums);
+    void (*survey)(const float* x, int64_t n, int64_t d, int64_t pieces, double* sqnorm, double* sums, int64_t stride);
     void (*add_rows)(const Rows& x, const double* weights, double sign, const int64_t* offsets, const int32_t* order,
                      int64_t k, double* sums, double* mass);
     void (*means)(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,

@@ -139,13 +139,27 @@ struct New {
     }
 };
 
+inline bool is_csr(nb::handle object) {
+    return nb::hasattr(object, "indptr") && nb::hasattr(object, "format") &&
+           std::string(nb::str(nb::handle(object.attr("format"))).c_str()) == "csr";
+}
+
+// Refuse places of `n` sparse rows that do not ascend, or are outside of the values that are stored.
+inline void check_places(const Vector<const int64_t>& places, int64_t n, int64_t stored, const char* name) {
+    bool sound = places.size() == n + 1 && places[0] >= 0;
+    for (int64_t i = 0; sound && i < n; i++) sound = places[i] <= places[i + 1];
+    if (!sound || places[n] > stored) {
+        throw nb::value_error(
+            (std::string(name) + ".indptr must ascend, one for each row and the end, within what is stored").c_str());
+    }
+}
+
 // Rows from Python: a float32 array [n, d], or a float32 SciPy CSR matrix, whose values are not copied.
 class Table2 {
  public:
     Table2(nb::handle object, const char* name)
         : sparse_(nb::hasattr(object, "indptr")),
-          csr_(sparse_ && nb::hasattr(object, "format") &&
-               std::string(nb::str(nb::handle(object.attr("format"))).c_str()) == "csr"),
+          csr_(is_csr(object)),
           name_(name),
           indices_(sparse_ ? as(object.attr("indices"), "i4") : nb::none()),
           indptr_(sparse_ ? as(object.attr("indptr"), "i8") : nb::none()),
@@ -168,17 +182,12 @@ class Table2 {
         if (!csr_) {
             throw nb::type_error((std::string(name_) + " must be a CSR matrix of float32").c_str());
         }
-        bool sound = places_.size() == rows.n + 1 && places_[0] >= 0;
-        for (int64_t i = 0; sound && i < rows.n; i++) sound = places_[i] <= places_[i + 1];
-        sound = sound && places_[rows.n] <= values_.size() && places_[rows.n] <= columns_.size();
-        if (!sound) {
-            throw nb::value_error(
-                (std::string(name_) + ".indptr must ascend, one for each row and the end, within what is stored")
-                    .c_str());
-        }
+        check_places(places_, rows.n, values_.size() < columns_.size() ? values_.size() : columns_.size(), name_);
         within(columns_, 0, rows.d, "columns");
         return *this;
     }
+    // Refuse the same, but for dense rows.
+    const Table2& sound() const { return sparse_ ? compressed() : *this; }
 
  private:
     static nb::object as(nb::handle array, const char* code) {

@@ -17,11 +17,12 @@ nb::tuple survey(nb::handle x_) {
     const int64_t pieces = n / 32 + 1 < PIECES ? n / 32 + 1 : PIECES;  // few rows are not worth many sums
     const New<double, 1> sqnorms(n), sum(d);
     unlocked([&] {
-        const Buffer<double> sums(pieces * d, 0);
-        table().survey(x, n, d, pieces, sqnorms, sums);
+        const int64_t stride = (d + 7) / 8 * 8;
+        const Buffer<double> sums(pieces * stride, 0);
+        table().survey(x, n, d, pieces, sqnorms, sums, stride);
         for (int64_t t = 0; t < d; t++) {
             sum.data()[t] = 0;
-            for (int64_t s = 0; s < pieces; s++) sum.data()[t] += sums[s * d + t];
+            for (int64_t s = 0; s < pieces; s++) sum.data()[t] += sums[s * stride + t];
         }
     });
     return nb::make_tuple(sqnorms.array, sum.array);
@@ -29,13 +30,16 @@ nb::tuple survey(nb::handle x_) {
 
 // Of sparse rows in float64, such as sums are.
 nb::object sqnorms_of_doubles(nb::handle x) {
+    if (!is_csr(x)) throw nb::type_error("x must be a CSR matrix, or an array of float32");
     const nb::object values_ = x.attr("data").attr("astype")("f8", nb::arg("copy") = false);
     const nb::object places_ = x.attr("indptr").attr("astype")("i8", nb::arg("copy") = false);
     const Vector<const double> values(values_, "x");
     const Vector<const int64_t> places(places_, "x");
-    const New<double, 1> out(places.size() - 1);
+    const int64_t n = nb::cast<int64_t>(x.attr("shape")[0]);
+    check_places(places, n, values.size(), "x");
+    const New<double, 1> out(n);
     unlocked([&] {
-        for (int64_t i = 0; i + 1 < places.size(); i++) {
+        for (int64_t i = 0; i < n; i++) {
             double total = 0;
             for (int64_t q = places[i]; q < places[i + 1]; q++) total += values[q] * values[q];
             out.data()[i] = total;
@@ -49,7 +53,7 @@ nb::object sqnorms(nb::handle x_) {
         return sqnorms_of_doubles(x_);
     }
     const Table2 x(x_, "x");
-    const New<double, 1> out(x.rows.n);
+    const New<double, 1> out(x.sound().rows.n);
     unlocked([&] { table().sqnorms(x, out); });
     return out.array;
 }
@@ -64,7 +68,8 @@ void add_rows(nb::handle x_, nb::handle weights_, nb::handle labels_, nb::handle
     const Vector<double> mass(weighted ? counts_ : nb::handle(nb::none()), "counts", true);
     const Vector<int64_t> counts(weighted ? nb::handle(nb::none()) : counts_, "counts", true);
     const int64_t k = sums.size(0), n = labels.size();
-    weights.sized(x.rows.n, "one for each row of x");
+    if (n > INT32_MAX) throw nb::value_error("labels must have fewer than 2^31 entries");
+    weights.sized(x.sound().rows.n, "one for each row of x");
     labels.sized(rows.given() ? rows.size() : x.rows.n, "one for each row that is added");
     sums.sized(x.rows.d, "as many as x has", 1);
     mass.sized(k, "one for each row of sums");
