@@ -9,7 +9,8 @@
 namespace fastann {
 namespace {
 
-constexpr int64_t PAIR_ROWS = 256;  // rows per task
+constexpr int64_t PAIR_ROWS = 256;    // rows per task
+constexpr int64_t LIGHT_ROWS = 1024;  // where each has one pair
 
 inline double square_of(const double* csq, int64_t j) { return csq != nullptr ? csq[j] : 0; }
 
@@ -17,6 +18,13 @@ inline double square_of(const double* csq, int64_t j) { return csq != nullptr ? 
 inline double values_of_pair(const Rows& x) {
     return 3 * (x.sparse() ? static_cast<double>(x.indptr[x.n] - x.indptr[0]) / static_cast<double>(x.n + 1)
                            : static_cast<double>(x.d));
+}
+
+// Ask for a centroid that is compared soon, -1 for none: where centroids do not fit into a cache, that takes longer
+// than to compare them. The CPU itself asks for what follows the first lines.
+inline void ask_for(const Rows& x, const float* c, int32_t j) {
+    constexpr int64_t FIRST = 128;
+    if (!x.sparse() && x.d >= 32 && j >= 0) prefetch(c + j * x.d, x.d < FIRST ? x.d : FIRST);
 }
 
 // Sort each row's candidates by float32 squared distance, then by id; -1 goes last, at infinity.
@@ -28,6 +36,7 @@ void rescore(const Rows& x, const float* c, const double* csq, int64_t m, int32_
             float* far = sqdist + i * m;
             for (int64_t t = 0; t < m; t++) {
                 const int32_t j = list[t];
+                if (t + 1 < m) ask_for(x, c, list[t + 1]);
                 const float value = j < 0 ? INFINITE : sqdist32(x, i, c + j * x.d, square_of(csq, j));
                 int64_t s = t;
                 for (; s > 0 && (far[s - 1] > value || (far[s - 1] == value && j >= 0 && list[s - 1] > j)); s--) {
@@ -43,9 +52,10 @@ void rescore(const Rows& x, const float* c, const double* csq, int64_t m, int32_
 
 // Squared distance of each row to its own centroid.
 void own_sqdist(const Rows& x, const float* c, const double* csq, const int32_t* labels, double* sqdist) {
-    parallel_ranges(x.n, PAIR_ROWS, values_of_pair(x) * static_cast<double>(x.n), [&](int64_t first, int64_t end) {
+    parallel_ranges(x.n, LIGHT_ROWS, values_of_pair(x) * static_cast<double>(x.n), [&](int64_t first, int64_t end) {
         for (int64_t i = first; i < end; i++) {
             const int64_t j = labels[i];
+            if (i + 4 < end) ask_for(x, c, labels[i + 4]);
             sqdist[i] = sqdist64(x, i, c + j * x.d, square_of(csq, j));
         }
     });
@@ -57,24 +67,25 @@ void runner_up(const Rows& x, const float* c, const double* csq, const int32_t* 
     const double work = values_of_pair(x) * static_cast<double>(x.n) * static_cast<double>(m);
     parallel_ranges(x.n, PAIR_ROWS, work, [&](int64_t first, int64_t end) {
         for (int64_t i = first; i < end; i++) {
-            second[i] = -1;
-            sqdist[i] = INFINITE64;
+            int32_t nearest = -1;
+            double least = INFINITE64;
             for (int64_t t = 0; t < m; t++) {
                 const int32_t j = ids[i * m + t];
+                if (t + 1 < m) ask_for(x, c, ids[i * m + t + 1]);
                 if (j < 0 || j == labels[i]) continue;
                 const double far = sqdist64(x, i, c + j * x.d, square_of(csq, j));
-                if (far < sqdist[i]) {
-                    second[i] = j;
-                    sqdist[i] = far;
-                }
+                nearest = far < least ? j : nearest;  // no branch: no CPU can foresee it
+                least = far < least ? far : least;
             }
+            second[i] = nearest;
+            sqdist[i] = least;
         }
     });
 }
 
 // Distance (not squared) between matching rows of two tables; 0 where they did not change.
 void drift(const float* a, const float* b, const bool* changed, int64_t k, int64_t d, float* out) {
-    parallel_ranges(k, PAIR_ROWS, 3.0 * static_cast<double>(k) * static_cast<double>(d),
+    parallel_ranges(k, LIGHT_ROWS, 3.0 * static_cast<double>(k) * static_cast<double>(d),
                     [&](int64_t first, int64_t end) {
                         for (int64_t j = first; j < end; j++)
                             out[j] = changed[j] ? std::sqrt(sqdist32(a + j * d, b + j * d, d)) : 0;

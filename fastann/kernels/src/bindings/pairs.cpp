@@ -11,7 +11,7 @@ namespace {
 // Rows, centroids, and the squared norms of the latter where rows are sparse.
 class Pairs {
  public:
-    Pairs(nb::handle x_, nb::handle c_) : x(x_, "x"), c(c_, "c"), csq_(x.rows.sparse() ? c.size(0) : 0) {
+    Pairs(nb::handle x_, nb::handle c_) : x(x_, "x"), c(c_, "c"), csq_(x.sound().rows.sparse() ? c.size(0) : 0) {
         c.sized(x.rows.d, "as many as x has", 1);
     }
     // To be called without the GIL.
