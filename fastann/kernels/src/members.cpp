@@ -34,11 +34,15 @@ void bucket(const int32_t* probes, int64_t n, int64_t p, int64_t cells, int64_t*
     for (int64_t t = 0; t < first[cells]; t++) members[t] /= static_cast<int32_t>(p);
 }
 
-void tally(const int32_t* labels, int64_t n, const float* values, const double* weights, double* out) {
+bool tally(const int32_t* labels, int64_t n, int64_t k, const float* values, const double* weights, double* out) {
+    const uint32_t end = k < INT32_MAX ? static_cast<uint32_t>(k) : uint32_t{1} << 31;
     for (int64_t i = 0; i < n; i++) {
+        const uint32_t j = static_cast<uint32_t>(labels[i]);
+        if (j >= end) return false;
         const double value = values != nullptr ? static_cast<double>(values[i]) : 1;
-        out[labels[i]] += weights != nullptr ? value * weights[i] : value;
+        out[j] += weights != nullptr ? value * weights[i] : value;
     }
+    return true;
 }
 
 void members_at(const int32_t* labels, int64_t n, const int64_t* place, int64_t* left, int64_t* out) {

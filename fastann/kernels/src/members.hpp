@@ -15,7 +15,8 @@ void sort_by_label(const int32_t* labels, int64_t n, int64_t k, int64_t* offsets
 void bucket(const int32_t* probes, int64_t n, int64_t p, int64_t cells, int64_t* first, int32_t* members);
 
 // Add to out[j] the values of the rows of label j, times their weights; each is 1 where `values` or `weights` is null.
-void tally(const int32_t* labels, int64_t n, const float* values, const double* weights, double* out);
+// False if it stopped at a label outside of [0, k).
+bool tally(const int32_t* labels, int64_t n, int64_t k, const float* values, const double* weights, double* out);
 
 // Find the row that is number left[g] among the rows of cluster g, whose label j has place[j] = g; `left` is used up.
 void members_at(const int32_t* labels, int64_t n, const int64_t* place, int64_t* left, int64_t* out);

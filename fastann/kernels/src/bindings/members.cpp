@@ -26,12 +26,14 @@ nb::object tally_of(nb::handle labels_, int64_t k, nb::handle values_, nb::handl
     const Vector<const int32_t> labels(labels_, "labels");
     const Vector<const float> values(values_, "values", true);
     const Vector<const double> weights(weights_, "weights", true);
-    check_ids(labels, 0, k, "clusters");
+    if (k < 0) throw nb::value_error("k must not be negative");
     values.sized(labels.size(), "one for each of labels");
     weights.sized(labels.size(), "one for each of labels");
     const New<double, 1> out(k);
     for (int64_t j = 0; j < k; j++) out.data()[j] = 0;
-    unlocked([&] { tally(labels, labels.size(), values, weights, out); });
+    bool sound = true;
+    unlocked([&] { sound = tally(labels, labels.size(), k, values, weights, out); });
+    if (!sound) check_ids(labels, 0, k, "clusters");
     return out.array;
 }
 
