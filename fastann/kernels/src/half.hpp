@@ -31,6 +31,7 @@ inline float widened_half(uint16_t bits) {
         value -= 6.103515625e-05f;  // 2^-14
         std::memcpy(&word, &value, 4);
     }
+    if (word > 0x7f800000) word |= 0x00400000;  // NaN is quiet, as CPUs make it
     word |= sign;
     std::memcpy(&value, &word, 4);
     return value;
