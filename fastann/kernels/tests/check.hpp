@@ -25,4 +25,5 @@ inline std::vector<float> random_floats(int64_t count, unsigned seed, float scal
 
 void test_pool();
 void test_loops();
+void test_near();
 void test_searches();

@@ -11,6 +11,7 @@ int main() {
         if (!level.available) continue;
         CHECK(fastann::use(level.name));
         test_loops();
+        test_near();
         test_searches();
         std::printf("%s: right\n", level.name);
     }
