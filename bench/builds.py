@@ -13,10 +13,12 @@ exists, such as ``--tree .``: the present one with itself, to see that it is rep
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import pickle
 import shutil
+import site
 import statistics
 import subprocess
 import sys
@@ -63,7 +65,11 @@ def checkout(commit: str, root: Path = ROOT) -> Iterator[Path]:
 
 
 PYTHON = [sys.executable, "-S", "-P"]  # -S: an editable installation would put its own tree before the one asked for
-PLAIN = {"FASTANN_KERNELS": "avx2", "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell"}  # a CPU with AVX2 alone
+PLAIN = {
+    "FASTANN_KERNELS": "avx2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NUMBA_CPU_NAME": "haswell",
+}  # a CPU with AVX2 alone
 
 
 def environment(tree: Path, threads: int, *, avx2: bool = False) -> dict[str, str]:
@@ -100,7 +106,9 @@ def run(tree: Path, threads: int, step: str, order: dict[str, Any], *, avx2: boo
     """Do a step of the cases in a process of the build that lies in `tree`; return what it prints."""
     cases = Path(__file__).with_name("build_cases.py")
     command = [*PYTHON, str(cases), str(tree), step, json.dumps(order)]
-    done = subprocess.run(command, env=environment(tree, threads, avx2=avx2), stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment(tree, threads, avx2=avx2), stdout=subprocess.PIPE, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"the step {step!r} failed in {tree}, exit code {done.returncode}")
     return done.stdout
@@ -223,7 +231,7 @@ def timed(case: str, trees: dict[str, Path], args: argparse.Namespace) -> list[s
         order = {"case": case, "folder": folder, "shrink": args.shrink, "real": args.data}
         run(trees["present"], args.threads, "prepare", order)
         for which in turns(args.pairs):
-            answer = json.loads(run(trees[which], args.threads, "time", order))
+            answer = json.loads(run(trees[which], args.threads, "time", order, avx2=args.avx2))
             seconds[which].append(answer["seconds"])
             quality[which] = answer["quality"]
     return line(case, seconds, quality)
@@ -235,7 +243,7 @@ def started(case: str, trees: dict[str, Path], args: argparse.Namespace) -> list
     seconds: dict[str, list[float]] = {which: [] for which in trees}
     for which in [*trees, *turns(-(-pairs // args.shrink))]:
         clock = time.perf_counter()
-        subprocess.run([*PYTHON, "-c", code], env=environment(trees[which], args.threads), check=True)
+        subprocess.run([*PYTHON, "-c", code], env=environment(trees[which], args.threads, avx2=args.avx2), check=True)
         seconds[which].append(time.perf_counter() - clock)
     return line(case, {which: some[1:] for which, some in seconds.items()}, {})
 

@@ -81,6 +81,6 @@ def test_both_builds_are_timed():
 
 
 def test_missing_data_is_told(tmp_path, capsys):
-    args = argparse.Namespace(cases=["sentences"], data=str(tmp_path), pairs=1, threads=1, shrink=1)
+    args = argparse.Namespace(cases=["sentences"], data=str(tmp_path), pairs=1, threads=1, shrink=1, avx2=False)
     assert builds.speed({"other": ROOT, "present": ROOT}, args) == 0
     assert "sentences, 1,024: skipped, as wordnet_117k_384.f16.npy" in capsys.readouterr().out
