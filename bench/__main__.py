@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-CASES = ("engine", "flat", "classifier", "memory", "outofcore", "scaling", "sparse")
+CASES = ("engine", "first", "flat", "classifier", "memory", "outofcore", "scaling", "sparse")
 
 
 def main(argv: list[str]) -> None:

@@ -77,6 +77,12 @@ def test_flat(tmp_path, here):
     assert inertias[0] == pytest.approx(inertias[1], rel=1e-4), "the same iterations from the same start"
 
 
+def test_first(tmp_path, here):
+    table = here("first", "--only", "tenth,row", "--out", tmp_path / "out", "--cache", tmp_path)
+    assert "| tenth | 20,000 x 384, k=100 | fastann |" in table
+    assert "| row | k=1,000 | scikit-learn |" in table
+
+
 def test_scaling(tmp_path, here):
     table = here("scaling", "--out", tmp_path / "out", "--cache", tmp_path)
     assert "Growth with k" in table

@@ -108,6 +108,23 @@ def test_affinity_is_heeded():
     assert run(code + "print(checks.jobs(None), kernels.threads())") == "1 1"
 
 
+def test_quotas_of_nested_groups_are_heeded(tmp_path):
+    groups = tmp_path / "cgroup"
+    inner, old = tmp_path / "jobs" / "mine", tmp_path / "cpu,cpuacct" / "slurm" / "mine"
+    inner.mkdir(parents=True)
+    old.mkdir(parents=True)
+    groups.write_text("0::/jobs/mine\n")
+    assert checks.quota.__wrapped__(str(groups), str(tmp_path)) == float("inf")
+    (inner / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "jobs" / "cpu.max").write_text("150000 100000\n")
+    assert checks.quota.__wrapped__(str(groups), str(tmp_path)) == 1.5
+    groups.write_text("3:cpu,cpuacct:/slurm/mine\n1:name=systemd:/x\n")
+    (old.parent / "cpu.cfs_quota_us").write_text("200000\n")
+    (old.parent / "cpu.cfs_period_us").write_text("100000\n")
+    assert checks.quota.__wrapped__(str(groups), str(tmp_path)) == 2
+    assert checks.quota.__wrapped__(str(tmp_path / "none"), str(tmp_path)) == float("inf")
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
 def test_ctrl_c_ends_a_long_search_soon():
     x, c = np.ones((60_000, 256), "f"), np.random.default_rng(0).standard_normal((8192, 256), dtype="f")

@@ -25,7 +25,7 @@ int set_threads(int count);
 // `alone` keeps the run on the calling thread: right where waking others takes longer than the work.
 void run(int64_t pieces, bool alone, void (*body)(void* context, int64_t piece), void* context);
 
-// Have the calling thread of a run ask `check` ten times a second whether to stop.
+// Have the calling thread of a run ask `check` twenty times a second whether to stop.
 void set_check(bool (*check)());
 
 // End the workers that have nothing to do; they are started anew when they are needed. To be called before a fork.
