@@ -46,6 +46,7 @@ struct DenseDistances {
 
     explicit DenseDistances(const Visit& v) : x(v.x.data), c(v.c), d(v.x.d) {}
     void ask_for(int64_t i) const { prefetch(x + i * d, d); }
+    bool sound(int64_t) const { return true; }
     float to(int64_t i, int64_t j) const { return one_sqdist32(x + i * d, c + j * d, d); }
 
     // To each of eight centroids; an id of -1 stands for none, and leaves something arbitrary.
@@ -68,6 +69,12 @@ struct SparseDistances {
         });
     }
     void ask_for(int64_t) const {}
+    // Whether all columns of a row are there.
+    bool sound(int64_t i) const {
+        bool all = true;
+        for (int64_t q = x.indptr[i]; q < x.indptr[i + 1]; q++) all &= below_end(x.indices[q], d);
+        return all;
+    }
     float to(int64_t i, int64_t j) const { return static_cast<float>(sparse_sqdist64(x, i, c + j * d, squares[j])); }
     void to_eight(int64_t i, const int32_t* ids, int32_t, float* out) const {
         for (int64_t t = 0; t < 8; t++) {
@@ -205,7 +212,11 @@ inline bool look_at(const Visit& v, const float* drift, float caution, uint8_t* 
         const int64_t count = loosen(v, drift, caution, first, end, status, open, sound);
         for (int64_t s = 0; s < count; s++) {
             distances.ask_for(v.order[open[s + 2 < count ? s + 2 : count - 1].place]);
-            status[open[s].place] = compare(v, distances, open[s]);
+            if (distances.sound(v.order[open[s].place])) {
+                status[open[s].place] = compare(v, distances, open[s]);
+            } else {
+                sound = false;
+            }
         }
         if (!sound) __atomic_store_n(&all, false, __ATOMIC_RELAXED);
     });
@@ -274,7 +285,7 @@ inline bool merge_row(const Visit& v, const Distances& distances, int64_t i, con
                       const float* found_dist, int64_t most) {
     int32_t* ids = v.ids + i * LISTED;
     const int32_t own = v.labels[i];
-    if (!none_or_below(own, v.k) || !all_sound(ids, v.k) || !all_sound(found, v.k)) return false;
+    if (!none_or_below(own, v.k) || !all_sound(ids, v.k) || !all_sound(found, v.k) || !distances.sound(i)) return false;
     const double w = v.weights != nullptr ? v.weights[i] : 1;
     const float own_sq = own >= 0 ? distances.to(i, own) : 0;
     List list{{}, {}, 0, most};

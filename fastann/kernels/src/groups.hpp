@@ -12,6 +12,7 @@ namespace fastann {
 namespace {
 
 constexpr int64_t TASKS = 64;  // pieces of dense rows
+constexpr int64_t WORTH = 64;  // columns from which on a float32 distance takes clearly less time than a float64 one
 
 // Pieces to cut a loop over rows into, where these do not depend on each other: for CSR rows no more than threads, as
 // each piece holds vectors of all columns.
@@ -177,7 +178,8 @@ struct Seeding {
         double left = 0;
         for (int64_t q = start; q < end; q++) {
             double s = closest[q];
-            if (x.sparse() || s == INFINITE64 || !sieve.farther(one_sqdist32(x.data + q * x.d, v, x.d), s)) {
+            if (x.d < WORTH || x.sparse() || s == INFINITE64 ||
+                !sieve.farther(one_sqdist32(x.data + q * x.d, v, x.d), s)) {
                 const double far = sqdist64(x, q, v, square);
                 s = far < s ? far : s;
             }

@@ -179,11 +179,16 @@ class Table2 {
 
     // Refuse dense rows, other formats than CSR, and places or columns outside of the matrix.
     const Table2& compressed() const {
+        placed();
+        within(columns_, 0, rows.d, "columns");
+        return *this;
+    }
+    // Refuse the same, but for columns: for loops that read few rows, and look at the columns of these.
+    const Table2& placed() const {
         if (!csr_) {
             throw nb::type_error((std::string(name_) + " must be a CSR matrix of float32").c_str());
         }
         check_places(places_, rows.n, values_.size() < columns_.size() ? values_.size() : columns_.size(), name_);
-        within(columns_, 0, rows.d, "columns");
         return *this;
     }
     // Refuse the same, but for dense rows.

@@ -40,6 +40,7 @@ struct Visited {
           beyond(beyond_, "beyond") {
         const int64_t n = x.rows.n, k = c.size(0);
         const char *row = "one for each row of x", *centroid = "one for each row of c";
+        if (x.rows.sparse()) x.placed();
         c.sized(x.rows.d, "as many as x has", 1);
         weights.sized(n, row);
         mass.sized(k, centroid);
@@ -66,7 +67,9 @@ nb::object look(nb::handle x, nb::handle order, nb::handle c, nb::handle weights
     const New<uint8_t, 1> status(v.visit.count);
     bool sound = true;
     unlocked([&] { sound = table().look(v.visit, drift, caution, status); });
-    require(sound, "order must be in [0, rows of x), labels in [0, rows of c), ids in [-1, rows of c)");
+    require(sound,
+            "order must be in [0, rows of x), labels in [0, rows of c), ids in [-1, rows of c), columns in [0, columns "
+            "of x)");
     return status.array;
 }
 
@@ -81,7 +84,8 @@ void merge(nb::handle x, nb::handle order, nb::handle c, nb::handle weights, int
     found_dist.sized(v.visit.count, "one for each entry of order").sized(LISTED, "as many as a row has candidates", 1);
     bool sound = true;
     unlocked([&] { sound = table().merge(v.visit, most, found, found_dist); });
-    require(sound, "order must be in [0, rows of x), labels, ids and found in [-1, rows of c)");
+    require(sound,
+            "order must be in [0, rows of x), labels, ids and found in [-1, rows of c), columns in [0, columns of x)");
 }
 
 // `own` may be a bool of NumPy.

@@ -37,6 +37,8 @@ struct Paired {
 
     Paired(nb::handle x_, nb::handle prototypes_, nb::handle first_, nb::handle places_, int64_t m)
         : x(x_, "x"), prototypes(prototypes_, "prototypes"), first(first_, "first"), places(places_, "places") {
+        x.sound();
+        prototypes.sound();
         if (prototypes.rows.d != x.rows.d) throw nb::value_error("prototypes must have as many columns as x");
         first.sized(prototypes.rows.n + 1, "one for each prototype, and the end");
         check_ends(first, places.size(), "places");

@@ -15,6 +15,8 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
     const Vector<const int32_t> labels(labels_, "labels");
     const Vector<const int64_t> first(first_, "first");
     const int64_t n = x.rows.n, groups = first.size() - 1;
+    x.sound();
+    centroids.sound();
     labels.sized(n, "one for each row of x");
     if (centroids.rows.d != x.rows.d) throw nb::value_error("centroids must have as many columns as x");
     check_ends(first, centroids.rows.n, "rows of centroids");
@@ -36,6 +38,7 @@ nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb
     const Vector<const int64_t> offsets(offsets_, "offsets"), sizes(sizes_, "sizes");
     const Matrix<const double> uniform(uniform_, "uniform");
     const int64_t groups = sizes.size();
+    x.sound();
     weights.sized(x.rows.n, "one for each row of x");
     offsets.sized(groups + 1, "one for each group, and the end");
     check_ends(offsets, x.rows.n, "rows of x");
