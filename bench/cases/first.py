@@ -41,7 +41,7 @@ from bench.harness import (
 KINDS = ("start", "tenth", "busy", "row")
 STARTS = {
     "digits, k=10": "from sklearn.datasets import load_digits; x, k = load_digits().data, 10",
-    "20,000 x 384, k=100": "from numpy.random import default_rng as r; x, k = r(0).standard_normal((20000, 384), 'f'), 100",
+    "20,000 x 384, k=100": "import numpy; x, k = numpy.random.default_rng(0).standard_normal((20000, 384), 'f'), 100",
 }
 PACKAGES = {"fastann": "fastann", "scikit-learn": "sklearn.cluster"}
 TENTH = {"20,000 x 384, k=100": (20_000, 384, 100), "300,000 x 128, k=8,192": (300_000, 128, 8192)}
