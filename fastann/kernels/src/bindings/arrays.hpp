@@ -4,8 +4,11 @@
 #include <nanobind/nanobind.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <thread>
 
 #include "../pool.hpp"
 #include "../rows.hpp"
@@ -214,12 +217,31 @@ class Table2 {
     Rows rows{};
 };
 
+// Take the GIL by `take`. Once the program is over, Python ends a thread that wants it by unwinding its stack, which
+// may not go through the frames of C++: the thread waits for the end of the process instead.
+template <class Take>
+auto with_gil(const Take& take) {
+    try {
+        return take();
+    } catch (...) {
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+}
+
 // Run `work` without the GIL; Ctrl-C in it becomes Python's exception.
 template <class Work>
 void unlocked(const Work& work) {
+    std::exception_ptr error;
+    PyThreadState* state = PyEval_SaveThread();
     try {
-        const nb::gil_scoped_release released;
         work();
+    } catch (...) {
+        error = std::current_exception();
+    }
+    with_gil([&] { PyEval_RestoreThread(state); });
+    if (!error) return;
+    try {
+        std::rethrow_exception(error);
     } catch (const Interrupted&) {
         throw nb::python_error();
     }

@@ -5,6 +5,7 @@
 
 #include "../cpu.hpp"
 #include "../pool.hpp"
+#include "arrays.hpp"
 #include "bindings.hpp"
 
 namespace nb = nanobind;
@@ -13,8 +14,10 @@ namespace {
 
 // Whether a signal's handler raised: asked in the calling thread of a run, which holds no GIL.
 bool signalled() {
-    const nb::gil_scoped_acquire held;
-    return PyErr_CheckSignals() != 0;
+    const PyGILState_STATE before = fastann::with_gil([] { return PyGILState_Ensure(); });
+    const bool raised = PyErr_CheckSignals() != 0;
+    PyGILState_Release(before);
+    return raised;
 }
 
 std::vector<std::string> available() {
@@ -37,8 +40,9 @@ NB_MODULE(_core, m) {
     m.def("threads", fastann::threads, "Most threads that loops called by this thread run on.");
     m.def("set_threads", fastann::set_threads, nb::arg("count"),
           "Set that; 0 is as many as there are cores. Returns what was set before.");
-    m.def("end_idle_workers", fastann::end_idle_workers, nb::call_guard<nb::gil_scoped_release>(),
-          "End the threads that have nothing to do: before a fork.");
+    m.def(
+        "end_idle_workers", [] { fastann::unlocked(fastann::end_idle_workers); },
+        "End the threads that have nothing to do: before a fork.");
     fastann::bind_groups(m);
     fastann::bind_gradient(m);
     fastann::bind_bounds(m);
