@@ -8,6 +8,8 @@
 #include <thread>
 
 #ifndef _WIN32
+#include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -42,6 +44,54 @@ void several_callers() {
         std::this_thread::yield();
     }
     for (std::thread& caller : callers) caller.join();
+}
+
+// Whoever is about to fork does not wait for runs of other threads.
+void idle_workers_end_beside_a_run() {
+    for (int i = 0; i < 20; i++) {
+        count_pieces(64);
+        std::atomic<bool> let_go{false};
+        std::atomic<int> held{0};
+        std::thread caller([&] {
+            fastann::set_threads(2);
+            each(2, [&](int64_t) {
+                held++;
+                while (!let_go) std::this_thread::yield();
+            });
+        });
+        while (held < 1) std::this_thread::yield();
+        fastann::end_idle_workers();
+        let_go = true;
+        caller.join();
+        CHECK(held == 2);
+    }
+}
+
+void several_end_them_at_once() {
+    std::vector<std::thread> enders;
+    for (int i = 0; i < 4; i++) {
+        enders.emplace_back([i] {
+            for (int t = 0; t < 100; t++) {
+                if (i < 2) count_pieces(8);
+                fastann::end_idle_workers();
+            }
+        });
+    }
+    for (std::thread& one : enders) one.join();
+}
+
+void signals_go_to_the_program() {
+#ifndef _WIN32
+    const std::thread::id caller = std::this_thread::get_id();
+    each(200, [&](int64_t) {
+        sigset_t mask;
+        pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+        const bool ours = std::this_thread::get_id() != caller;
+        CHECK(sigismember(&mask, SIGINT) == (ours ? 1 : 0));
+        CHECK(sigismember(&mask, SIGSEGV) == 0);  // faulthandler prints where
+        std::this_thread::yield();
+    });
+#endif
 }
 
 void nested_runs_are_serial() {
@@ -111,6 +161,9 @@ void test_pool() {
     const int before = fastann::set_threads(4);
     for (int64_t pieces : {0, 1, 2, 3, 100, 5000}) count_pieces(pieces);
     several_callers();
+    idle_workers_end_beside_a_run();
+    several_end_them_at_once();
+    signals_go_to_the_program();
     nested_runs_are_serial();
     exceptions_come_back();
     a_question_ends_a_run();
