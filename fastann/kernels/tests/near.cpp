@@ -9,8 +9,6 @@
 
 namespace {
 
-constexpr int64_t SIZES[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100};
-
 double product(const float* a, const float* b, int64_t d) {
     double sum = 0;
     for (int64_t t = 0; t < d; t++) sum += static_cast<double>(a[t]) * b[t];
