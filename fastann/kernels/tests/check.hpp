@@ -101,9 +101,8 @@ void same_bits(const std::string& name, const std::vector<T>& values) {
     same_bits(name, values.data(), values.size() * sizeof(T));
 }
 
-void test_pool();
+void test_pool(bool fork);
 void test_sums();
-void test_near();
 void test_pairs();
 void test_groups();
 void test_visits();
