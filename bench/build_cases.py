@@ -679,8 +679,9 @@ def main() -> None:
     THREADS = int(os.environ["OMP_NUM_THREADS"])
     import fastann
 
-    if Path(fastann.__file__).resolve().parents[1] != Path(TREE).resolve():
-        sys.exit(f"fastann was imported from {fastann.__file__}, which does not lie in {TREE}")
+    (home,) = list(fastann.__path__)[:1]  # without the tree, what is left of an installation has no file
+    if Path(home).resolve().parent != Path(TREE).resolve():
+        sys.exit(f"fastann was imported from {home}, which does not lie in {TREE}")
     if step == "same":
         record(cases(), order["cases"], Path(order["out"]))
     elif step == "leave":

@@ -32,6 +32,7 @@ std::vector<std::string> available() {
 
 NB_MODULE(_core, m) {
     m.doc() = "The compiled core: arrays in, arrays out.";
+    nb::set_leak_warnings(false);  // what lives until the process ends, as in a global, is no news to a user
     fastann::set_check(signalled);
     m.def("level", [] { return std::string(fastann::level().name); }, "Name of the instructions in use.");
     m.def("levels", available,
