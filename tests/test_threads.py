@@ -78,6 +78,24 @@ print(before - count())
     assert run(code, OPENBLAS_NUM_THREADS="1") == "1"
 
 
+def test_threads_at_work_when_the_program_ends_do_not_abort_it():
+    code = """
+import threading, time
+import numpy as np
+from fastann import kernels
+x = np.random.default_rng(0).standard_normal((2000, 32), dtype="f")
+packed = kernels.pack(x[:300], False, x.mean(axis=0))
+def work():
+    while True:
+        kernels.nearest(x, x[:300], packed)
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+print("the end")
+"""
+    assert [run(code) for _ in range(3)] == ["the end"] * 3
+
+
 def test_the_same_bits_on_any_number_of_threads(rows):
     found = [KMeans(60, n_jobs=jobs, random_state=0, max_iter=5).fit(rows).cluster_centers_ for jobs in (1, 2)]
     np.testing.assert_array_equal(*found)
