@@ -7,7 +7,8 @@ The commit is checked out into a temporary folder, and every build runs in proce
 interpreter and number of threads; both are given the cases of `bench.build_cases`, through public names only. `same`
 also has the present build load, and go on with, what the other one saved or began; it ends with 1 if anything
 differs. `speed` times both in turns and shows the median of the ratios. ``--tree FOLDER`` compares with a checkout that
-exists, such as ``--tree .``: the present one with itself, to see that it is reproducible.
+exists, such as ``--tree .``: the present one with itself, to see that it is reproducible. The interpreter must have
+what both need: commits before the native core need Numba.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def compiled(tree: Path) -> Path:
     kernels = (tree / NATIVE).parent
     if not (tree / NATIVE).exists() or any(kernels.glob("_core*.so")):
         return tree
-    installed = importlib.util.find_spec("fastann.kernels._core") if tree == ROOT else None
+    try:
+        installed = importlib.util.find_spec("fastann.kernels._core") if tree == ROOT else None
+    except ImportError:
+        installed = None
     if installed is not None and installed.origin is not None:
         shutil.copy(installed.origin, kernels)
         return tree

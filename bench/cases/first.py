@@ -128,7 +128,7 @@ def passes_of(method: str, x: np.ndarray, first: np.ndarray, threads: int) -> An
         from fastann import KMeans
 
         k = len(first)
-        km = KMeans(k, index="flat", init=first, max_iter=3, tol=0, size_aware=False, candidates=0, n_jobs=threads)
+        km = KMeans(k, index="flat", init=first, max_iter=3, tol=0, n_jobs=threads)
         return lambda: km.fit(x)
     import faiss
 

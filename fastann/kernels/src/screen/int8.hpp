@@ -86,11 +86,17 @@ class Int8Rows {
 
     // Write the multiples, plus 128, to `out`.
     static Rounded round(const float* x, const float* shift, int64_t d, float* shifted, uint8_t* out) {
-        float top = 0;
-        for (int64_t t = 0; t < d; t++) {
-            const float v = x[t] - shift[t];
-            shifted[t] = v;
-            const float size = v < 0 ? -v : v;
+        F32 tops = {};
+        int64_t first = 0;
+        for (; first + WIDTH <= d; first += WIDTH) {
+            const F32 v = load<F32>(x + first) - load<F32>(shift + first);
+            store(shifted + first, v);
+            tops = largest(tops, largest(v, -v));
+        }
+        float top = -least(-tops);
+        for (; first < d; first++) {
+            const float v = x[first] - shift[first], size = v < 0 ? -v : v;
+            shifted[first] = v;
             top = top > size ? top : size;
         }
         const float step = top / 127, inverse = step > 0 ? 127 / top : 0;
@@ -163,7 +169,8 @@ class Int8Rows {
                 sums[r][1] = dot_bytes(sums[r][1], v, right);
             }
         }
-        // Unrolled, here as above: sums that are picked by a variable would live in memory, and be stored at every step.
+        // Unrolled, here as above: sums that are picked by a variable would live in memory, and be stored at every
+        // step.
 #pragma GCC unroll 8
         for (int64_t r = 0; r < R; r++) {
             if (r >= count) break;
