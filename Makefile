@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CXX_FILES := $(shell find fastann/kernels -name '*.[ch]pp')
 CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
 .PHONY: demo test test-fast check format bench sanitize wheel-test clean
@@ -21,6 +22,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/python tools/stubs.py --check
 	$(BIN)/python tools/symbols.py
 
@@ -35,6 +37,7 @@ wheel-test: $(VENV)/.core
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench flat --redo

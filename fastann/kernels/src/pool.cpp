@@ -28,7 +28,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto SPIN = std::chrono::microseconds(15);  // a worker that was just busy looks for more work so long
-constexpr auto ASK = std::chrono::milliseconds(50);  // how often the caller asks whether to stop
+constexpr auto ASK = std::chrono::milliseconds(50);   // how often the caller asks whether to stop
 constexpr size_t STACK = 1 << 20;                     // bytes of a worker's stack: musl gives 128 KiB, glibc 8 MiB
 
 thread_local int limit = 0;        // most threads of this thread's runs; 0: all cores

@@ -41,7 +41,8 @@ inline void score_part(const Entries& row, const ByColumn& c, int64_t j, float* 
     for (int64_t q = 0; q < row.size; q++) {
         const float* at = c.values + row.columns[q] * c.k + j;
         const F32 twice = splat(-2 * row.values[q]);
-        if (V == 8 && q + COLUMNS_AHEAD < row.size) prefetch(c.values + row.columns[q + COLUMNS_AHEAD] * c.k + j, V * WIDTH);
+        if (V == 8 && q + COLUMNS_AHEAD < row.size)
+            prefetch(c.values + row.columns[q + COLUMNS_AHEAD] * c.k + j, V * WIDTH);
 #pragma GCC unroll 8
         for (int64_t v = 0; v < V; v++) sums[v] = fma(twice, load<F32>(at + v * WIDTH), sums[v]);
     }
