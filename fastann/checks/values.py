@@ -138,6 +138,15 @@ def _quota_of(folder: Path) -> float:
         return math.inf
 
 
+def _cores() -> int:
+    """Cores that this process may use: of the machine, its affinity, its control groups, and what joblib is held to."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = quota()
+    count = count if share == math.inf else min(count, math.ceil(share))
+    loky = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    return max(1, min(count, int(loky)) if loky.isdecimal() else count)
+
+
 def _openmp_threads(most: int) -> int:
     """Threads that OpenMP is held to, by the environment or by threadpoolctl; `most` if it is not."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is one number for each level
@@ -154,9 +163,7 @@ def jobs(value: Any) -> int:
     OMP_NUM_THREADS, which workers of joblib have, and limits of threadpoolctl. More threads than cores would only wait
     for each other, so they are cut to the cores.
     """
-    from joblib import cpu_count
-
-    cores = max(1, min(int(cpu_count()), math.ceil(min(quota(), 2**20))))
+    cores = _cores()
     if value is None:
         return max(1, min(cores, _openmp_threads(cores)))
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -1,5 +1,6 @@
 """FAISS: the only module that imports it, on first use, and the indexes that it builds and searches."""
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ _held = threading.local()  # count: what FAISS is limited to in this thread; fre
 
 
 def _loaded() -> bool:
-    return faiss.cache_info().currsize > 0
+    return "faiss" in sys.modules
 
 
 class FaissIndex(Index):
