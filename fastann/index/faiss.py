@@ -54,10 +54,9 @@ class faiss_threads:
         self.count = count
 
     def __enter__(self) -> None:
+        self.before = faiss().omp_get_max_threads() if _loaded() else None
         self.outer, _held.count = getattr(_held, "count", None), self.count
-        self.before = None
-        if _loaded():
-            self.before = faiss().omp_get_max_threads()
+        if self.before is not None:
             faiss().omp_set_num_threads(self.count)
 
     def __exit__(self, *exc: object) -> None:
