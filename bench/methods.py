@@ -253,6 +253,6 @@ def method(name: str) -> Callable[[Problem], Fitted]:
 
 
 def small(name: str, p: Problem) -> Problem:
-    """Return a small problem that loads, and compiles, all a method will use."""
+    """Return a small problem that loads all a method will use."""
     n, k = part_size(p.k, p.x.shape[1], own=name.startswith("fastann"))
     return replace(p, x=p.x[:n], k=k, start=None if p.start is None else p.start[:k])

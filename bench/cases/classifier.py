@@ -2,7 +2,7 @@
 
 python -m bench classifier [--cases embeddings,tfidf] [--methods fastann,knn-5] [--seeds 3] [--small]
 
-A method is warmed on a slice first, so that nothing is compiled or imported under the timer; accuracy is computed
+A method is warmed on a slice first, so that nothing is imported under the timer; accuracy is computed
 outside it. A seed draws the order of the training rows, what a method leaves to chance and, in the case "few", the
 rows.
 

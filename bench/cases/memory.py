@@ -2,7 +2,7 @@
 
 python -m bench memory [--rows 1000000 --columns 128 --k 1000] [--data FILE.npy] [--methods fastann,faiss] [--small]
 
-A run loads the rows as a float32 array, fits a few of them (so that compiled code and libraries do not count), forgets
+A run loads the rows as a float32 array, fits a few of them (so that libraries do not count), forgets
 the peak so far, then fits them all. Methods "from a file" are given the path of a .npy file instead. Inertia is
 recomputed in float64 over all float32 rows, outside the timer.
 """
@@ -83,7 +83,7 @@ def fit_file(path: Path, k: int, order: Record) -> Fitted:
 
 
 def warm_file(rows: np.ndarray, k: int, order: Record) -> None:
-    """Fit a small file, so that what reads and fits files is loaded and compiled."""
+    """Fit a small file, so that what reads and fits files is loaded."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "few.npy", rows)
         fit_file(Path(folder) / "few.npy", k, order)

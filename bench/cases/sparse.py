@@ -118,7 +118,7 @@ SAME = {  # by what a method's seconds are divided
 
 
 def warm(method: str, x: Any, start: np.ndarray) -> None:
-    """Fit a few rows, so that all a method will use is loaded and compiled.
+    """Fit a few rows, so that all a method will use is loaded.
 
     The automatic mode goes other ways with little work, so it gets as much as takes it off them.
     """
