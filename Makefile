@@ -8,7 +8,7 @@ CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMake
 
 .PHONY: demo test test-fast check format bench sanitize wheel-test clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.core
 	@echo "fastann: running the demo"
 	@$(BIN)/fastann demo --out runs/demo --force
 
@@ -59,9 +59,6 @@ $(VENV)/.libraries: $(VENV)/.tools
 $(VENV)/.core: $(VENV)/.libraries $(CORE)
 	@echo "fastann: compiling the core"
 	@$(PIP) install --no-build-isolation --no-deps --editable .
-	@touch $@
-
-$(VENV)/.demo: $(VENV)/.core
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core

@@ -47,7 +47,7 @@ struct DenseDistances {
     explicit DenseDistances(const Visit& v) : x(v.x.data), c(v.c), d(v.x.d) {}
     void ask_for(int64_t i) const { prefetch(x + i * d, d); }
     bool sound(int64_t) const { return true; }
-    float to(int64_t i, int64_t j) const { return one_sqdist32(x + i * d, c + j * d, d); }
+    float to(int64_t i, int64_t j) const { return sqdist32(x + i * d, c + j * d, d); }
 
     // To each of eight centroids; an id of -1 stands for none, and leaves something arbitrary.
     void to_eight(int64_t i, const int32_t* ids, int32_t instead, float* out) const {

@@ -178,8 +178,7 @@ struct Seeding {
         double left = 0;
         for (int64_t q = start; q < end; q++) {
             double s = closest[q];
-            if (x.d < WORTH || x.sparse() || s == INFINITE64 ||
-                !sieve.farther(one_sqdist32(x.data + q * x.d, v, x.d), s)) {
+            if (x.d < WORTH || x.sparse() || s == INFINITE64 || !sieve.farther(sqdist32(x.data + q * x.d, v, x.d), s)) {
                 const double far = sqdist64(x, q, v, square);
                 s = far < s ? far : s;
             }

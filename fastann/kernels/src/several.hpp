@@ -50,26 +50,5 @@ inline void eight_sqdist32(const float* x, const float* const (&c)[8], int64_t d
     sum_eight(sums, out);
 }
 
-// The same for one vector.
-inline float one_sqdist32(const float* x, const float* c, int64_t d) {
-    F32 one = {}, two = {};
-    int64_t t = 0;
-    for (; t + 2 * WIDTH <= d; t += 2 * WIDTH) {
-        const F32 u = load<F32>(x + t) - load<F32>(c + t), v = load<F32>(x + t + WIDTH) - load<F32>(c + t + WIDTH);
-        one = fma(u, u, one);
-        two = fma(v, v, two);
-    }
-    if (t + WIDTH <= d) {
-        const F32 u = load<F32>(x + t) - load<F32>(c + t);
-        one = fma(u, u, one);
-        t += WIDTH;
-    }
-    if (t < d) {
-        const F32 u = load_first(x + t, d - t) - load_first(c + t, d - t);
-        two = fma(u, u, two);
-    }
-    return sum(one + two);
-}
-
 }  // namespace
 }  // namespace fastann

@@ -3,7 +3,7 @@
 
 namespace fastann {
 
-static const Screening avx2_f32 = f32_filled;
+static constexpr Screening avx2_f32 = f32_screening();
 static constexpr Table avx2_filled = filled(&avx2_f32);
 const Table avx2_table = avx2_filled;
 

@@ -3,7 +3,7 @@
 
 namespace fastann {
 
-static const Screening avx512_f32 = f32_filled;
+static constexpr Screening avx512_f32 = f32_screening();
 static constexpr Table avx512_filled = filled(&avx512_f32);
 const Table avx512_table = avx512_filled;
 

@@ -3,7 +3,7 @@
 
 namespace fastann {
 
-static const Screening baseline_f32 = f32_filled;
+static constexpr Screening baseline_f32 = f32_screening();
 static constexpr Table baseline_filled = filled(&baseline_f32);
 const Table baseline_table = baseline_filled;
 

@@ -3,7 +3,7 @@
 
 namespace fastann {
 
-static const Screening neon_f32 = f32_filled;
+static constexpr Screening neon_f32 = f32_screening();
 static constexpr Table neon_filled = filled(&neon_f32);
 const Table neon_table = neon_filled;
 

@@ -67,8 +67,7 @@ using Rows32 = Bf16Rows<AmxTiles>;
 
 }  // namespace
 
-constexpr Screening bf16_filled = {Rows32::COLUMNS, Rows32::CONSTANTS, 2048,         32, pack<Rows32>,
-                                   nearest<Rows32>, nearest_m<Rows32>, eight<Rows32>};
+constexpr Screening bf16_filled = screening_of<Rows32>();
 const Screening bf16_screening = bf16_filled;
 
 }  // namespace fastann

@@ -146,8 +146,11 @@ inline void nearest_f32(const Packed& packed, const float* x, int64_t n, const f
     search(packed, x, n, c, labels, sqdist);
 }
 
-constexpr Screening f32_filled = {STRIP,         4 * STRIP,   4 * STRIP,          1,
-                                  pack<F32Rows>, nearest_f32, nearest_m<F32Rows>, eight<F32Rows>};
+constexpr Screening f32_screening() {
+    Screening screening = screening_of<F32Rows>();
+    screening.nearest = nearest_f32;
+    return screening;
+}
 
 }  // namespace
 }  // namespace fastann

@@ -8,8 +8,7 @@
 // A strip holds the starts of its sums (int32), -2 times the scales, the squared norms of the rounded centroids, and
 // then its centroids, four dimensions at a time: [4 dimensions][column][4], int8.
 //
-// FASTANN_DOT_BYTES(sum, bytes, columns) is the instruction: sum + the products of four unsigned with four signed
-// bytes.
+// `dot_bytes` is the instruction: the file that includes this one defines it.
 #pragma once
 
 #include "takers.hpp"
@@ -17,13 +16,13 @@
 namespace fastann {
 namespace {
 
-// What four int8 dimensions are read as: each int32 lane has those of a column.
+// Each lane of `sum` + the products of its four unsigned bytes in `rows` with its four signed ones in `columns`.
 inline I32 dot_bytes(I32 sum, I32 rows, I32 columns);
 
 class Int8Rows {
  public:
     static constexpr bool ROUNDED = true;
-    static constexpr int64_t COLUMNS = STRIP;
+    static constexpr int64_t COLUMNS = STRIP, CONSTANTS = 3 * STRIP * 4, STEP = 4, STEP_BYTES = 4 * STRIP;
 
     Int8Rows(const Packed& packed, int64_t count)
         : d_(packed.d),
@@ -71,8 +70,6 @@ class Int8Rows {
         packed.norm[s * STRIP + j] = r.step * std::sqrt(static_cast<float>(r.square));
         for (int64_t t = 0; t < packed.d; t++) to[t / 4 * 4 * STRIP + t % 4] = static_cast<int8_t>(bytes[t] - 128);
     }
-
-    static constexpr int64_t CONSTANTS = 3 * STRIP * 4;
 
  private:
     static constexpr int64_t BLOCK = WIDTH == 16 ? 8 : 4;  // rows that share the loads of a strip

@@ -191,5 +191,12 @@ void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const flo
     });
 }
 
+// All of them, for one kind of screen.
+template <class PackedRows>
+constexpr Screening screening_of() {
+    return {PackedRows::COLUMNS, PackedRows::CONSTANTS, PackedRows::STEP_BYTES, PackedRows::STEP,
+            pack<PackedRows>,    nearest<PackedRows>,   nearest_m<PackedRows>,  eight<PackedRows>};
+}
+
 }  // namespace
 }  // namespace fastann

@@ -46,11 +46,9 @@ using Bf16Twin = Bf16Rows<TwinTiles>;
 
 }  // namespace
 
-constexpr Screening int8_twin_filled = {STRIP,          Int8Rows::CONSTANTS, 4 * STRIP,           4,
-                                        pack<Int8Rows>, nearest<Int8Rows>,   nearest_m<Int8Rows>, eight<Int8Rows>};
+constexpr Screening int8_twin_filled = screening_of<Int8Rows>();
 const Screening int8_twin_screening = int8_twin_filled;
-constexpr Screening bf16_twin_filled = {Bf16Twin::COLUMNS, Bf16Twin::CONSTANTS, 2048,           32, pack<Bf16Twin>,
-                                        nearest<Bf16Twin>, nearest_m<Bf16Twin>, eight<Bf16Twin>};
+constexpr Screening bf16_twin_filled = screening_of<Bf16Twin>();
 const Screening bf16_twin_screening = bf16_twin_filled;
 
 }  // namespace fastann

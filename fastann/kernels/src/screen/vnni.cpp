@@ -13,8 +13,7 @@ inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
 
 }  // namespace
 
-constexpr Screening int8_filled = {STRIP,          Int8Rows::CONSTANTS, 4 * STRIP,           4,
-                                   pack<Int8Rows>, nearest<Int8Rows>,   nearest_m<Int8Rows>, eight<Int8Rows>};
+constexpr Screening int8_filled = screening_of<Int8Rows>();
 const Screening int8_screening = int8_filled;
 
 }  // namespace fastann
