@@ -87,9 +87,10 @@ def test_a_fit_cut_off_ends_as_one_that_was_not(x, folder, kind, after):
 
 @pytest.mark.parametrize("after", [1, 3, 5, 7])
 def test_samples_trained_on_first_are_drawn_again(x, folder, after):
-    options = {"n_clusters": 7, "max_iter": 5, "tol": 0, "effort": 100, "init": "random"}
+    options = {"n_clusters": 7, "max_iter": 10, "tol": 0, "effort": 100, "init": "random"}
     whole = Large(random_state=0, **options).fit(x)
-    assert {record.rows for record in whole.history_} == {7500, 30_000}
+    assert {7500 <= record.rows <= 7507 for record in whole.history_} == {True, False}  # and the rows it starts from
+    assert whole.n_iter_ == 10
     assert_same(interrupted(x, folder, after, kind=Large, **options).fit(x), whole)
 
 

@@ -758,6 +758,31 @@ def test_what_can_be_read_only_once_is_refused(grid):
     refused(refusal(TypeError, as_source, lambda: once), "the same iterator", "make a new one")
 
 
+@pytest.mark.parametrize("rows", [40, 3000])
+@pytest.mark.parametrize("how", ["shuffled", "augmented", "one row"])
+def test_a_function_that_gives_other_rows_in_another_pass_is_refused(rows, how):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, 4), dtype="f")
+    passes = 0
+
+    def make():
+        nonlocal passes
+        passes += 1
+        if passes <= 2:  # the first, and the one that tells whether the function makes a new iterator
+            return cut(x, 7, 20)
+        other = rng.permutation(x) if how == "shuffled" else x + rng.normal(0, 1e-3, x.shape).astype("f")
+        return cut(np.concatenate([x[:-1], other[-1:]]) if how == "one row" else other, 7, 20)
+
+    said = refusal(ValueError, KMeans(4, random_state=0).fit, make)
+    refused(said, "other rows in this pass", "shuffles", "same order")
+
+
+def test_a_function_may_cut_the_same_rows_in_another_way_every_time():
+    x, rng = np.random.default_rng(0).standard_normal((3000, 4), dtype="f"), np.random.default_rng(1)
+    km = KMeans(4, random_state=0).fit(lambda: cut(x, *np.sort(rng.choice(2999, 5, replace=False)) + 1))
+    np.testing.assert_array_equal(km.labels_, KMeans(4, random_state=0).fit_predict(x))
+
+
 BAD_BLOCKS = {
     "other dimension": (lambda x: [x, x[:, :3]], ["block 2 of X has 3 columns", "5 of float32"]),
     "other dtype": (lambda x: [x, x.astype(np.float16)], ["block 2 of X has 5 columns of float16", "of float32"]),

@@ -1,5 +1,8 @@
 """K-means on sparse rows: the same answers as on dense ones, at the cost of their stored values."""
 
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -104,6 +107,31 @@ def test_file_of_a_sparse_matrix(rows, tmp_path):
     np.testing.assert_array_equal(km.labels_, KMeans(5, random_state=0).fit(x).labels_)
     km.save(tmp_path / "run")
     np.testing.assert_array_equal(KMeans.load(tmp_path / "run").predict(x), km.predict(x))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc to tell")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_centres_of_many_columns_are_held_about_four_times(metric):
+    """Centres, centres by column, and their sums in float64; in a process of its own, as the core's memory counts."""
+    code = f"""if True:
+        import numpy as np, scipy.sparse as sp
+        from fastann import KMeans
+        def memory(name):
+            lines = open("/proc/self/status").read().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+        def rows(n, d):
+            ends = np.arange(0, n * 60 + 1, 60)
+            columns = np.sort(np.random.default_rng(0).integers(0, d, (n, 60)), 1).ravel()
+            x = sp.csr_matrix((np.ones(n * 60, "f"), columns, ends), shape=(n, d))
+            x.sum_duplicates()
+            return x
+        KMeans(20, metric={metric!r}, max_iter=3, random_state=0).fit(rows(1000, 1000))
+        x = rows(3000, 60_000)
+        before = memory("VmRSS")
+        km = KMeans(150, metric={metric!r}, max_iter=6, random_state=0).fit(x)
+        print((memory("VmHWM") - before) / (km.cluster_centers_.size * 4 / 2**20))"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 4.9
 
 
 def test_rows_are_never_made_dense():

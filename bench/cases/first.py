@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import Pool
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
     "busy": BUSY,
     "row": {"k=1,000": (20_000, 16, 1000)},
 }
-OTHERS = {"start": "scikit-learn", "row": "scikit-learn", "busy": "faiss.Kmeans"}
+OTHERS = {"start": ["scikit-learn"], "row": ["scikit-learn"], "busy": ["faiss.Kmeans", "even shares"], "tenth": []}
 BESIDE = "import time\nend = time.time() + 600\nwhile time.time() < end: pass"
 SMALL = {"seeds": 1, "shrink": 100}
 
@@ -122,8 +123,20 @@ def beside(order: Record) -> list[float]:
         return [alone, statistics.median(timed(work) for _ in range(5))]
 
 
+def share(number: int) -> int:
+    """Some milliseconds of one core."""
+    return sum(range(100_000 + number))
+
+
 def passes_of(method: str, x: np.ndarray, first: np.ndarray, threads: int) -> Any:
-    """Three iterations of Lloyd from the rows `first`."""
+    """Three iterations of Lloyd from the rows `first`; "even shares" is work that parallelises perfectly.
+
+    Beside as many busy processes as there are cores, even shares take twice their time: no program that keeps all cores
+    busy can be slowed less, and one that is runs on one core for a part of its time.
+    """
+    if method == "even shares":
+        workers = Pool(threads)
+        return lambda: workers.map(share, range(100 * threads), chunksize=1)
     if method == "fastann":
         from fastann import KMeans
 
@@ -158,7 +171,7 @@ def orders(args: argparse.Namespace) -> Iterator[tuple[str, Record]]:
     for seed in range(args.seeds):
         for kind in args.only.split(","):
             for case, shape in CASES[kind].items():
-                for method in filter(None, ("fastann", OTHERS.get(kind))):
+                for method in ["fastann", *OTHERS[kind]]:
                     order = {"kind": kind, "case": case, "method": method, "seed": seed, "shrink": shrink} | about(args)
                     if isinstance(shape, tuple):
                         n, d, k = shape

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastann.cluster.passes.base import Pass
 from fastann.cluster.plan import Plan
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
-from fastann.data.source import Source
+from fastann.data.source import Source, dense
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
 from fastann.index.recall import Adaptive
@@ -27,7 +28,7 @@ from fastann.index.recall import Adaptive
 
 @dataclass(frozen=True)
 class Rules:
-    """When to stop: iterations at most (on each sample), relative decrease of inertia at least, time."""
+    """When to stop: iterations at most (on samples and all rows together), relative decrease of inertia, time."""
 
     max_iter: int
     tol: float
@@ -96,6 +97,8 @@ class Fit:
     attempt, level : int
         The start that is iterated from, and the sample that is trained on; the last of the plan's is all rows.
     rng : Generator
+    seeds : int64 [k] or None
+        Rows that this attempt started from, where it begins with samples: each of these has them.
     before, part : list of Iteration
         What was done in this attempt on smaller samples, and on this one.
     reason : StopReason
@@ -112,6 +115,7 @@ class Fit:
         self.task = task
         self.best: Trained | None = None
         self.work: Any = None
+        self.seeds: np.ndarray | None = None
 
     @classmethod
     def begin(cls, task: Task) -> Self:
@@ -162,16 +166,30 @@ class Fit:
         """Whether all rows are trained on."""
         return self.level == len(self.task.plan.levels) - 1
 
+    def allowed(self, max_iter: int) -> int:
+        """Iterations that may be done on this level: on a sample, half of those that are left."""
+        left = max_iter - len(self.before)
+        return left if self.whole else max(1, left // 2)
+
     def _attempt(self, attempt: int) -> None:
         """Begin with a new start."""
+        task = self.task
         self.work = None  # before the next one takes memory
-        self.attempt, self.level, self.before = attempt, 0, list[Iteration]()
-        self.rng = np.random.default_rng([self.task.seed, 0, attempt])
-        self._enter()
-        given, k = self.task.start, self.task.k
-        self.work.centroids = (
-            start.start(given, self.work, k, self.rng, self.task.memory) if isinstance(given, str) else given
-        )
+        self.attempt, self.level, self.before, self.seeds = attempt, 0, list[Iteration](), None
+        self.rng = np.random.default_rng([task.seed, 0, attempt])
+        if not isinstance(task.start, str):
+            self._enter()
+            self.work.centroids = task.start
+        elif self.whole:
+            self._enter()
+            self.work.centroids = dense(self.work.take(self._start(task.start, self.work)))
+        else:  # a start from a sample would miss what few rows tell
+            self.seeds = self._start(task.start, start.Whole(task.source, task.weights))
+            self._enter()
+            self.work.centroids = dense(task.source.take(self.seeds))
+
+    def _start(self, name: str, lot: start.Lot) -> np.ndarray:
+        return start.start(name, lot, self.task.k, self.rng, self.task.memory)
 
     def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""
@@ -188,7 +206,7 @@ class Fit:
         self.entered = self.rng.bit_generator.state
         sample, weights = task.source, task.weights
         if size < task.source.n:
-            sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory)
+            sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory, self.seeds)
         self.work = self._pass(sample, weights)
         adapt = None
         if task.plan.recall is not None:
@@ -229,6 +247,8 @@ class Fit:
         arrays = {"centroids": self.work.centroids, **{f"work_{name}": a for name, a in self.work.state().items()}}
         if built is not None:
             arrays["built"] = built[0]
+        if self.seeds is not None:
+            arrays["seeds"] = self.seeds
         if best is not None:
             values["best"] = {
                 "history": [asdict(record) for record in best.history],
@@ -244,6 +264,7 @@ class Fit:
         self.attempt, self.level = values["attempt"], values["level"]
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = values["entered"]
+        self.seeds = np.array(arrays["seeds"]) if "seeds" in arrays else None
         self._enter()
         self.rng.bit_generator.state = values["rng"]
         if self.upkeep.adapt is not None:
@@ -277,14 +298,17 @@ def cluster(
     `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
     running iteration. With `checkpoints` it goes on from the last of these.
     """
+    # Each sample takes one iteration at least, and all rows one.
+    task = replace(task, plan=replace(task.plan, levels=task.plan.levels[-rules.max_iter :]))
     fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest) or Fit.begin(task)
     keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
         for attempt in fit.attempts():
             with _bar(verbose, rules.max_iter, attempt if task.n_init > 1 else None) as bar:
                 for states in fit.stages():
+                    now = replace(rules, max_iter=fit.allowed(rules.max_iter))
                     enough = partial(task.plan.enough, fit.level)
-                    fit.reason = iterate(states, rules, enough, ctrl_c, [bar, *watchers], fit.part, keep=keep)
+                    fit.reason = iterate(states, now, enough, ctrl_c, [bar, *watchers], fit.part, keep=keep)
     assert fit.best is not None
     return fit.best
 
@@ -300,7 +324,7 @@ def iterate(
     ignore_empty: bool = False,
     keep: Callable[[], Any] | None = None,
 ) -> StopReason:
-    """Iterate until a stopping rule holds; converged with empty clusters only if these are to be ignored.
+    """Iterate until a stopping rule holds; converged with empty clusters only if these are to be ignored, or stay so.
 
     `history` has the iterations that were done before, and gets those done here. `keep` is called whenever it goes
     on.
@@ -313,7 +337,7 @@ def iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        if done and (record.empty == 0 or ignore_empty) and not state.rose:
+        if done and (record.empty == 0 or ignore_empty or _idle(history, rules.tol)) and not state.rose:
             return StopReason.CONVERGED
         if ctrl_c.pressed:
             return StopReason.INTERRUPTED
@@ -326,6 +350,13 @@ def iterate(
         if keep is not None:
             keep()
     raise AssertionError("the loop never ends by itself")  # pragma: no cover
+
+
+def _idle(history: list[Iteration], tol: float) -> bool:
+    """Whether three iterations in turn gained nothing, with clusters that no row was found for."""
+    last = history[-4:]
+    gained = any(a.inertia - b.inertia > tol * a.inertia for a, b in pairwise(last))
+    return len(last) == 4 and not gained and all(record.empty for record in last)
 
 
 def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

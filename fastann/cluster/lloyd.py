@@ -155,11 +155,17 @@ class Upkeep:
         if anew or self.built is None:
             seed = int(rng.integers(2**31))
             index = self.spec.started().build(work.centroids, seed=seed, device=self.device)
-            self.built = (work.centroids, seed) if index.moves else None
+            # Sparse rows are searched in what is made anew anyway, and their centroids are large.
+            self.built = (work.centroids, seed) if index.moves and not work.source.sparse else None
             self.index = index if self.adapt is None else self.adapt(index, work.centroids)
         else:
             self.index = self._followed(work.centroids, work.changed)
         return self.index
+
+    def rest(self) -> None:
+        """Give back an index that is built anew for every batch, and what it made for its searches."""
+        if self.built is None:
+            self.index = None
 
     def _followed(self, centroids: np.ndarray, changed: np.ndarray) -> Index:
         """The index, moved to the centroids, some of which `changed`."""
@@ -209,6 +215,8 @@ def lloyd(
                 index = upkeep.ready(work, iteration, batch, rng)
             with clock("assign"):
                 tally += work.assign(index, batch, by)
+            index = None
+            upkeep.rest()
             with clock("update"):
                 _, inertia = work.update()
                 empty += work.refill(refill, rng)

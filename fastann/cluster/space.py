@@ -16,6 +16,7 @@ from fastann.cluster.survey import SMALLEST, Survey, survey
 from fastann.data.source import Centred, Source, UnitNorm
 
 _FAR = 10.0  # centre when the mean's squared norm exceeds the variance this many times
+_BLOCK = 2**20  # numbers that are converted at once
 _UNIT = 1e-6  # rows whose squared norms are this close to 1 are taken as they are
 
 
@@ -173,12 +174,16 @@ class Cosine(Space):
         return source if unit else UnitNorm(source)
 
     def inward(self, centers: np.ndarray) -> np.ndarray:
-        c = np.asarray(centers, np.float64)
-        norm = np.linalg.norm(c, axis=1, keepdims=True)
-        if not norm.all():
-            row = int(np.flatnonzero(norm == 0)[0])
-            raise ValueError(f"centre {row} is zero and has no direction, which metric='cosine' needs")
-        return np.ascontiguousarray(c / norm, np.float32)
+        out = np.empty(centers.shape, np.float32)
+        step = max(1, _BLOCK // max(1, centers.shape[1]))  # in parts: centres of many columns are large in float64
+        for start in range(0, len(out), step):
+            c = np.asarray(centers[start : start + step], np.float64)
+            norm = np.linalg.norm(c, axis=1, keepdims=True)
+            if not norm.all():
+                row = start + int(np.flatnonzero(norm == 0)[0])
+                raise ValueError(f"centre {row} is zero and has no direction, which metric='cosine' needs")
+            out[start : start + step] = c / norm
+        return out
 
     def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         return np.multiply(sqdist, 0.5, out=out)

@@ -1,36 +1,79 @@
-"""Starting centroids: random rows, greedy k-means++, k-means||. They ask a pass for rows, whoever holds these."""
+"""Starting centroids: random rows, greedy k-means++, k-means||. Each tells which rows to start from."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from fastann import kernels
 from fastann.cluster.memory import Memory
-from fastann.cluster.passes.base import Pass
 from fastann.cluster.passes.rows import Rows
 from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
-PLUS_PLUS_UP_TO = 256  # clusters for which "auto" seeds with k-means++; above, starts were measured to tie
+_SAMPLE, _PER_CLUSTER = 2**15, 128  # rows that k-means++ chooses from, in all, or for each of few clusters,
+_BYTES, _LEAST = 2**27, 8  # as long as they take no more bytes; but for each cluster at least so many
+WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
+_NEAR = 4  # groups in which rows may be nearest to a centre just drawn
+_WAVE = 8  # centres there are for each one drawn at the same time
 
 
-def random(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
-    """`k` different rows, drawn with probability proportional to their weights: float32 [k, d]."""
-    return dense(work.take(np.sort(draw(work.n, work.weights, k, rng))))
+class Lot(Protocol):
+    """The rows to start from, whoever holds them: a pass, or `Whole`."""
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Their weights: float64 [n], or None."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Any:
+        """Rows at `indices`: float32 [len(indices), d], or a CSR matrix."""
+        ...
+
+    def chunks(self) -> Iterator[tuple[int, Any]]:
+        """All rows in chunks: the number of the first, and the rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All rows of a source, where a fit begins with samples of them."""
+
+    source: Source
+    weights: np.ndarray | None
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return self.source.n
+
+    def take(self, indices: np.ndarray) -> Any:
+        """Rows at `indices`."""
+        return self.source.take(indices)
+
+    def chunks(self) -> Iterator[tuple[int, Any]]:
+        """All rows in chunks."""
+        return self.source.chunks()
+
+
+# ----------------------------------------------------------------- drawing rows
 
 
 def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `size` different rows of `n`; equal weights draw the same rows as none."""
+    """Draw `size` different rows of `n`, by their weights; equal weights draw the same rows as none."""
     if weights is None or weights.min() == weights.max():
         return draw_any(n, size, rng)
-    positive = np.flatnonzero(weights)
-    if len(positive) <= size:  # every row of positive weight, then some of the others
-        rest = rng.choice(np.flatnonzero(weights == 0), size - len(positive), replace=False)
-        return np.concatenate([positive, rest])
-    return rng.choice(n, size, replace=False, p=weights / weights.sum())
+    return by_weight(weights, size, rng)[0]
 
 
 def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -43,53 +86,215 @@ def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return picks
 
 
-def plus_plus(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
-    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample of at least 128 rows a cluster.
+def by_weight(weights: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `size` different rows in proportion to their weights, and the weights that make them stand for all rows.
+
+    Each row gets an exponential number divided by its weight, and the smallest are taken (Efraimidis and Spirakis,
+    2006). Given the smallest number not taken, a row was taken with a known probability, by which its weight is
+    divided: sums over the rows drawn estimate sums over all rows without bias (Cohen and Kaplan, 2007). Rows of weight
+    zero come last.
+
+    Returns
+    -------
+    picks : int64 [size]
+        Ascending.
+    weights : float64 [size]
+    """
+    keys = rng.standard_exponential(len(weights))
+    with np.errstate(divide="ignore"):
+        keys /= weights
+    order = np.argpartition(keys, size) if size < len(keys) else np.arange(len(keys))
+    picks = np.sort(order[:size])
+    limit = keys[order[size]] if size < len(keys) else np.inf
+    chance = -np.expm1(-weights[picks] * limit) if limit < np.inf else 1.0
+    with np.errstate(invalid="ignore"):
+        return picks, np.where(weights[picks] > 0, weights[picks] / chance, 0.0)
+
+
+def subsample(
+    source: Source,
+    weights: np.ndarray | None,
+    size: int,
+    rng: np.random.Generator,
+    memory: Memory,
+    seeds: np.ndarray | None = None,
+) -> tuple[Source, np.ndarray | None]:
+    """Draw `size` rows to train on, in proportion to their weights: their Source and their weights.
+
+    The rows `seeds` are added to those drawn, for a start to find in the sample what it found in all rows.
+    """
+    if weights is None or weights.min() == weights.max():
+        picks, kept = draw_any(source.n, size, rng), None
+    else:
+        picks, kept = by_weight(weights, size, rng)
+    if seeds is not None:
+        more = np.setdiff1d(seeds, picks)
+        order = np.argsort(np.concatenate([picks, more]), kind="stable")
+        picks = np.concatenate([picks, more])[order]
+        if kept is not None and weights is not None:
+            kept = np.concatenate([kept, weights[more]])[order]
+    if kept is None and weights is not None:
+        kept = weights[picks]
+    return memory.sample(source, picks), kept
+
+
+def coreset(
+    lot: Lot, centres: Any, size: int, rng: np.random.Generator, memory: Memory
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw about `size` rows after one look at all, those far from some centres more often, and their weights.
+
+    Half of the draws go by weight, half by weight times squared distance to the nearest of a few centres: a few rows
+    far from all others are never missed, as a uniform sample misses them. A row drawn with probability p counts by its
+    weight over p, so that the sample costs what all rows cost, in the mean (Bachem, Lucic and Krause, 2018).
+    """
+    sqdist, index = memory.empty(lot.n, np.float32), Flat().build(centres)
+    for start, block in lot.chunks():
+        sqdist[start : start + block.shape[0]] = index.search(block, 1)[1][:, 0]
+    rows = Rows(np.empty(0, np.int32), sqdist, lot.weights, memory.part)
+    total, mass = rows.inertia(), float(lot.n) if lot.weights is None else float(lot.weights.sum())
+    picks, kept = [], []
+    for part in (slice(start, start + memory.part) for start in range(0, lot.n, memory.part)):
+        far = sqdist[part].astype(np.float64)
+        weights = np.ones(len(far)) if lot.weights is None else lot.weights[part]
+        share = weights / mass if total <= 0 else weights * (0.5 / mass + 0.5 / total * far)
+        chance = np.minimum(size * share, 1)
+        taken = np.flatnonzero(rng.random(len(far)) < chance)
+        picks.append(part.start + taken)
+        kept.append(weights[taken] / chance[taken])
+    return np.concatenate(picks), np.concatenate(kept)
+
+
+# ----------------------------------------------------------------- starts
+
+
+def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+    """`k` different rows, drawn with probability proportional to their weights."""
+    return np.sort(draw(lot.n, lot.weights, k, rng))
+
+
+def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample that one look at all rows chooses.
 
     Each centre is the best, by the inertia it leaves, of several rows drawn with probability proportional
     to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
     """
-    size, weights = max(2**15, 128 * k), work.weights
-    if work.n <= size:
-        return _greedy(work.take(np.arange(work.n)), weights, k, rng)
-    picks = draw_any(work.n, size, rng)
-    weights = None if weights is None else weights[picks]
-    if weights is not None and not weights.any():
-        weights = None
-    return _greedy(work.take(picks), weights, k, rng)
+    wanted = max(_SAMPLE, _PER_CLUSTER * k) if k <= WHOLE_UP_TO else _SAMPLE
+    size = max(_LEAST * k, min(wanted, int(_BYTES / _row_bytes(lot))))
+    if lot.n <= size:
+        ids, weights = np.arange(lot.n), lot.weights
+    else:
+        few = dense(lot.take(draw(lot.n, lot.weights, groups_for(k), rng)))
+        ids, weights = coreset(lot, few, size, rng, memory)
+    return _filled(ids[_plus_plus(lot.take(ids), weights, k, rng)], lot, k, rng)
+
+
+def _row_bytes(lot: Lot) -> float:
+    """Bytes that a row takes, by a few of them."""
+    some = lot.take(np.arange(min(lot.n, 64)))
+    return 4.0 * some.shape[1] if not sparse.issparse(some) else max(1.0, 12 * some.nnz / some.shape[0])
+
+
+def groups_for(k: int) -> int:
+    """Groups of rows, within which k centres are drawn."""
+    return min(k, max(8, int(2 * np.sqrt(k))))
+
+
+def _filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.ndarray:
+    """At least `k` rows: where there are fewer distinct ones, any others do."""
+    if len(ids) >= k:
+        return ids
+    others = draw(lot.n, lot.weights, k, rng)
+    return np.concatenate([ids, others[~np.isin(others, ids)]])[:k]
+
+
+def _plus_plus(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a table chosen by greedy k-means++: `k` of them, or fewer where there are fewer distinct ones."""
+    return _greedy(x, weights, k, rng) if k <= WHOLE_UP_TO else _in_groups(x, weights, k, rng)
 
 
 def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
-    n, uniform = x.shape[0], rng.random((k, 2 * (2 + int(np.log(k)))))
-    chosen = (_greedy_sparse if sparse.issparse(x) else kernels.greedy)(x, weights, uniform)
-    more = k - len(chosen)  # fewer distinct rows than k: any rows do
-    chosen = np.concatenate([chosen, rng.choice(n, more, replace=more > n)]) if more else chosen
-    return dense(x[chosen])
+    uniform = rng.random((k, 2 * (2 + int(np.log(k)))))
+    if not sparse.issparse(x):
+        return kernels.greedy(x, weights, uniform)
+    n = x.shape[0]
+    weights = np.ones(n) if weights is None else weights
+    picks = kernels.plus_plus(x, weights, np.array([0, n]), np.array([k]), uniform)
+    return picks[picks >= 0]
 
 
-def _greedy_sparse(x: Any, weights: np.ndarray | None, uniform: np.ndarray) -> np.ndarray:
-    """As `kernels.greedy`, for a CSR matrix."""
-    xsq, across = kernels.sqnorms(x).astype(np.float32), x.T.tocsr()
-    w = np.ones(x.shape[0]) if weights is None else weights
-    chosen = _at(np.cumsum(w), uniform[0, :1])
-    closest = _sqdist_to(x, across, xsq, chosen)[0]
-    for draws in uniform[1:]:
-        cumulative = np.cumsum(closest * w)
-        if cumulative[-1] <= 0:
+def _in_groups(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Greedy k-means++ for many centres: a row drawn is compared with the rows near to it only.
+
+    Rows are divided into groups by some k-means. Centres are drawn in waves, an eighth of those there are at a time:
+    each wave is shared among the groups by their costs, the centres of a group are drawn one after the other, and the
+    groups near to a centre hear of it before the next wave.
+    """
+    weights = np.ones(x.shape[0]) if weights is None else weights
+    index = Flat().build(_means(x, weights, groups_for(k), rng))
+    groups, labels = len(index.centroids), index.search(x, 1)[0][:, 0]
+    order = np.argsort(labels, kind="stable")
+    x, weights, labels = x[order], weights[order], labels[order]
+    ends = np.searchsorted(labels, np.arange(groups + 1))
+    closest, found = np.full(len(order), np.inf), np.empty(0, np.int64)
+    sizes, trials = (np.diff(ends) > 0).astype(np.int64), 2 + int(np.log(k / groups))
+    while True:
+        new = kernels.plus_plus(x, weights, ends, sizes, rng.random((int(sizes.sum()), trials)), closest)
+        new = new[new >= 0]
+        found = np.concatenate([found, new])
+        _tell(x, labels, closest, index, new)
+        total = np.cumsum(kernels.tally(labels, groups, closest.astype(np.float32), weights))
+        wave = min(k - len(found), max(1, len(found) // _WAVE))
+        if wave == 0 or not len(new) or not total[-1] > 0:
+            return order[found]
+        sizes = np.bincount(_at(total, rng.random(wave)), minlength=groups)
+
+
+def _means(x: Any, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of some rows after two plain iterations from others: float32 [k, d]."""
+    x = x[draw(x.shape[0], weights, min(x.shape[0], 64 * k), rng)]
+    means = dense(x[draw_any(x.shape[0], k, rng)])
+    for _ in range(2):
+        labels = Flat().build(means).search(x, 1)[0][:, 0]
+        sums, counts = np.zeros(means.shape), np.zeros(k, np.int64)
+        kernels.add_rows(x, None, labels, sums, counts)
+        means, _ = kernels.means(sums, counts, means, cosine=False)
+    return means
+
+
+def _tell(x: Any, labels: np.ndarray, closest: np.ndarray, index: Any, new: np.ndarray) -> None:
+    """Tell the groups near to the new centres of these: their rows (sorted by group) may be closer to them."""
+    rows = x[new]
+    groups, sqdist = index.search(rows, min(_NEAR, len(index.centroids)))
+    near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
+    centre, column = np.nonzero(near)
+    order = np.argsort(groups[centre, column], kind="stable")
+    group = groups[centre, column][order]
+    first = np.searchsorted(group, np.arange(len(index.centroids) + 1))
+    _, far = kernels.nearest_in_group(x, labels, rows[centre[order]], first)
+    np.minimum(closest, far, out=closest)
+
+
+def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+    """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
+
+    The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
+    """
+    u, n, weights = rng.random(1), lot.n, lot.weights
+    new = ids = (u * n).astype(int) if weights is None else _at(np.cumsum(weights), u)
+    rows = Rows(memory.full(n, np.int32, 0), memory.full(n, np.float32, np.inf), weights, memory.part)
+    for _ in range(5):
+        _nearer(lot, new, len(ids) - len(new), rows)
+        total = rows.inertia()
+        if total <= 0:
+            new = new[:0]
             break
-        tries = _at(cumulative, draws)
-        left = np.minimum(_sqdist_to(x, across, xsq, tries), closest)
-        best = int(np.argmin(left @ w))
-        chosen, closest = np.append(chosen, tries[best]), left[best]
-    return chosen
-
-
-def _sqdist_to(x: Any, across: Any, xsq: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    out = dense(x[picks] @ across)
-    out *= -2
-    out += xsq
-    out += xsq[picks, None]
-    return np.maximum(out, 0, out=out)
+        new = _draw_by_cost(rows, 2 * k / total, rng)
+        ids = np.concatenate([ids, new])
+    _nearer(lot, new, len(ids) - len(new), rows)
+    if len(ids) > k:
+        mass = kernels.tally(rows.labels, len(ids), None, weights).astype(np.float64)
+        ids = ids[_plus_plus(lot.take(ids), mass, k, rng)]
+    return _filled(ids, lot, k, rng)
 
 
 def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -97,37 +302,12 @@ def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.minimum(at, len(cumulative) - 1)
 
 
-def parallel(work: Pass, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
-    """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
-
-    The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
-    """
-    u, n, weights = rng.random(1), work.n, work.weights
-    first = (u * n).astype(int) if weights is None else _at(np.cumsum(weights), u)
-    rows = Rows(memory.full(n, np.int32, 0), memory.full(n, np.float32, np.inf), weights, memory.part)
-    new = centres = dense(work.take(first))
-    for _ in range(5):
-        _nearer(work, new, len(centres) - len(new), rows)
-        total = rows.inertia()
-        if total <= 0:
-            new = centres[:0]
-            break
-        new = dense(work.take(_draw_by_cost(rows, 2 * k / total, rng)))
-        if len(new):
-            centres = np.concatenate([centres, new])
-    _nearer(work, new, len(centres) - len(new), rows)
-    if len(centres) <= k:
-        return np.concatenate([centres, random(work, k, rng, memory)])[:k]
-    mass = kernels.tally(rows.labels, len(centres), None, weights)
-    return _greedy(centres, mass, k, rng)
-
-
-def _nearer(work: Pass, new: np.ndarray, first: int, rows: Rows) -> None:
-    """Take note of the rows that are nearer to the `new` centres, which get numbers from `first`."""
+def _nearer(lot: Lot, new: np.ndarray, first: int, rows: Rows) -> None:
+    """Take note of the rows that are nearer to the `new` ones, which get numbers from `first`."""
     if not len(new):
         return
-    index = Flat().build(new)
-    for start, block in work.chunks():
+    index = Flat().build(dense(lot.take(new)))
+    for start, block in lot.chunks():
         part = rows[start : start + block.shape[0]]
         ids, sqdist = index.search(block, 1)
         nearer = np.flatnonzero(sqdist[:, 0] < part.sqdist)
@@ -144,21 +324,11 @@ def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndar
     return np.concatenate(found)
 
 
-Start = Callable[[Pass, int, np.random.Generator, Memory], np.ndarray]
+Start = Callable[[Lot, int, np.random.Generator, Memory], np.ndarray]
 
 STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
 
 
-def start(name: str, work: Pass, k: int, rng: np.random.Generator, memory: Memory | None = None) -> np.ndarray:
-    """Starting centroids, float32 [k, d], by the method called `name` ("auto" or one of `STARTS`)."""
-    if name == "auto":
-        name = "k-means++" if k <= PLUS_PLUS_UP_TO else "random"
-    return STARTS[name](work, k, rng, memory or Memory())
-
-
-def subsample(
-    source: Source, weights: np.ndarray | None, size: int, rng: np.random.Generator, memory: Memory
-) -> tuple[Source, np.ndarray | None]:
-    """Draw `size` rows to train on: their Source and their weights."""
-    picks = draw_any(source.n, size, rng)
-    return memory.sample(source, picks), None if weights is None else weights[picks]
+def start(name: str, lot: Lot, k: int, rng: np.random.Generator, memory: Memory | None = None) -> np.ndarray:
+    """The rows to start from, int64 [k], by the method called `name` ("auto" or one of `STARTS`)."""
+    return STARTS["k-means++" if name == "auto" else name](lot, k, rng, memory or Memory())

@@ -8,8 +8,17 @@ import numpy as np
 
 from fastann import checks
 from fastann.data.formats.file import joined
+from fastann.data.identity import checksum
 from fastann.data.limits import DEFAULT, Limits
 from fastann.data.source import Source
+
+_ALL, _EVERY = 2**16, 8  # rows of which a checksum is made: so many, and one in eight of those that follow
+
+
+def _checksum(block: np.ndarray, first: int, before: int) -> int:
+    """Checksum of rows from number `first` on, whatever blocks they come in; `before` is that of the rows before."""
+    head = max(0, min(len(block), _ALL - first))
+    return checksum(block[head + -(first + head) % _EVERY :: _EVERY], checksum(block[:head], before))
 
 
 class FunctionSource(Source):
@@ -17,6 +26,7 @@ class FunctionSource(Source):
 
     When it is made, all blocks are read once, to count and check them. Reading goes on from the block that was read
     last, and begins anew only for rows before it: chunks one after the other, or sorted indices, read each block once.
+    Every pass must give the rows of the first: a checksum runs along, and is compared wherever a block ends.
     """
 
     ahead = True
@@ -30,12 +40,15 @@ class FunctionSource(Source):
                 "make a new one inside the function"
             )
         del again
-        self.n = self.d = 0
+        self.n = self.d = crc = 0
+        self.ends: dict[int, int] = {}  # checksum of all rows before the ends of blocks
         for i, block in enumerate(first):
             array = self._checked(block, f"block {i + 1} of X")
             if len(array):
                 self.d, self.dtype = array.shape[1], array.dtype
+            crc = _checksum(array, self.n, crc)
             self.n += len(array)
+            self.ends[self.n] = crc
         if not self.n:
             raise ValueError("the function gave no rows: 0 sample(s), while a minimum of 1 is required")
         self._reset()
@@ -43,7 +56,7 @@ class FunctionSource(Source):
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._blocks: Iterator[Any] | None = None
-        self._block, self._first = np.empty((0, self.d), self.dtype), 0
+        self._block, self._first, self._crc = np.empty((0, self.d), self.dtype), 0, 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -60,7 +73,7 @@ class FunctionSource(Source):
         pieces: list[np.ndarray] = []
         with self._lock:
             if self._blocks is None or start < self._first:
-                self._block, self._first = self._block[:0], 0
+                self._block, self._first, self._crc = self._block[:0], 0, 0
                 self._blocks = iter(self.make())
             while start < stop:
                 begin, end = self._first, self._first + len(self._block)
@@ -86,6 +99,14 @@ class FunctionSource(Source):
             )
         array = self._checked(block, "a block of X")
         self._block = array if len(array) else self._block[:0]
+        self._crc = _checksum(array, self._first, self._crc)
+        if self.ends.get(end := self._first + len(array), self._crc) != self._crc:
+            self._blocks = None
+            raise ValueError(
+                f"X gave other rows in this pass than in the first (seen at the end of row {end - 1}), so that labels "
+                "would mean nothing; a loader that shuffles or augments must give the same rows in the same order "
+                "every time: turn that off, fix its seed, or write the rows to a file once"
+            )
 
     def _checked(self, block: Any, what: str) -> np.ndarray:
         array = checks.matrix(block, what, empty=True)

@@ -57,12 +57,14 @@ class KMeans(CallbackSupport, Centers):
         ``"cosine"`` clusters the directions of the rows; centres have unit norm and inertia is the sum of
         squared distances between unit vectors, 2 (1 - cosine).
     init : str, array of shape (n_clusters, n_features) or callable, default="auto"
-        ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 128 rows a cluster and 32,768 in
-        all; ``"k-means||"`` over all rows; ``"auto"``, k-means++ up to 256 clusters and random above. A
-        callable is called as ``init(X, n_clusters, random_state)``.
+        ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 8 rows a cluster and 32,768 in all, which
+        one look at all rows draws, those far from all others more often; above 256 clusters a row drawn is compared
+        with the rows near to it only. ``"k-means||"`` over all rows; ``"auto"`` is ``"k-means++"``. A callable is
+        called as ``init(X, n_clusters, random_state)``.
     n_init : int, default=1
         Starts tried; the one of lowest inertia is kept.
     max_iter : int, default=25
+        Iterations at most, on samples and on all rows together.
     tol : float, default=1e-4
         Stop when an iteration decreases the inertia by no more than this share of it. With 0, stop when no
         row moves.
@@ -347,6 +349,8 @@ class KMeans(CallbackSupport, Centers):
     def _close(self, task: Task, done: Trained, spec: Spec, view: Source, weights: np.ndarray | None) -> None:
         """Label every row as the criterion closes, measure how good the labels are, and publish all."""
         k, space, seed = task.k, task.space, task.seed
+        if task.plan.criterion.closing.looks == 1:
+            done.work.settle()
         self.cluster_centers_, self._space, self.index_ = space.outward(done.work.centroids), space, spec
         work = closer(done.work, view, weights, self._centroids(), self.exact_labels, task.memory)
         rows = labelled(
@@ -381,7 +385,7 @@ class KMeans(CallbackSupport, Centers):
         """What finds the final labels: the index that predicts, or where rows remember, what searched in the fit."""
         centroids, spec = work.centroids, self.index_
         if not work.remembers:
-            return Flat().build(centroids) if self.exact_labels else self._index()
+            return Flat().build(centroids) if self.exact_labels else self._index(centroids)
         if spec != Flat() and plan.choose_index(self.index, work.k, device, self.limits).open is None:
             spec = plan.searcher(self.index, work.k, device, self.limits)
         return spec.build(centroids, device=device)

@@ -144,13 +144,13 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
     def _centroids(self) -> np.ndarray:
         return self._space.inward(self.cluster_centers_)
 
-    def _index(self) -> Index:
-        """The index over the published centres, built once while the model lives."""
+    def _index(self, centroids: np.ndarray | None = None) -> Index:
+        """The index over the published centres, built once while the model lives; `centroids` if they are known."""
         spec, device = self.index_, self._device()
         index: Index = self._built_once(
             (*spec.built_with, device),
             self.cluster_centers_,
-            lambda: spec.build(self._centroids(), seed=0, device=device),
+            lambda: spec.build(self._centroids() if centroids is None else centroids, seed=0, device=device),
         )
         return index.retuned(spec)
 
@@ -158,7 +158,8 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         check_is_fitted(self)
         with self._threads():
             view = self._view(X)
-            index, centroids = self._index(), self._centroids()
+            centroids = self._centroids()
+            index = self._index(centroids)
             ids = np.empty((view.n, m), np.int32)
             sqdist = np.empty((view.n, m), np.float32)
             for first, block in view.chunks():

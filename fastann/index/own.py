@@ -1,6 +1,7 @@
 """The two indexes of this package's own, over its kernels: flat and cells."""
 
 from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,26 @@ class FlatIndex(Index):
         self.centroids = centroids
         self.by_column: np.ndarray | None = None  # the centroids, transposed, once sparse rows are searched
         self.plain: kernels.Packed | None = None  # not rounded, once more than the nearest is asked for
-        self.mean, rounded = _look_at(centroids, screened)
-        self.packed = kernels.pack(centroids, rounded, self.mean)
+        self.screened = screened
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean of the centroids it was built over: float32 [d]."""
+        return self._look[0]
+
+    @cached_property
+    def packed(self) -> kernels.Packed:
+        """The centroids as dense rows are compared with them; sparse ones need none."""
+        return kernels.pack(self.centroids, self._look[1], self.mean)
+
+    @cached_property
+    def _look(self) -> tuple[np.ndarray, bool]:
+        return _look_at(self.centroids, self.screened)
 
     def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "FlatIndex":
+        self.packed.update(centroids, changed)
         other = copy(self)
         other.centroids, other.by_column, other.plain = centroids, None, None
-        self.packed.update(centroids, changed)
         return other
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,7 @@ def plus_plus(
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
     uniform: NDArray[np.float64],
+    closest: NDArray[np.float64] | None = None,
 ) -> NDArray[np.int64]:
     """
     Greedy k-means++ (Arthur and Vassilvitskii, 2007) within each group of rows, all groups at once.
@@ -75,6 +76,9 @@ def plus_plus(
         Centres wanted of each.
     uniform : float64 [sum(sizes), trials]
         Random numbers in [0, 1): the draws of each centre, of which the best is kept.
+    closest : float64 [n] or None
+        Squared distance of each row to the nearest centre there is, infinite for all rows of a group where there is
+        none; updated in place. None: there are none.
 
     Returns
     -------

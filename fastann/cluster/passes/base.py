@@ -101,6 +101,9 @@ class Pass(ABC):
     def refilled(self) -> None:  # noqa: B027 - most passes compute every mean in every iteration
         """Take note that centroids were moved away from their means."""
 
+    def settle(self) -> None:  # noqa: B027 - most passes have nothing to give back
+        """Give back what only further iterations need: `close` is all that follows."""
+
     @abstractmethod
     def close(self, index: Any, criterion: Criterion) -> Closed:
         """Give every row its final label, for centroids that no longer move."""

@@ -52,6 +52,9 @@ class Every(Pass):
         self.centroids = self.sums.means(self.space, self.centroids)
         return self.centroids, self.inertia
 
+    def settle(self) -> None:
+        del self.sums
+
     def close(self, index: Any, criterion: Criterion) -> Closed:
         mass = self._mass() if criterion.looks > 1 else np.empty(0)
         inertia = 0.0

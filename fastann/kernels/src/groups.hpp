@@ -190,17 +190,15 @@ struct Seeding {
     }
 
     // Draw `size` centres out of the rows of [start, end). Each is the best of `trials` rows, drawn by the numbers of
-    // `uniform`; the first is the first one drawn.
+    // `uniform`; where `closest` tells of no centre yet, the first is the first one drawn.
     void group(int64_t start, int64_t end, int64_t size, const double* uniform, int64_t trials, int64_t* picks) {
-        for (int64_t q = start; q < end; q++) {
-            closest[q] = INFINITE64;
-            mass[q] = weights[q];
-        }
+        const bool begun = start < end && closest[start] < INFINITE64;
+        for (int64_t q = start; q < end; q++) mass[q] = begun ? weights[q] * closest[q] : weights[q];
         for (int64_t c = 0; c < size; c++) {
             int64_t best = -1;
             double least = INFINITE64, total = 0;
             for (int64_t q = start; q < end; q++) total += mass[q];
-            for (int64_t t = 0; t < (c > 0 ? trials : 1); t++) {
+            for (int64_t t = 0; t < (begun || c > 0 ? trials : 1); t++) {
                 const int64_t pick = draw(mass, start, end, total, uniform[c * trials + t]);
                 if (pick < 0) break;
                 const double left = with(pick, start, end, tried);
@@ -222,10 +220,12 @@ struct Seeding {
 };
 
 // Greedy k-means++ within each group of rows: rows of group g are offsets[g] to offsets[g + 1] - 1, and its picks go to
-// first[g] to first[g + 1] - 1, which hold -1 before. A group is done by one thread.
-void plus_plus(const Rows& x, const double* weights, const int64_t* offsets, int64_t groups, const int64_t* first,
-               const double* uniform, int64_t trials, int64_t* picks) {
-    const Buffer<double> closest(x.n), mass(x.n), tried(x.n), kept(x.n);
+// first[g] to first[g + 1] - 1, which hold -1 before. `closest` has the squared distance of each row to the nearest
+// centre that there is, infinite for a whole group where there is none, and is kept up to date. A group is done by one
+// thread.
+void plus_plus(const Rows& x, const double* weights, double* closest, const int64_t* offsets, int64_t groups,
+               const int64_t* first, const double* uniform, int64_t trials, int64_t* picks) {
+    const Buffer<double> mass(x.n), tried(x.n), kept(x.n);
     const int64_t pieces = pieces_of(x);
     const double operations =
         2.0 * static_cast<double>(trials * stored(x)) * static_cast<double>(per_group(first, groups));

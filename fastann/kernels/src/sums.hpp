@@ -84,8 +84,9 @@ inline void add_range(const Rows& x, const double* weights, double sign, const i
 // `mass` [k], their weights, may be null.
 void add_rows(const Rows& x, const double* weights, double sign, const int64_t* offsets, const int32_t* order,
               int64_t k, double* sums, double* mass) {
-    constexpr int64_t PIECES = 64;  // whatever the number of threads
-    const int64_t n = offsets[k], pieces = n < PIECES ? 1 : PIECES;
+    // Whatever the number of threads; fewer for many columns, as each piece has two rows of sums of its own.
+    const int64_t most = x.d > (1 << 17) ? 8 : (1 << 20) / (x.d + 1), wanted = most < 64 ? most : 64;
+    const int64_t n = offsets[k], pieces = n < wanted ? 1 : wanted;
     const Buffer<double> edge_sums(2 * pieces * x.d, 0);
     const Buffer<Edge> edges(2 * pieces);
     for (int64_t e = 0; e < 2 * pieces; e++) edges[e] = Edge{edge_sums + e * x.d};

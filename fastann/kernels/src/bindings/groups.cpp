@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <limits>
+
 #include "../buffer.hpp"
 #include "../cpu.hpp"
 #include "../members.hpp"
@@ -32,14 +35,17 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
     return nb::make_tuple(ids.array, sqdist.array);
 }
 
-nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb::handle sizes_, nb::handle uniform_) {
+nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb::handle sizes_, nb::handle uniform_,
+                     nb::handle closest_) {
     const Table2 x(x_, "x");
+    const Vector<double> closest(closest_, "closest", true);
     const Vector<const double> weights(weights_, "weights");
     const Vector<const int64_t> offsets(offsets_, "offsets"), sizes(sizes_, "sizes");
     const Matrix<const double> uniform(uniform_, "uniform");
     const int64_t groups = sizes.size();
     x.sound();
     weights.sized(x.rows.n, "one for each row of x");
+    closest.sized(x.rows.n, "one for each row of x");
     offsets.sized(groups + 1, "one for each group, and the end");
     check_ends(offsets, x.rows.n, "rows of x");
     const Buffer<int64_t> first(groups + 1, 0);
@@ -51,7 +57,12 @@ nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb
     uniform.sized(first[groups], "the sum of sizes");
     const New<int64_t, 1> picks(first[groups]);
     for (int64_t i = 0; i < first[groups]; i++) picks.data()[i] = -1;
-    unlocked([&] { table().plus_plus(x, weights, offsets, groups, first, uniform, uniform.size(1), picks); });
+    unlocked([&] {
+        const Buffer<double> own(closest.data() == nullptr ? x.rows.n : 0);
+        double* known = closest.data() == nullptr ? static_cast<double*>(own) : closest.data();
+        if (closest.data() == nullptr) std::fill_n(known, x.rows.n, std::numeric_limits<double>::infinity());
+        table().plus_plus(x, weights, known, offsets, groups, first, uniform, uniform.size(1), picks);
+    });
     return picks.array;
 }
 
@@ -94,10 +105,10 @@ sqdist : float32 [n]
     Infinite there.
 )");
     m.def("plus_plus", plus_plus, nb::arg("x"), nb::arg("weights"), nb::arg("offsets"), nb::arg("sizes"),
-          nb::arg("uniform"),
+          nb::arg("uniform"), nb::arg("closest").none() = nb::none(),
           nb::sig("def plus_plus(x: NDArray[np.float32] | csr_matrix, weights: NDArray[np.float64], "
-                  "offsets: NDArray[np.int64], sizes: NDArray[np.int64], uniform: NDArray[np.float64]) "
-                  "-> NDArray[np.int64]"),
+                  "offsets: NDArray[np.int64], sizes: NDArray[np.int64], uniform: NDArray[np.float64], "
+                  "closest: NDArray[np.float64] | None = None) -> NDArray[np.int64]"),
           R"(Greedy k-means++ (Arthur and Vassilvitskii, 2007) within each group of rows, all groups at once.
 
 Parameters
@@ -111,6 +122,9 @@ sizes : int64 [groups]
     Centres wanted of each.
 uniform : float64 [sum(sizes), trials]
     Random numbers in [0, 1): the draws of each centre, of which the best is kept.
+closest : float64 [n] or None
+    Squared distance of each row to the nearest centre there is, infinite for all rows of a group where there is
+    none; updated in place. None: there are none.
 
 Returns
 -------
