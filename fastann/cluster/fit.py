@@ -20,6 +20,7 @@ from fastann.cluster.passes.base import Pass
 from fastann.cluster.plan import Plan
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
+from fastann.cluster.swap import Swaps
 from fastann.data.source import Source, dense
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
@@ -182,14 +183,21 @@ class Fit:
             self.work.centroids = task.start
         elif self.whole:
             self._enter()
-            self.work.centroids = dense(self.work.take(self._start(task.start, self.work)))
+            self.work.centroids, _ = self._start(task.start, self.work)
         else:  # a start from a sample would miss what few rows tell
-            self.seeds = self._start(task.start, start.Whole(task.source, task.weights))
+            centroids, self.seeds = self._start(task.start, start.Whole(task.source, task.weights))
             self._enter()
-            self.work.centroids = dense(task.source.take(self.seeds))
+            self.work.centroids = centroids
 
-    def _start(self, name: str, lot: start.Lot) -> np.ndarray:
-        return start.start(name, lot, self.task.k, self.rng, self.task.memory)
+    def _start(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
+        """Centroids to start from, float32 [k, d], and the rows that they came from."""
+        task, rng = self.task, self.rng
+        begun = start.start(name, lot, task.k, rng, task.memory)
+        centroids = dense(lot.take(begun.rows))
+        if task.plan.swaps:
+            some = begun.sample or start.sample(lot, task.k, rng, task.memory)
+            centroids = Swaps(lot.take(some.ids), some.weights, task.k, task.space, rng).improved(centroids)
+        return centroids, begun.rows
 
     def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""

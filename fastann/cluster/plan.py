@@ -49,6 +49,8 @@ class Limits:
     ----------
     small : int
         Rows x clusters x columns up to which an exact pass costs next to nothing.
+    swapped : int
+        Clusters up to which a start is improved by swaps, which cost exact passes over a sample.
     few : int
         Clusters below which one matrix product beats any bookkeeping.
     cells_from : int
@@ -72,6 +74,7 @@ class Limits:
     """
 
     small: int = 2**29
+    swapped: int = 512
     few: int = 64
     cells_from: int = 4096
     per_cell: int = 128
@@ -110,6 +113,8 @@ class Plan:
         Relative decrease of inertia at which to stop, beside the user's `tol`; and to leave a sample. 0: `tol` alone.
     recall : float or None
         What the search option that `spec` leaves open must reach.
+    swaps : bool
+        Whether the start is improved by swaps.
     reason : str
         Why, in a sentence.
     """
@@ -123,6 +128,7 @@ class Plan:
     gain: float = 0.0
     gain_on_sample: float = 0.0
     recall: float | None = None
+    swaps: bool = False
     reason: str = ""
 
     def enough(self, level: int, inertias: Sequence[float]) -> bool:
@@ -176,7 +182,7 @@ class Wishes:
     ----------
     index : Spec or str
     candidates : int or None
-    size_aware : bool or "auto"
+    size_aware, swaps : bool or "auto"
     effort : float
     recall : float or None
         See `fastann.KMeans`.
@@ -185,6 +191,7 @@ class Wishes:
     index: Spec | str = "auto"
     candidates: int | None = None
     size_aware: bool | str = "auto"
+    swaps: bool | str = "auto"
     effort: float = 1.0
     recall: float | None = None
 
@@ -210,6 +217,13 @@ def choose(
     asked for. ``"auto"`` is exact on small problems; else it keeps candidates, and starts on samples where
     there are many rows a cluster. Sparse rows are searched exactly.
     """
+    plan = _passes(wishes, n, d, k, sparse, device, limits)
+    wanted = wishes.automatic and k <= limits.swapped if wishes.swaps == "auto" else bool(wishes.swaps)
+    return replace(plan, swaps=wanted and k > 1)
+
+
+def _passes(wishes: Wishes, n: int, d: int, k: int, sparse: bool, device: Any, limits: Limits) -> Plan:
+    """What the plan says of passes."""
     asked = SIZE_AWARE if wishes.size_aware is True else NEAREST
     kept = wishes.candidates or (LISTED if wishes.size_aware is True else 0)
     if not wishes.automatic:

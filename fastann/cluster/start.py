@@ -16,11 +16,27 @@ from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
-_SAMPLE, _PER_CLUSTER = 2**15, 128  # rows that k-means++ chooses from, in all, or for each of few clusters,
-_BYTES, _LEAST = 2**27, 8  # as long as they take no more bytes; but for each cluster at least so many
+_SAMPLE, _BYTES = 2**15, 2**27  # rows that k-means++ chooses from, as long as they take no more bytes,
+_LEAST = 8  # but for each cluster at least so many
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
 _WAVE = 8  # centres there are for each one drawn at the same time
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that stand for all: their numbers (int64 [m]), and their weights (float64 [m], or None)."""
+
+    ids: np.ndarray
+    weights: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The rows to start from (int64 [k]), and the sample that they were chosen from, if there was one."""
+
+    rows: np.ndarray
+    sample: Sample | None = None
 
 
 class Lot(Protocol):
@@ -167,25 +183,29 @@ def coreset(
 # ----------------------------------------------------------------- starts
 
 
-def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
     """`k` different rows, drawn with probability proportional to their weights."""
-    return np.sort(draw(lot.n, lot.weights, k, rng))
+    return Begun(np.sort(draw(lot.n, lot.weights, k, rng)))
 
 
-def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample:
+    """Rows that stand for all, chosen after one look at these."""
+    size = max(_LEAST * k, min(_SAMPLE, int(_BYTES / _row_bytes(lot))))
+    if lot.n <= size:
+        return Sample(np.arange(lot.n), lot.weights)
+    few = dense(lot.take(draw(lot.n, lot.weights, groups_for(k), rng)))
+    return Sample(*coreset(lot, few, size, rng, memory))
+
+
+def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
     """Greedy k-means++ (Arthur and Vassilvitskii, 2007) on a sample that one look at all rows chooses.
 
     Each centre is the best, by the inertia it leaves, of several rows drawn with probability proportional
     to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
     """
-    wanted = max(_SAMPLE, _PER_CLUSTER * k) if k <= WHOLE_UP_TO else _SAMPLE
-    size = max(_LEAST * k, min(wanted, int(_BYTES / _row_bytes(lot))))
-    if lot.n <= size:
-        ids, weights = np.arange(lot.n), lot.weights
-    else:
-        few = dense(lot.take(draw(lot.n, lot.weights, groups_for(k), rng)))
-        ids, weights = coreset(lot, few, size, rng, memory)
-    return _filled(ids[_plus_plus(lot.take(ids), weights, k, rng)], lot, k, rng)
+    some = sample(lot, k, rng, memory)
+    chosen = _plus_plus(lot.take(some.ids), some.weights, k, rng)
+    return Begun(_filled(some.ids[chosen], lot, k, rng), some)
 
 
 def _row_bytes(lot: Lot) -> float:
@@ -274,7 +294,7 @@ def _tell(x: Any, labels: np.ndarray, closest: np.ndarray, index: Any, new: np.n
     np.minimum(closest, far, out=closest)
 
 
-def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
     """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
 
     The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
@@ -294,7 +314,7 @@ def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.n
     if len(ids) > k:
         mass = kernels.tally(rows.labels, len(ids), None, weights).astype(np.float64)
         ids = ids[_plus_plus(lot.take(ids), mass, k, rng)]
-    return _filled(ids, lot, k, rng)
+    return Begun(_filled(ids, lot, k, rng))
 
 
 def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -324,11 +344,11 @@ def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndar
     return np.concatenate(found)
 
 
-Start = Callable[[Lot, int, np.random.Generator, Memory], np.ndarray]
+Start = Callable[[Lot, int, np.random.Generator, Memory], Begun]
 
 STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
 
 
-def start(name: str, lot: Lot, k: int, rng: np.random.Generator, memory: Memory | None = None) -> np.ndarray:
-    """The rows to start from, int64 [k], by the method called `name` ("auto" or one of `STARTS`)."""
+def start(name: str, lot: Lot, k: int, rng: np.random.Generator, memory: Memory | None = None) -> Begun:
+    """The rows to start from, by the method called `name` ("auto" or one of `STARTS`)."""
     return STARTS["k-means++" if name == "auto" else name](lot, k, rng, memory or Memory())

@@ -75,6 +75,10 @@ class KMeans(CallbackSupport, Centers):
         Whether rows move by Hartigan's criterion (Hartigan, 1975), which counts what a row's coming or going
         does to the two means and ends at a lower inertia than the nearest-centre rule. "auto": in the automatic
         mode only. The final labels are the nearest centres all the same.
+    swaps : bool or "auto", default="auto"
+        Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
+        where splitting a cluster gains most, as long as that lowers the inertia. "auto": in the automatic mode, up to
+        512 clusters. An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     margins : bool, default=False
@@ -192,6 +196,7 @@ class KMeans(CallbackSupport, Centers):
         tol: float = 1e-4,
         candidates: int | None = None,
         size_aware: bool | str = "auto",
+        swaps: bool | str = "auto",
         exact_labels: bool = False,
         margins: bool = False,
         effort: float = 1.0,
@@ -219,6 +224,7 @@ class KMeans(CallbackSupport, Centers):
         self.tol = tol
         self.candidates = candidates
         self.size_aware = size_aware
+        self.swaps = swaps
         self.exact_labels = exact_labels
         self.margins = margins
         self.effort = effort
@@ -408,7 +414,7 @@ class KMeans(CallbackSupport, Centers):
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
-        wishes = plan.Wishes(self.index, self.candidates, self.size_aware, self.effort, self.recall)
+        wishes = plan.Wishes(self.index, self.candidates, self.size_aware, self.swaps, self.effort, self.recall)
         d = entries_per_row(train)
         return plan.choose(wishes, train.n, d, k, sparse=train.sparse, device=device, limits=self.limits)
 

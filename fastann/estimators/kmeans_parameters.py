@@ -22,8 +22,8 @@ from fastann.index.spec import Flat
 
 # Parameters that decide what a fit does next; with others of these it cannot go on from a checkpoint.
 DECISIVE = (
-    "n_clusters", "index", "recall", "metric", "init", "n_init", "candidates", "size_aware", "effort", "sample",
-    "empty", "random_state",
+    "n_clusters", "index", "recall", "metric", "init", "n_init", "candidates", "size_aware", "swaps", "effort",
+    "sample", "empty", "random_state",
 )  # fmt: skip
 
 
@@ -44,8 +44,9 @@ def check_kmeans(model: Any) -> float | None:
             )
     if model.candidates is not None:
         checks.integer(model.candidates, "candidates", 2, 8)
-    if not isinstance(model.size_aware, bool | np.bool_) and model.size_aware != "auto":
-        raise ValueError(f"size_aware must be True, False or 'auto', got {model.size_aware!r}")
+    for name in ("size_aware", "swaps"):
+        if not isinstance(value := getattr(model, name), bool | np.bool_) and value != "auto":
+            raise ValueError(f"{name} must be True, False or 'auto', got {value!r}")
     for name in ("exact_labels", "margins"):
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")

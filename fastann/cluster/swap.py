@@ -1,0 +1,171 @@
+"""Better starts for few clusters: centres that hardly matter go where one more matters most, on a sample of rows.
+
+Lloyd's iterations cannot take a centre out of one group of rows and put it into another, so a start that gives two
+centres to one group and one to two keeps that error for good. What removing a centre costs is known from each row's
+second nearest; what splitting a cluster gains, from two means of its own rows. As in FLS++ (Conrads et al., 2024) and
+breathing k-means (Fritzke, 2020) a change counts when the cost is lower after some iterations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastann import kernels
+from fastann.cluster.space import Space
+from fastann.index.spec import Flat
+
+_ROUNDS = 40
+_SETTLE = 4  # Lloyd iterations after a round, at most
+_SETTLED = 1e-3  # relative gain below which they end
+_GAIN = 1e-4  # relative gain of a round that counts
+_FAILED = 4  # rounds in turn that gain nothing, after which there are no more
+_WORTH = 0.5  # share of what a removal costs that a split must gain: iterations make up for the rest
+_TRIALS = 4  # rows drawn to split a cluster by
+_CHEAP = 2**28  # rows x centres x columns that take next to no time to compare; beyond, a round must promise more
+_PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
+_PER_CENTRE = 32  # rows for each centre, at least, however much time they take
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows and their two nearest centres: ids (int32 [m, 2]), squared distances (float64 [m, 2]), the cost."""
+
+    centres: np.ndarray
+    ids: np.ndarray
+    sqdist: np.ndarray
+    cost: float
+
+
+class Swaps:
+    """Moves centres of a sample of rows.
+
+    Parameters
+    ----------
+    x : float32 [m, d], or a float32 CSR matrix
+        Rows that stand for all, in any order; where they are many, some of them do.
+    weights : float64 [m] or None
+    k : int
+    space : Space
+    rng : Generator
+    """
+
+    def __init__(self, x: Any, weights: np.ndarray | None, k: int, space: Space, rng: np.random.Generator):
+        values = x.nnz / x.shape[0] if hasattr(x, "nnz") else x.shape[1]
+        few = max(_PER_CENTRE * k, int(_CHEAP / (k * max(values, 1))))
+        if few < x.shape[0]:
+            some = np.sort(rng.choice(x.shape[0], few, replace=False))
+            x, weights = x[some], None if weights is None else weights[some]
+        self.x, self.space, self.rng = x, space, rng
+        self.weights = np.ones(x.shape[0]) if weights is None else weights
+        self.cheap = x.shape[0] * k * values <= _CHEAP
+
+    def improved(self, centres: np.ndarray) -> np.ndarray:
+        """Centres that cost no more after a few iterations than these do: float32 [k, d]."""
+        best = self._found(self._settled(centres) if self.cheap else centres)
+        most, failed = max(1, len(centres) // 4), 0
+        for _ in range(_ROUNDS):
+            changed, count, promised = self._swapped(best, most)
+            if not count or not (self.cheap or promised > _PAYS * best.cost):
+                break
+            now = self._found(self._settled(changed))
+            gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
+            best = now if gain > 0 else best
+            if gain > _GAIN:
+                failed = 0
+            else:
+                failed, most = failed + 1, max(1, count // 2)
+            if failed == _FAILED:
+                break
+        return best.centres
+
+    # ----------------------------------------------------------------- iterations
+
+    def _search(self, centres: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        return Flat().build(centres).search(self.x, min(m, len(centres)))
+
+    def _found(self, centres: np.ndarray) -> _Found:
+        ids, near = self._search(centres, 2)
+        sqdist = near.astype(np.float64)
+        return _Found(centres, ids, sqdist, float(sqdist[:, 0] @ self.weights))
+
+    def _settled(self, centres: np.ndarray) -> np.ndarray:
+        """After some Lloyd iterations."""
+        before = np.inf
+        for _ in range(_SETTLE):
+            ids, sqdist = self._search(centres, 1)
+            cost = float(sqdist[:, 0] @ self.weights)
+            if before - cost <= _SETTLED * cost:
+                break
+            centres, before = self._means(self.x, self.weights, ids[:, 0], centres), cost
+        return centres
+
+    def _means(self, x: Any, weights: np.ndarray, ids: np.ndarray, centres: np.ndarray) -> np.ndarray:
+        sums, mass = np.zeros(centres.shape), np.zeros(len(centres))
+        kernels.add_rows(x, weights, np.ascontiguousarray(ids), sums, mass)
+        return self.space.means(sums, mass, centres)
+
+    # ----------------------------------------------------------------- one round
+
+    def _swapped(self, found: _Found, most: int) -> tuple[np.ndarray, int, float]:
+        """Centres of which up to `most` were moved, how many were, and what that gains at once."""
+        k = len(found.centres)
+        own, near = found.ids[:, 0], found.sqdist
+        loss = np.bincount(own, self.weights * (near[:, 1] - near[:, 0]), minlength=k)  # if a centre were not there
+        heir = self._heirs(found)
+        which, pairs, gain = self._split(found, min(k, max(16, 4 * most)))
+        centres, taken, count, promised = found.centres.copy(), np.zeros(k, bool), 0, 0.0
+        cheapest = np.argsort(loss, kind="stable")
+        for at in np.argsort(-gain, kind="stable"):
+            source = which[at]
+            if count == most or not gain[at] > 0:
+                break
+            if taken[source]:
+                continue
+            # Neither a cluster that changed in this round, nor one whose rows would go to one that did.
+            free = ~taken[cheapest] & ~taken[heir[cheapest]] & (cheapest != source) & (heir[cheapest] != source)
+            if not free.any():
+                break
+            spare = cheapest[free.argmax()]
+            if gain[at] <= _WORTH * loss[spare]:
+                continue
+            centres[source], centres[spare] = pairs[at]
+            taken[[source, spare, heir[spare]]] = True
+            count, promised = count + 1, promised + gain[at] - loss[spare]
+        return centres, count, promised
+
+    def _heirs(self, found: _Found) -> np.ndarray:
+        """The cluster that most of each cluster's rows would go to if their own were not there: int64 [k]."""
+        k = len(found.centres)
+        pairs, place = np.unique(found.ids[:, 0].astype(np.int64) * k + found.ids[:, 1], return_inverse=True)
+        order = np.argsort(np.bincount(place, self.weights), kind="stable")
+        heirs = np.arange(k)
+        heirs[pairs[order] // k] = pairs[order] % k  # of equal ones the last, which is the largest
+        return heirs
+
+    def _split(self, found: _Found, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Split the clusters that cost most in two: which these are, two centres each [t, 2, d], what it gains [t]."""
+        k = len(found.centres)
+        own, sqdist = found.ids[:, 0], found.sqdist[:, 0]
+        spread = np.bincount(own, self.weights * sqdist, minlength=k)
+        which = np.sort(np.argsort(-spread, kind="stable")[:count])
+        group = np.full(k, -1, np.int32)
+        group[which] = np.arange(count)
+        rows = np.flatnonzero(group[own] >= 0)
+        rows = rows[np.argsort(group[own[rows]], kind="stable")]
+        x, labels, weights, closest = self.x[rows], group[own[rows]], self.weights[rows], sqdist[rows]
+        ends, one = np.searchsorted(labels, np.arange(count + 1)), np.ones(count, np.int64)
+        picks = kernels.plus_plus(x, weights, ends, one, self.rng.random((count, _TRIALS)), closest)
+        pairs = np.repeat(found.centres[which], 2, axis=0)
+        drawn = np.flatnonzero(picks >= 0)
+        picked = x[picks[drawn]]
+        pairs[2 * drawn + 1] = picked.toarray() if hasattr(picked, "toarray") else picked
+        first = np.arange(0, 2 * count + 1, 2)
+        for _ in range(2):
+            halves, _ = kernels.nearest_in_group(x, labels, pairs, first)
+            pairs = self._means(x, weights, halves, pairs)
+        _, after = kernels.nearest_in_group(x, labels, pairs, first)
+        gain = spread[which] - np.bincount(labels, weights * after, minlength=count)
+        return which, pairs.reshape(count, 2, -1), np.where(picks >= 0, gain, 0.0)

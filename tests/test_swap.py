@@ -1,0 +1,101 @@
+"""Swaps: a start that gave two centres to one group and one to two is mended before the iterations."""
+
+import numpy as np
+import pytest
+import sklearn.cluster
+from scipy import sparse
+from sklearn.datasets import load_digits, make_blobs
+
+from fastann import KMeans
+from fastann.cluster import plan
+from fastann.cluster.space import Euclidean
+from fastann.cluster.swap import Swaps
+
+
+def misplaced(groups=12, d=5, per=200):
+    """Clear groups, the cost of their means, and centres of which the first three lie in the first group."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(0, 20, (groups, d))
+    x = (np.repeat(means, per, axis=0) + rng.normal(0, 1, (groups * per, d))).astype(np.float32)
+    cost = ((x - x.reshape(groups, per, d).mean(1).repeat(per, axis=0)) ** 2).sum()
+    return x, float(cost), np.concatenate([x[:3], x[3 * per :: per]])
+
+
+def cost(x, centres, weights=None):
+    least = ((x[:, None].astype(np.float64) - centres) ** 2).sum(2).min(1)
+    return float(least.sum() if weights is None else least @ weights)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_misplaced_centres_find_the_groups_without_one(kind):
+    x, best, centres = misplaced()
+    assert sklearn.cluster.KMeans(12, init=centres, n_init=1).fit(x).inertia_ > 5 * best
+    found = Swaps(kind(x), None, 12, Euclidean(), np.random.default_rng(0)).improved(centres)
+    assert cost(x, found) < 1.01 * best
+
+
+def test_weights_say_what_matters():
+    x, _, centres = misplaced()
+    weights = np.repeat([1.0] * 10 + [1e-9] * 2, 200)  # the last two groups weigh nothing
+    found = Swaps(x, weights, 10, Euclidean(), np.random.default_rng(0)).improved(centres[:10])
+    own = x[:2000].reshape(10, 200, 5).mean(1).repeat(200, axis=0)
+    assert cost(x, found, weights) < 1.01 * float(((x[:2000] - own) ** 2).sum())
+
+
+def test_centres_that_are_right_stay():
+    x = misplaced()[0]
+    right = x.reshape(12, 200, 5).mean(1)
+    found = Swaps(x, None, 12, Euclidean(), np.random.default_rng(0)).improved(right)
+    np.testing.assert_allclose(found, right, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [2, 3, 40])
+def test_never_worse_and_the_same_for_a_seed(k):
+    x = np.random.default_rng(0).standard_t(3, (700, 4)).astype(np.float32)
+    found = [Swaps(x, None, k, Euclidean(), np.random.default_rng(s)).improved(x[:k]) for s in (0, 0)]
+    np.testing.assert_array_equal(*found)
+    assert cost(x, found[0]) <= cost(x, x[:k])
+
+
+def test_equal_rows_have_nothing_to_gain():
+    x = np.ones((50, 3), np.float32)
+    np.testing.assert_array_equal(Swaps(x, None, 4, Euclidean(), np.random.default_rng(0)).improved(x[:4]), x[:4])
+
+
+ROWS = {
+    "blobs": (10, lambda: make_blobs(3000, 2, centers=10, random_state=1)[0]),
+    "many blobs": (100, lambda: make_blobs(9000, 8, centers=100, random_state=2)[0]),
+    "digits": (10, lambda: load_digits().data),
+    "digits in 64": (64, lambda: load_digits().data),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_ten_starts_of_scikit_learn_are_no_better(name):
+    k, rows = ROWS[name][0], ROWS[name][1]()
+    theirs = sklearn.cluster.KMeans(k, n_init=10, random_state=0).fit(rows).inertia_
+    ours = [KMeans(k, random_state=s).fit(rows).inertia_ for s in range(5)]
+    assert np.mean(ours) < 1.005 * theirs
+    assert np.mean([KMeans(k, swaps=False, random_state=s).fit(rows).inertia_ for s in range(5)]) > np.mean(ours)
+
+
+def test_the_plan_swaps_where_it_was_measured_to_pay():
+    def swaps(k, wish="auto", index="auto"):
+        return plan.choose(plan.Wishes(index, swaps=wish), 10_000, 16, k).swaps
+
+    assert swaps(2)
+    assert swaps(512)
+    assert not swaps(513)
+    assert swaps(513, True)
+    assert not swaps(100, False)
+    assert not swaps(100, index="flat")
+    assert swaps(100, True, "flat")
+    assert not swaps(1, True)
+
+
+def test_given_centres_stay_and_wrong_words_are_refused():
+    x, _, centres = misplaced()
+    given = [KMeans(12, init=centres, swaps=swaps, random_state=0).fit(x).inertia_ for swaps in (True, False)]
+    assert given[0] == given[1]
+    with pytest.raises(ValueError, match="swaps must be True, False or 'auto', got 'often'"):
+        KMeans(3, swaps="often").fit(x)
