@@ -9,26 +9,119 @@ LARGEST = 1e17  # values whose squares, summed over a few columns, still fit flo
 
 
 def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
-    """Check that `x` is a 2-D numeric array with at least one row (unless `empty`) and column; no copy, no cast."""
+    """Check that `x` is a table of numbers with at least one row (unless `empty`) and column.
+
+    A table of numbers is neither copied nor cast. A column of vectors (of pandas, polars, Arrow, or an array of
+    objects) becomes the 2-D array of these.
+    """
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         dense(None, name)
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor: shares its memory with NumPy
         x = x.detach().cpu()
         if "bfloat16" in str(x.dtype):
             raise TypeError(f"{name} is a torch.bfloat16 tensor, which NumPy cannot read; pass {name}.float()")
+    if hasattr(x, "collect") and hasattr(x, "collect_schema"):  # a polars LazyFrame is a query, not its result
+        raise TypeError(f"{name} is a {type(x).__name__}, which holds no rows yet; pass {name}.collect()")
+    x = unmasked(x, name)
     try:
         a = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as error:  # rows of unequal length
         raise ValueError(f"{name} cannot be read as a table of numbers: {error}") from None
     if a.dtype.kind == "O":
-        try:
-            a = a.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise type(error)(
-                f"{name} has dtype object and is not all numbers ({error}); pass a numeric array"
-            ) from None
+        cells = a.reshape(-1) if a.ndim == 1 or a.shape[1:] == (1,) else a[:0]
+        a = _stacked(cells, name) if any(map(_is_vector, cells[:_LOOKED_AT])) else _numbers(a, name)
+    if str(a.dtype) == "bfloat16":
+        a = a.astype(np.float32)
     table(a.shape, a.dtype, name, empty=empty)
     return a
+
+
+def unmasked(x: Any, name: str) -> Any:
+    """Refuse masked values, which hold no data; a masked array without any becomes the array beneath."""
+    if isinstance(x, list | tuple) and any(map(np.ma.is_masked, x)):
+        x = np.ma.array(x)
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    if np.ma.is_masked(x):
+        mask = np.ma.getmaskarray(x)
+        rows = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
+        where = f"~numpy.ma.getmaskarray({name})" + (".any(axis=1)" if mask.ndim > 1 else "")
+        raise ValueError(
+            f"{name} is a masked array, {int(mask.sum()):,} of whose values are masked (in {len(rows):,} rows, row "
+            f"{rows[0]} first) and hold no data; leave such rows out, {name}[{where}], or give these values numbers, "
+            f"{name}.filled(0)"
+        )
+    return x.data
+
+
+def missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, NaT, pandas.NA, a masked value."""
+    if value is None or value is np.ma.masked:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # whether pandas.NA differs from itself is NA
+        return type(value).__name__ == "NAType"
+    except ValueError:  # an array
+        return False
+
+
+def first_missing(values: np.ndarray) -> int | None:
+    """Place of the first value of a 1-D array that stands for none, if there is one."""
+    if values.dtype.kind == "f":
+        found = np.isnan(values)
+    elif values.dtype.kind in "mM":
+        found = np.isnat(values)
+    elif values.dtype.kind == "O":
+        found = np.fromiter(map(missing, values), bool, len(values))
+    else:
+        return None
+    return int(found.argmax()) if found.any() else None
+
+
+_LOOKED_AT = 1000  # cells of a column that tell whether it holds vectors: the first ones may be missing
+
+
+def _is_vector(cell: Any) -> bool:
+    return not isinstance(cell, str | bytes) and (isinstance(cell, list | tuple) or np.ndim(cell) == 1)
+
+
+def _stacked(cells: np.ndarray, name: str) -> np.ndarray:
+    """Vectors in the cells of a column as rows of an array."""
+    try:
+        whole = np.array(cells.tolist())
+    except ValueError:  # not all are vectors, or not all as long
+        whole = None
+    if whole is not None and whole.ndim == 2 and not any(isinstance(cell, np.ma.MaskedArray) for cell in cells):
+        return _numbers(whole, name)
+    rows: list[np.ndarray] = []
+    for row, cell in enumerate(cells):
+        if not _is_vector(cell):
+            what = "nothing (null)" if missing(cell) else f"{cell!r:.40} of type {type(cell).__name__}"
+            raise ValueError(f"row {row} of {name} holds {what}, but others hold vectors; remove such rows")
+        rows.append(np.asarray(unmasked(cell, f"row {row} of {name}")))
+        if len(rows[-1]) != len(rows[0]):
+            raise ValueError(
+                f"row {row} of {name} has {len(rows[-1])} numbers, but row 0 has {len(rows[0])}; all vectors need as "
+                "many: remove such rows"
+            )
+    return _numbers(np.stack(rows), name)
+
+
+def _numbers(a: np.ndarray, name: str) -> np.ndarray:
+    """An array of objects as one of numbers; others as they are."""
+    if a.dtype.kind != "O":
+        return a
+    try:
+        return a.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        if a.size and (row := first_missing(a.reshape(-1))) is not None:
+            place = ", column ".join(map(str, np.unravel_index(row, a.shape)))
+            raise ValueError(
+                f"Input {name} contains NaN or NA, first in row {place}; every value must be finite: remove or impute "
+                "such rows"
+            ) from None
+        raise type(error)(f"{name} has dtype object and is not all numbers ({error}); pass a numeric array") from None
 
 
 def dense(path: str | None, name: str = "X") -> NoReturn:
@@ -45,7 +138,8 @@ def table(shape: tuple[int, ...], dtype: np.dtype, name: str, *, empty: bool = F
     if dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {dtype}; pass its real part or modulus")
     if dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {dtype}; a float or integer array is needed: dtype='numeric'")
+        two = "; where these are bfloat16, pass X.view(ml_dtypes.bfloat16)" if dtype.str[1:] == "V2" else ""
+        raise ValueError(f"{name} has dtype {dtype}; a float or integer array is needed: dtype='numeric'{two}")
     if len(shape) != 2:
         raise ValueError(
             f"{name} needs 2 dimensions (rows, features), got shape {shape}. Reshape your data either using "
@@ -109,7 +203,7 @@ def class_labels(y: Any, n: int) -> np.ndarray:
         raise ValueError("requires y to be passed, but the target y is None; pass one class label per row of X")
     if hasattr(y, "toarray"):
         raise ValueError("y is a sparse matrix; pass one class label per row, for example y.argmax(axis=1)")
-    labels = np.asarray(y)
+    labels = np.asarray(unmasked(y, "y"))
     if labels.ndim > 1 and labels.shape[-1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {labels.shape} instead: one class label per row is needed; "
@@ -123,9 +217,11 @@ def class_labels(y: Any, n: int) -> np.ndarray:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         row = int(np.flatnonzero(~np.isfinite(labels))[0])
         raise ValueError(f"Input y contains NaN or infinity, first in row {row}; every row needs a class label")
-    if labels.dtype.kind == "O" and any(v is None or v != v for v in labels):
-        row = next(i for i, v in enumerate(labels) if v is None or v != v)
-        raise ValueError(f"Input y contains None or NaN, first in row {row}; every row needs a class label")
+    if (gap := first_missing(labels)) is not None:
+        raise ValueError(
+            f"Input y contains None, NaN or NA, first in row {gap}; every row needs a class label: leave such rows "
+            "out, of X too"
+        )
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         row = int(np.flatnonzero(labels != np.floor(labels))[0])
         raise ValueError(
@@ -138,7 +234,7 @@ def class_labels(y: Any, n: int) -> np.ndarray:
 
 def given_ids(value: Any, n: int) -> np.ndarray:
     """Check names of rows: `n` integers or strings."""
-    ids = np.asarray(value)
+    ids = np.asarray(unmasked(value, "ids"))
     if ids.dtype.kind == "O" and all(isinstance(name, str) for name in ids.ravel()):
         ids = ids.astype(str)
     if ids.dtype.kind not in "iuUT":
@@ -181,7 +277,7 @@ def sample_weight(value: Any, n: int) -> np.ndarray | None:
         return None
     if isinstance(value, numbers.Real):
         value = np.full(n, value)
-    w = np.asarray(value)
+    w = np.asarray(unmasked(value, "sample_weight"))
     if w.dtype.kind == "c":
         raise ValueError(f"sample_weight is complex ({w.dtype}); pass real weights")
     if w.dtype.kind not in "fiub":
@@ -207,8 +303,8 @@ def sample_weight(value: Any, n: int) -> np.ndarray | None:
     return w
 
 
-def centers(value: Any, k: int, d: int, name: str = "init") -> np.ndarray:
-    """Check given centroids: finite numbers of shape (k, d)."""
+def centers(value: Any, k: int, d: int, name: str = "init", origin: np.ndarray | None = None) -> np.ndarray:
+    """Check given centroids: finite numbers of shape (k, d), not too far from the `origin` that they are seen from."""
     a = matrix(value, name)
     if a.shape != (k, d):
         raise ValueError(
@@ -217,7 +313,8 @@ def centers(value: Any, k: int, d: int, name: str = "init") -> np.ndarray:
     if not np.isfinite(a).all():
         row = int(np.argwhere(~np.isfinite(a))[0, 0])
         raise ValueError(f"{name} contains NaN or infinity, first in row {row}; replace it by a finite centre")
-    if a.dtype.kind == "f" and (largest := float(np.abs(a).max())) > LARGEST:
+    far = a if origin is None else a.astype(np.float64) - origin
+    if far.dtype.kind == "f" and (largest := float(np.abs(far).max())) > LARGEST:
         raise ValueError(
             f"{name} holds values up to {largest:.3g}, whose squares overflow float32; they must stay below {LARGEST:g}"
         )
@@ -239,6 +336,27 @@ def same_shape(names: list[str], widths: list[int], dtypes: list[str], sizes: li
             raise ValueError(
                 f"shard {i + 1} of {len(names)}, {names[i]}, holds {dtypes[i]}, but {names[full[0]]} holds "
                 f"{dtypes[full[0]]}; shards of one table need one dtype: write them again in one"
+            )
+
+
+def no_shard(sparse: bool, path: Any, count: int) -> None:
+    """Check that one of several files holds dense rows."""
+    if sparse:
+        raise ValueError(
+            f"{path} is one of {count} files and holds sparse rows, which are read from one file, not from shards; put "
+            "them together with scipy.sparse.vstack and save_npz"
+        )
+
+
+def same_columns(names: list[str], columns: list[Any]) -> None:
+    """Check that shards with a column for each dimension have the same, in the same order."""
+    wide = [of.names for of in columns if getattr(of, "wide", False)]
+    for i, found in enumerate(wide):
+        if found != wide[0]:
+            j = next((j for j, pair in enumerate(zip(found, wide[0], strict=False)) if pair[0] != pair[1]), len(found))
+            raise ValueError(
+                f"the columns of {names[i]} are not those of {names[0]}, from column {j} on ({found[j : j + 3]} and "
+                f"{wide[0][j : j + 3]}); write the shards with the same columns in the same order"
             )
 
 

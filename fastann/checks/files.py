@@ -1,15 +1,18 @@
 """Files of rows: whether they can be read, whether they are whole, and what they were opened with."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 OPEN = "fastann.open_source"
+NPY = b"\x93NUMPY"  # what numpy.save writes first
 
 
 def library(name: str, path: Any) -> Any:
@@ -50,6 +53,13 @@ def readable(path: Any, kind: str) -> Iterator[None]:
         ) from error
 
 
+def is_npy(path: Path) -> bool:
+    """Whether a file starts as numpy.save starts one."""
+    data_file(path)
+    with path.open("rb") as file:
+        return file.read(6) == NPY
+
+
 def npy_file(path: Path, needed: str = "a numeric array") -> np.ndarray:
     """Open a ``.npy`` file as a read-only memmap, never unpickling; `needed` is what an error asks for."""
     if not path.exists():
@@ -61,8 +71,11 @@ def npy_file(path: Path, needed: str = "a numeric array") -> np.ndarray:
         raise ValueError(f"{path} is empty (0 bytes); write it again with numpy.save")
     with path.open("rb") as file:  # an unreadable file says so here, as PermissionError
         magic = file.read(6)
-    if magic != b"\x93NUMPY":
-        raise ValueError(f"{path} is not a .npy file: it starts with {magic!r}; write it with numpy.save")
+    if magic != NPY:
+        raise ValueError(
+            f"{path} is not a .npy file: it starts with {magic!r}; write it with numpy.save or, where it holds raw "
+            f"numbers, say which: {OPEN}(path, dtype='float32', d=768)"
+        )
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
@@ -72,6 +85,27 @@ def npy_file(path: Path, needed: str = "a numeric array") -> np.ndarray:
             f"{path} cannot be read as .npy ({error}); it may be truncated ({path.stat().st_size} bytes): "
             "write it again with numpy.save"
         ) from None
+
+
+def npz_arrays(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of every array in an ``.npz`` file, by name; none is read."""
+    data_file(path)
+    found = {}
+    try:
+        with ZipFile(path) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as file:
+                    read = np.lib.format.read_array_header_1_0
+                    if np.lib.format.read_magic(file) != (1, 0):
+                        read = np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(file)
+                    found[member.removesuffix(".npy")] = shape, dtype
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read as a sparse matrix or as arrays ({error or type(error).__name__}); write it with "
+            "scipy.sparse.save_npz or numpy.savez"
+        ) from None
+    return found
 
 
 def npz_file(path: Any) -> Any:
@@ -128,6 +162,32 @@ def storage_dtype(value: Any) -> np.dtype | str:
     return dtype
 
 
+def bfloat16(kind: np.dtype, given: np.dtype | str | None, path: Any) -> bool:
+    """Whether numbers of 2 bytes in a file are bfloat16, which only the caller can say: NumPy calls them V2.
+
+    Raises
+    ------
+    ValueError
+        If nobody says what V2 is, or another dtype is `given` than the file says itself.
+    """
+    nameless = kind.str[1:] == "V2" and kind.names is None
+    if given is None and nameless:
+        raise ValueError(
+            f"{path} holds numbers of 2 bytes without a type (V2), as bfloat16 is saved; say that they are: "
+            f"{OPEN}(path, dtype='bfloat16')"
+        )
+    if given == "bfloat16" and (nameless or kind == np.uint16):
+        return True
+    stated(given, kind, "dtype", path)
+    return False
+
+
+def stated(given: Any, own: Any, name: str, path: Any) -> None:
+    """Check that an option, if it is given, is what the file says itself."""
+    if given is not None and given != own:
+        raise ValueError(f"{name}={given} was given for {path}, which says itself that it is {own}; leave it out")
+
+
 def only_options(path: Any, given: list[str], taken: tuple[str, ...], kind: str) -> None:
     """Check that a format has a use for the options that were given."""
     for name in given:
@@ -138,7 +198,7 @@ def only_options(path: Any, given: list[str], taken: tuple[str, ...], kind: str)
 
 def column(wanted: str | None, names: list[str], path: Any, what: str) -> str:
     """Check which part of a file is meant: the one that is named, else the only one; `what` they are, in plural."""
-    listed = ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    listed = _listed(names)
     if not names:
         raise ValueError(f"{path} has no {what}; one is needed, with a vector for every row")
     if wanted is not None and wanted not in names:
@@ -146,6 +206,54 @@ def column(wanted: str | None, names: list[str], path: Any, what: str) -> str:
     if wanted is None and len(names) > 1:
         raise ValueError(f"{path} has several {what} ({listed}); name one: {OPEN}(path, column={names[0]!r})")
     return names[0] if wanted is None else wanted
+
+
+NO_DIMENSIONS = {"id", "index", "row", "label", "labels", "class", "target", "y", "unnamed: 0"}  # unless asked for
+
+
+def dimensions(numbers: list[str], others: list[str], wanted: str | None, id_column: str | None, path: Any) -> list[str]:
+    """Which columns of a wide table are the dimensions of its rows.
+
+    Parameters
+    ----------
+    numbers, others : list of str
+        Names of the columns of numbers, and of the rest.
+    wanted : str or None
+        A name or a shell pattern. None: all columns, which are refused where some are no dimensions, or look so.
+    id_column : str or None
+        A column that names rows, and is no dimension.
+    """
+    numbers = [name for name in numbers if name != id_column]
+    if wanted is not None:
+        chosen = [name for name in numbers if name == wanted or fnmatchcase(name, wanted)]
+        if not chosen:
+            raise ValueError(f"{path} has no column of numbers that {wanted!r} matches ({_listed(numbers)}); check it")
+    else:
+        plain = [name for name in numbers if name.lower() not in NO_DIMENSIONS]
+        odd = [name for name in (*numbers, *others) if name not in plain and name != id_column]
+        if odd:
+            stem = os.path.commonprefix(plain).rstrip("0123456789")
+            raise ValueError(
+                f"{path} has columns that seem to be no dimensions of its rows ({_listed(odd)}); choose by a pattern "
+                f"those that are: {OPEN}(path, column='{stem}*')"
+            )
+        chosen = numbers
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{path} has several columns of one name ({_listed(chosen)}); rename all but one")
+    return chosen
+
+
+def fits(nbytes: int, memory: float, path: Any) -> None:
+    """Check that what can only be read as a whole fits into the memory of the machine."""
+    if nbytes > memory:
+        raise ValueError(
+            f"{path} is read as a whole and takes {nbytes:,} bytes, but this machine has {memory:,.0f}; write it as "
+            ".npy or Parquet, which are read in blocks"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def fingerprint(known: Any, n: int) -> dict[str, Any] | None:

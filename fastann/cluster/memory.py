@@ -105,7 +105,8 @@ class Memory:
 
 def needed(source: Source, k: int) -> int:
     """Bytes that a fit takes whatever is kept of the rows: blocks of rows, and arrays of k x d."""
-    return CHUNKS * source.limits.chunk_bytes + PER_ROW * source.rows_at_once() + PER_CENTROID * k * source.d
+    blocks = CHUNKS * source.limits.chunk_bytes + PER_ROW * source.rows_at_once()
+    return blocks + PER_CENTROID * k * source.d + source.buffered
 
 
 def plan_memory(
@@ -122,9 +123,12 @@ def plan_memory(
     if limit is not None and limit < least:
         raise ValueError(
             f"max_memory={limit} ({size_of(limit)}) is too little: blocks of rows and {k:,} centroids of {source.d} "
-            f"columns take {size_of(least)}; give at least {least}"
+            f"columns take {size_of(least)}"
+            + (f", of which {size_of(source.buffered)} are rows that are only read together" * (source.buffered > 0))
+            + f"; give at least {least}"
         )
-    return Memory(max(0.0, (free() / 2 if limit is None else limit) - least), folder, part)
+    left = max(0.0, (free() / 2 if limit is None else limit) - least)
+    return Memory(left - source.hold(left / 2), folder, part)
 
 
 def room(folder: Path) -> int:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from fastann import checks, kernels
-from fastann.cluster.survey import SMALLEST, Survey, survey
+from fastann.cluster.survey import SMALLEST, Survey, TooLarge, survey, survey_from, warn_of_lost_digits
 from fastann.data.source import Centred, Source, UnitNorm
 
 _FAR = 10.0  # centre when the mean's squared norm exceeds the variance this many times
@@ -122,6 +122,11 @@ class Euclidean(Space):
     per_score: ClassVar[float] = 1.0
     mean: np.ndarray | None = None
 
+    def view(self, source: Source, *, zero_rows: bool = False) -> Source:
+        seen = source if self.mean is None else Centred(source, self.mean)
+        survey(seen)  # rows may be too far from the origin, and yet near to the mean
+        return seen
+
     def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
         return source if self.mean is None else Centred(source, self.mean)
 
@@ -223,15 +228,22 @@ def space_of(metric: str, mean: np.ndarray | None = None) -> Space:
 
 def fit_space(source: Source, metric: str, *, zero_rows: bool = False) -> tuple[Space, Source]:
     """Choose the space for data to fit, and see the data in it; `zero_rows` as in `Space.view`."""
-    look = survey(source)
-    space = space_of(metric)
+    space, beyond = space_of(metric), False
+    try:
+        look = survey(source)
+    except TooLarge:
+        if space.unit or source.sparse or source.dtype.itemsize <= 4:
+            raise
+        look, beyond = survey_from(source), True
     if not space.unit:
         # Sparse rows stay sparse: their distances are summed in float64, whose digits suffice without centring.
-        far = not source.sparse and float(look.mean @ look.mean) > _FAR * look.variance
+        far = not source.sparse and (beyond or float(look.mean @ look.mean) > _FAR * look.variance)
         if 0 < look.variance < SMALLEST and not far:
             raise ValueError(
                 f"the rows differ so little (variance {look.variance:.1e}) that their squares vanish in float32; "
                 "multiply the data, for example by 1 / X.std()"
             )
         space = space_of(metric, look.mean) if far else space
-    return space, space.seen(source, look, zero_rows)
+    view = space.seen(source, look, zero_rows)
+    warn_of_lost_digits(view)
+    return space, view

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastann import checks
 
-SUFFIXES = (".npy", ".txt", ".csv", ".parquet")
+SUFFIXES = (".npy", ".txt", ".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".parquet")
 COLUMN = "label"  # the column of a table that is read when none is named and there are several
 
 
@@ -20,9 +21,10 @@ def read_labels(path: Any, column: str | None = None, *, as_text: bool = False) 
     Parameters
     ----------
     path : path
-        ``.npy`` of any dtype but objects, ``.txt`` with one label a line, ``.csv`` with a header line, or ``.parquet``.
+        ``.npy`` of any dtype but objects, ``.txt`` with one label a line, ``.csv`` or ``.tsv`` with a header line
+        (commas, semicolons or tabs), or ``.parquet``.
     column : str, optional
-        Column of a ``.csv`` or ``.parquet``. Without it, it is the only one, or the one named "label".
+        Column of a table. Without it, it is the only one, or the one named "label".
     as_text : bool, default=False
         Leave labels that were read as text strings, also where every one is an integer (see `parse_labels`). Arrays
         and Parquet say themselves what they hold.
@@ -37,15 +39,17 @@ def read_labels(path: Any, column: str | None = None, *, as_text: bool = False) 
     ValueError, FileNotFoundError, PermissionError, ImportError
         If the file is missing, of another kind, damaged, or lacks the label of a row.
     """
-    file = Path(path)
-    if column is not None and file.suffix not in (".csv", ".parquet"):
+    file = Path(path).expanduser()
+    if column is not None and file.suffix not in TABLES:
         raise ValueError(
-            f"a label column ({column!r}) was named, but {file} has no columns; only .csv and .parquet files have them"
+            f"a label column ({column!r}) was named, but {file} has no columns; only .csv, .tsv and .parquet files "
+            "have them"
         )
     if file.suffix not in SUFFIXES or file.is_dir():
         what = "a folder" if file.is_dir() else f"a {file.suffix or 'suffix-less'} file"
         raise ValueError(
-            f"{file} is {what}; labels are read from .npy, .txt (one a line), .csv (with a header line) or .parquet"
+            f"{file} is {what}; labels are read from .npy, .txt (one a line), .csv or .tsv (with a header line) or "
+            ".parquet"
         )
     if file.suffix == ".npy":
         labels = checks.npy_file(file, "integers, or strings as y.astype(str) gives them")
@@ -53,7 +57,7 @@ def read_labels(path: Any, column: str | None = None, *, as_text: bool = False) 
     if file.suffix == ".parquet":
         return _parquet(file, column)
     text = _text(file)
-    values = _column(file, text, column) if file.suffix == ".csv" else _lines(file, text)
+    values = _lines(file, text) if file.suffix == ".txt" else _column(file, text, column)
     return parse_labels(values, as_text=as_text)
 
 
@@ -89,7 +93,7 @@ def _named(file: Path, names: list[str], column: str | None) -> str:
     if wanted in names:
         raise ValueError(f"{file} has {names.count(wanted)} columns {wanted!r} ({listed}); rename all but one")
     raise ValueError(
-        f"{file} has no column {wanted!r}, it has {listed}; name the one of the labels with --label-column"
+        f"{file} has no column {wanted!r}, it has {listed}; name the one of the labels: label_column={names[0]!r}"
     )
 
 
@@ -121,11 +125,33 @@ def _lines(file: Path, text: str) -> list[str]:
     lines = [line.strip() for line in io.StringIO(text, newline=None).read().removesuffix("\n").split("\n")]
     if "" in lines:
         raise ValueError(f"line {lines.index('') + 1} of {file} is blank; every line is one row's label")
+    counts = {mark: {line.count(mark) for line in lines} for mark in DELIMITERS}
+    for mark, found in counts.items():
+        # Tabs part columns. Commas and semicolons may stand in names, but then names come more than once.
+        if len(found) == 1 and 0 not in found and (mark == "\t" or (len(lines) > 2 and len(set(lines)) == len(lines))):
+            raise ValueError(
+                f"every line of {file} has {min(found) + 1} fields parted by {DELIMITERS[mark]}, where one label a "
+                "line is needed; give the file a header line, name it .csv, and name the column of the labels: "
+                "label_column='label'"
+            )
     return lines
 
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def delimiter_of(lines: list[str]) -> str:
+    """What parts the columns of a table of text: what parts its first lines into as many fields, most of them."""
+    best, most = ",", 1
+    for mark in DELIMITERS:
+        counts = {len(next(csv.reader([line], delimiter=mark), [])) for line in lines if line.strip()}
+        if len(counts) == 1 and min(counts) > most:
+            best, most = mark, min(counts)
+    return best
+
+
 def _column(file: Path, text: str, column: str | None) -> list[str]:
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text.split("\n", 20)[:20]))
     try:
         head = [name.strip() for name in next(reader)]
         wanted = _named(file, head, column)
@@ -145,8 +171,11 @@ def _column(file: Path, text: str, column: str | None) -> list[str]:
 
 
 def parse_labels(values: list[str], *, as_text: bool = False) -> np.ndarray:
-    """Labels that were read as text: int64 if every one is an integer that fits, unless `as_text`; else strings."""
-    if not as_text and all(re.fullmatch("-?[0-9]{1,19}", value) for value in values):
+    """Labels that were read as text: int64 if every one is an integer that fits, unless `as_text`; else strings.
+
+    Integers are written as they would be printed: "02108" is a postal code, and no number.
+    """
+    if not as_text and all(re.fullmatch("0|-?[1-9][0-9]{0,18}", value) for value in values):
         try:
             return np.array([int(value) for value in values], np.int64)
         except OverflowError:

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.sparse import issparse
 
 from fastann import checks
@@ -18,7 +20,7 @@ from fastann.data.identity import check_unchanged, written
 from fastann.data.limits import DEFAULT, Limits
 from fastann.data.paths import find
 from fastann.data.shards import Shards
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import ArraySource, BFloat16Source, Source
 
 
 def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = DEFAULT) -> Source:
@@ -26,8 +28,9 @@ def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = 
 
     Parameters
     ----------
-    x : array-like, memmap, torch tensor, SciPy sparse matrix, Source, or what `open_source` takes
+    x : array-like, memmap, frame, torch tensor, SciPy sparse matrix, Source, or what `open_source` takes
         That is a path, a glob, a folder, a list of these, a Hugging Face dataset, or a function that gives blocks.
+        A column of vectors (of pandas, polars, Arrow or a dataset) is the table of these.
     name : str
         Of the data, for messages.
     sparse : bool
@@ -47,6 +50,10 @@ def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = 
         source = _open(x, Options(limits=limits))
     elif issparse(x) and sparse:
         source = CSRSource(checks.csr(x, name), limits=limits)
+    elif str(getattr(x, "dtype", None)) == "bfloat16":  # an array of ml_dtypes, as JAX has them
+        codes = np.asarray(x).view(np.uint16)
+        checks.table(codes.shape, codes.dtype, name)
+        source = BFloat16Source(codes, limits)
     else:
         source = ArraySource(checks.matrix(x, name), limits)
     if source.sparse and not sparse:
@@ -64,17 +71,21 @@ def open_source(
     Parameters
     ----------
     x : path, glob, folder, list of these, Hugging Face dataset, or function
-        Files are ``.npy``, ``.npz`` (sparse), ``.parquet``, ``.arrow``, ``.feather``, ``.h5``, ``.hdf5``, ``.zarr``,
-        ``.safetensors``, ``.fvecs``, ``.ivecs``, ``.bvecs``, ``.fbin``, ``.u8bin``, ``.i8bin`` or raw numbers. Of
-        several, the rows come one after the other, shard 2 before shard 10. A folder is all files in it of one kind,
-        or what ``Dataset.save_to_disk`` wrote. A function takes nothing and returns an iterable of 2-D arrays, anew
-        every time.
+        Files are ``.npy``, ``.npz`` (sparse or not), ``.parquet``, ``.arrow``, ``.feather``, ``.csv``, ``.tsv``,
+        ``.h5``, ``.hdf5``, ``.zarr``, ``.safetensors``, ``.fvecs``, ``.ivecs``, ``.bvecs``, ``.fbin``, ``.f16bin``,
+        ``.u8bin``, ``.i8bin`` or raw numbers. Of several, the rows come one after the other, shard 2 before shard 10.
+        A folder is all files in it of one kind, or, where there are none, in the folders below it; or what
+        ``Dataset.save_to_disk`` wrote. A function takes nothing and returns an iterable of 2-D arrays, anew every
+        time.
     column : str, optional
-        What holds the rows where a file holds several things: a column of lists, an array, a tensor.
+        What holds the rows where a file holds several things: a column of lists, an array, a tensor. Of a table with
+        a column for each dimension, a pattern that their names match, such as "x*".
     id_column : str, optional
-        Column of integers or strings that names rows (Parquet, Arrow, Hugging Face); see `Source.ids`.
+        Column of integers or strings that names rows (Parquet, Arrow, CSV, Hugging Face); see `Source.ids`.
     dtype, d : dtype or "bfloat16", and int; optional
-        For files of raw numbers, of any suffix that no format has.
+        For files of raw numbers, which are ``.bin``, ``.raw``, ``.npy``, or of any suffix that no format has; those
+        with the header that DiskANN writes say d themselves. "bfloat16" also for ``.npy``, ``.npz``, HDF5 and zarr,
+        which cannot say it.
 
     Returns
     -------
@@ -105,7 +116,9 @@ def _open(x: Any, options: Options) -> Source:
         for path in paths:
             shards.append(open_file(path, options))
             if len(paths) > 1:  # there may be more shards than files that a process may keep open
+                checks.no_shard(shards[-1].sparse, path, len(paths))
                 shards[-1].release()
+        checks.same_columns(names, [getattr(shard, "columns", None) for shard in shards])
     elif callable(x):
         checks.only_options("a function", options.given(), (), "it")
         return FunctionSource(x, options.limits)
@@ -188,6 +201,9 @@ def _dataset(x: Any, options: Options) -> Any:
         raise TypeError(
             f"X is a {kind}; pass one of its splits ({', '.join(map(repr, x))}), for example X[{next(iter(x))!r}]"
         )
+    if kind == "Column" and type(x.source).__name__ == "Dataset":  # one column of a dataset, as X["emb"] gives it
+        checks.only_options("a column of a dataset", options.given(), (), "it")
+        x, kind, options = x.source, "Dataset", replace(options, column=x.column_name)
     if kind != "Dataset":
         raise TypeError(f"X is a {kind}; pass a datasets.Dataset, or a function that gives blocks of its rows")
     return HuggingFace(x, options)

@@ -3,31 +3,25 @@
 import json
 import os
 import re
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from fastann import checks
-from fastann.data.formats import FORMATS
+from fastann.data.formats import FORMATS, RAW, TEXT
 from fastann.data.formats.arrays import is_zarr
 from fastann.data.formats.file import Options
 
-SPARSE = ".npz"
-
-
 def find(x: Any, options: Options) -> list[Path]:
     """Files that paths, globs, folders or a list of these mean, in order."""
-    paths = [file for one in (x if isinstance(x, list | tuple) else [x]) for file in _find(os.fspath(one), options)]
-    if len(paths) > 1 and any(path.suffix == SPARSE for path in paths):
-        raise ValueError(
-            f"{paths[0]} and {len(paths) - 1} more: sparse rows (.npz) are read from one file, not from shards; put "
-            "them together with scipy.sparse.vstack and save_npz"
-        )
-    return paths
+    return [file for one in (x if isinstance(x, list | tuple) else [x]) for file in _find(os.fspath(one), options)]
 
 
 def _find(text: Any, options: Options) -> list[Path]:
     text = os.fsdecode(text)
+    if not os.path.lexists(text):
+        text = os.path.expanduser(text)
     path = Path(text)
     if not text:
         raise FileNotFoundError("no file '': the path is empty; check the path")
@@ -55,8 +49,8 @@ def _folder(folder: Path, options: Options) -> list[Path]:
         raise ValueError(f"{folder} holds a dataset of splits ({', '.join(splits)}); pass one: {folder / splits[0]}")
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         return _saved_dataset(folder)
-    known = {".bin", ".raw"} if options.dtype is not None else set(FORMATS)
-    files = [path for path in folder.iterdir() if path.suffix in known and not path.name.startswith(".")]
+    files = [path for path in folder.iterdir() if path.suffix in FORMATS and not path.name.startswith(".")]
+    files = _of_a_kind(files or list(_below(folder)), options)
     kinds = sorted({path.suffix for path in files})
     if len(kinds) > 1:
         counts = ", ".join(f"{sum(path.suffix == kind for path in files)} {kind}" for kind in kinds)
@@ -69,6 +63,27 @@ def _folder(folder: Path, options: Options) -> list[Path]:
             f"kind: {', '.join(list(FORMATS)[1:])}"
         )
     return sorted(files, key=natural)
+
+
+def _of_a_kind(files: list[Path], options: Options) -> list[Path]:
+    """Those that hold the rows: raw numbers where a dtype is given; a CSV beside other files is about their rows."""
+    for kinds in ((RAW if options.dtype is not None else ()), [kind for kind in FORMATS if kind not in TEXT]):
+        some = [path for path in files if path.suffix in kinds]
+        if some:
+            return some
+    return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield files of rows in the folders below, in order; not those that Spark and others hide by their names."""
+    for path in sorted(folder.iterdir(), key=natural):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir() and not is_zarr(path):
+            saved = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+            yield from _saved_dataset(path) if saved else _below(path)
+        elif path.suffix in FORMATS or is_zarr(path):
+            yield path
 
 
 def _saved_dataset(folder: Path) -> list[Path]:

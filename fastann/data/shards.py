@@ -25,6 +25,7 @@ class Shards(Source):
         self.n = int(self.ends[-1])
         self._like = next((shard for shard in shards if shard.n), shards[0])
         self.d, self.dtype, self.limits = self._like.d, self._like.dtype, self._like.limits
+        self.buffered = max(shard.buffered for shard in shards)
         self._ids, self._last = ids, 0
 
     @property

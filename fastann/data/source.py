@@ -36,6 +36,8 @@ class Source(ABC):
         Whether blocks are CSR matrices: everything said here of float32 arrays then holds of float32 CSR matrices.
     limits : Limits
         How much is read at once.
+    buffered : int
+        Bytes that reading takes beside the blocks that are handed out: what a format can only decode as a whole.
     """
 
     n: int
@@ -45,6 +47,7 @@ class Source(ABC):
     ahead: bool = False
     sparse: bool = False
     limits: Limits = DEFAULT
+    buffered: int = 0
 
     @abstractmethod
     def native(self, rows: Any) -> np.ndarray:
@@ -66,6 +69,10 @@ class Source(ABC):
         """
         return None
 
+    def hold(self, limit: float) -> int:
+        """May keep decoded rows between reads that take up to `limit` bytes; says how many bytes these will take."""
+        return 0
+
     def release(self) -> None:
         """Give back handles of files, and what is kept of them in memory; the next read opens them again."""
         return None
@@ -76,6 +83,10 @@ class Source(ABC):
             return kernels.widened(block)
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is found, and named, by `survey`
             return np.ascontiguousarray(block, dtype=np.float32)
+
+    def exact(self, block: np.ndarray) -> np.ndarray:
+        """What `convert` makes of a dense block, in float64."""
+        return block.astype(np.float64)
 
     def chunks(self, rows: int | None = None, part: slice | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, float32 C-ordered block), in row order.
@@ -134,12 +145,33 @@ class ArraySource(Source):
         return np.asarray(self.array[rows])
 
 
+class BFloat16Source(Source):
+    """An array of bfloat16, which NumPy does not have, given as uint16: the upper halves of float32 numbers."""
+
+    dtype = np.dtype(np.float32)
+    array: Any
+
+    def __init__(self, array: np.ndarray, limits: Limits = DEFAULT):
+        self.array, self.limits = array, limits
+        self.n, self.d = array.shape
+
+    @property
+    def stored(self) -> str:
+        return "bfloat16"
+
+    def native(self, rows: Any) -> np.ndarray:
+        wide = mapped(self.array, rows, self.limits.memory).astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+
+
 class View(Source):
     """A source that changes rows of another one on the way out."""
 
     def __init__(self, base: Source):
         self.base, self.limits = base, base.limits
         self.n, self.d, self.dtype, self.sparse, self.ahead = base.n, base.d, base.dtype, base.sparse, base.ahead
+        self.buffered = base.buffered
 
     @property
     def stored(self) -> str:
@@ -153,6 +185,9 @@ class View(Source):
 
     def native(self, rows: Any) -> np.ndarray:
         return self.base.native(rows)
+
+    def exact(self, block: np.ndarray) -> np.ndarray:
+        return self.base.exact(block)
 
     def rows_per_chunk(self) -> int:
         return self.base.rows_per_chunk()
@@ -177,6 +212,11 @@ class UnitNorm(View):
             return unit_rows(x)
         norm = np.sqrt(np.einsum("ij,ij->i", x, x))
         return x / np.where(norm > 0, norm, np.float32(1))[:, None]
+
+    def exact(self, block: np.ndarray) -> np.ndarray:
+        x = self.base.exact(block)
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return x / np.where(norm > 0, norm, 1)
 
 
 class Subset(View):
@@ -236,8 +276,19 @@ class Centred(View):
     def convert(self, block: np.ndarray) -> np.ndarray:
         if block.dtype == np.float16:
             block = self.base.convert(block)
-        wide = np.float32 if block.dtype == np.float32 else np.float64
-        return np.ascontiguousarray(block - self.mean.astype(wide), dtype=np.float32)
+        if block.dtype != np.float32:
+            return np.ascontiguousarray(self.exact(block), dtype=np.float32)
+        return np.ascontiguousarray(block - self.mean.astype(np.float32))
+
+    def exact(self, block: np.ndarray) -> np.ndarray:
+        less = block - self.mean
+        if block.dtype.kind not in "iu" or block.dtype.itemsize < 8 or not (np.abs(self.mean) > 2.0**52).any():
+            return less
+        # Integers above 2^53, as nanoseconds are, have more digits than float64: whole numbers are subtracted as such.
+        most = np.iinfo(block.dtype)
+        whole = np.clip(np.floor(self.mean), float(most.min), np.nextafter(float(most.max), 0))
+        exact = (block - whole.astype(block.dtype)).view(np.int64) - (self.mean - whole)
+        return np.where(np.abs(less) < 2.0**62, exact, less)  # beyond, integers of 64 bits wrap around
 
 
 def unit_rows(x: Any) -> Any:

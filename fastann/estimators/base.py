@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 from fastann import checks, kernels
 from fastann.data import open as files
 from fastann.data.open import as_source
-from fastann.data.source import Source
+from fastann.data.source import ArraySource, Source
 from fastann.index import gpu
 from fastann.index.faiss import faiss_threads
 
@@ -69,8 +69,11 @@ class Model(BaseEstimator):
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
         if not (isinstance(X, Source) or files.is_elsewhere(X)):
-            checks.features(source.d, self.n_features_in_, type(self).__name__)
-            validate_data(self, X, reset=reset, skip_check_array=True)  # feature names
+            if not (named := _has_names(X, source.d)):
+                checks.features(source.d, self.n_features_in_, type(self).__name__)
+            # Columns that a frame lacks are named before any are counted. A column of vectors has no names for theirs.
+            table = source.array if isinstance(source, ArraySource) and not named else X
+            validate_data(self, table, reset=reset, skip_check_array=True)
         checks.features(source.d, self.n_features_in_, type(self).__name__)
         return source
 
@@ -105,3 +108,9 @@ class Model(BaseEstimator):
         if known is None or known[0] != key or known[1] is not over:
             _built[self] = known = (key, over, build())
         return known[2]
+
+
+def _has_names(X: Any, d: int) -> bool:
+    """Whether `X` is a frame or table with a name for each of its `d` columns."""
+    names = getattr(X, "column_names", getattr(X, "columns", None))  # Arrow's columns are no names
+    return names is not None and len(names) == d and any(isinstance(name, str) for name in names)

@@ -25,7 +25,7 @@ def model_of(clustering: Any) -> Any:
     from fastann.estimators.kmeans import KMeans
 
     if isinstance(clustering, (str, os.PathLike)):
-        path = Path(clustering)
+        path = Path(clustering).expanduser()
         if path.is_dir():
             return KMeans.load(path)
         if not path.exists():
@@ -65,8 +65,8 @@ def check_refit(model: Any, n: int) -> None:
 def _labels(given: Any, n: int) -> np.ndarray:
     """Labels as an array: int, [n], not negative."""
     if isinstance(given, (str, os.PathLike)):
-        given = checks.npy_file(Path(given))
-    labels = np.asarray(given)
+        given = checks.npy_file(Path(given).expanduser())
+    labels = np.asarray(checks.unmasked(given, "labels"))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ValueError(
             f"labels have dtype {labels.dtype} and shape {labels.shape}; integers of shape ({n},) are needed"
@@ -92,7 +92,7 @@ def classes_of(truth: Any, n: int, column: str | None) -> np.ndarray:
     elif column is not None:
         raise ValueError(f"label_column={column!r} names a column of a file, but truth is no path; pass that column")
     if not isinstance(truth, list | tuple):
-        truth = np.asarray(truth)
+        truth = np.asarray(checks.unmasked(truth, "truth"))
         if truth.ndim != 1:
             raise ValueError(f"truth has shape {truth.shape}; one label per row, shape ({n},), is needed")
     if len(truth) != n:
@@ -102,8 +102,11 @@ def classes_of(truth: Any, n: int, column: str | None) -> np.ndarray:
     numbers: dict[Any, int] = {}
     classes = np.empty(n, np.int64)
     for row, label in enumerate(truth):
-        if isinstance(label, float | np.floating) and label != label:
-            raise ValueError(f"truth[{row}] is NaN; give every row a label, or leave such rows out, of X too")
+        if checks.missing(label):
+            raise ValueError(
+                f"truth[{row}] is {'NaN' if isinstance(label, float | np.floating) else label!r}, which is no class; "
+                "give every row a label, or leave such rows out, of X and of the labels too"
+            )
         try:
             classes[row] = numbers.setdefault(label, len(numbers))
         except TypeError:

@@ -10,18 +10,23 @@ from fastann.data.formats.lists import Arrow, Parquet
 from fastann.data.formats.mapped import BINS, VECS, big_ann, npy, raw, vecs
 from fastann.data.formats.safetensors import safetensors
 from fastann.data.formats.sparse import npz
+from fastann.data.formats.text import text
+
+RAW = (".bin", ".raw")
+TEXT = (".csv", ".tsv")  # which may as well hold labels or names of the rows of other files
 
 FORMATS = {
-    ".npy": Format(npy),
-    ".npz": Format(npz),
+    ".npy": Format(npy, ("dtype", "d")),
+    ".npz": Format(npz, ("column", "dtype")),
     ".parquet": Format(Parquet, ("column", "id_column")),
     ".arrow": Format(Arrow, ("column", "id_column")),
     ".feather": Format(Arrow, ("column", "id_column")),
-    ".h5": Format(HDF5, ("column",)),
-    ".hdf5": Format(HDF5, ("column",)),
-    ".zarr": Format(Zarr, ("column",)),
+    ".h5": Format(HDF5, ("column", "dtype")),
+    ".hdf5": Format(HDF5, ("column", "dtype")),
+    ".zarr": Format(Zarr, ("column", "dtype")),
     ".safetensors": Format(safetensors, ("column",)),
     **dict.fromkeys(VECS, Format(vecs)),
     **dict.fromkeys(BINS, Format(big_ann)),
-    **dict.fromkeys((".bin", ".raw"), Format(raw, ("dtype", "d"))),
+    **dict.fromkeys(RAW, Format(raw, ("dtype", "d"))),
+    **dict.fromkeys(TEXT, Format(text, ("column", "id_column"))),
 }

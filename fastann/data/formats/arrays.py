@@ -2,6 +2,7 @@
 
 import threading
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastann import checks
 from fastann.data.formats.file import File, Options, joined
+from fastann.data.source import BFloat16Source
 
 GAP_BYTES = 2**16  # rows nearer to each other than this are read in one go
 
@@ -27,9 +29,15 @@ class Sliced(File):
         with checks.readable(path, self.what):
             arrays = self._arrays()
         self.name = checks.column(self._default(list(arrays)), list(arrays), path, "2-D arrays")
-        (self.n, self.d), self.dtype = arrays[self.name].shape, np.dtype(arrays[self.name].dtype)
-        checks.table((self.n, self.d), self.dtype, f"{self.name!r} of {path}", empty=True)
-        del arrays
+        array, what = arrays[self.name], f"{self.name!r} of {path}"
+        (self.n, self.d), self.dtype = array.shape, np.dtype(array.dtype)
+        self.brain = checks.bfloat16(self.dtype, options.dtype, what)
+        row = self.d * self.dtype.itemsize
+        self.dtype = np.dtype(np.float32) if self.brain else self.dtype
+        checks.table((self.n, self.d), self.dtype, what, empty=True)
+        # Chunks of storage that a block touches are decoded as a whole; those beyond a block are what is said here.
+        self.buffered = min(self.n, array.chunks[0] if array.chunks else 0) * row
+        del arrays, array
         self.release()
 
     @abstractmethod
@@ -39,7 +47,15 @@ class Sliced(File):
     def _default(self, names: list[str]) -> str | None:
         return self.options.column
 
+    @property
+    def stored(self) -> str:
+        return "bfloat16" if self.brain else super().stored
+
     def native(self, rows: Any) -> np.ndarray:
+        block = self._block(rows)
+        return BFloat16Source(block.view("<u2"), self.limits).native(slice(0, len(block))) if self.brain else block
+
+    def _block(self, rows: Any) -> np.ndarray:
         with self._lock, checks.readable(self.path, self.what):
             if self._handle is None:
                 self._handle = self._arrays()[self.name]
@@ -50,7 +66,7 @@ class Sliced(File):
             cuts = np.flatnonzero((np.diff(rows) > gap) | (np.diff(rows // span) > 0)) + 1
             runs = [run for run in np.split(rows, cuts) if len(run)]
             pieces = [np.asarray(self._handle[int(r[0]) : int(r[-1]) + 1])[r - r[0]] for r in runs]
-        return joined(pieces, self.d, self.dtype)
+        return joined(pieces, self.d, np.dtype("<u2") if self.brain else self.dtype)
 
     def release(self) -> None:
         with self._lock:
@@ -77,14 +93,21 @@ class HDF5(Sliced):
 
 
 class Zarr(Sliced):
-    """A zarr folder: an array, or the only 2-D array of a group, or `column`."""
+    """A zarr folder: an array, or the only 2-D array of a group and the groups in it, or `column` ("a/emb")."""
 
     what = "zarr"
 
     def _arrays(self) -> dict[str, Any]:
         root = checks.library("zarr", self.path).open(str(self.path), mode="r")
-        found = {"array": root} if hasattr(root, "shape") else dict(root.arrays())
+        found = {"array": root} if hasattr(root, "shape") else dict(_arrays_in(root, ""))
         return {name: array for name, array in sorted(found.items()) if len(array.shape) == 2}
+
+
+def _arrays_in(group: Any, within: str) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays of a zarr group and of the groups in it, by their paths."""
+    yield from ((within + name, array) for name, array in group.arrays())
+    for name, inside in group.groups():
+        yield from _arrays_in(inside, f"{within}{name}/")
 
 
 def is_zarr(path: Path) -> bool:

@@ -84,3 +84,39 @@ def joined(pieces: list[np.ndarray], d: int, dtype: np.dtype) -> np.ndarray:
     if len(pieces) == 1:
         return pieces[0]
     return np.concatenate(pieces) if pieces else np.empty((0, d), dtype)
+
+
+class Forward:
+    """Rows of blocks that come one after the other: read from the block of the last read on, anew for rows before it.
+
+    `make` gives the blocks from the first one on.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[np.ndarray]]):
+        self.make = make
+        self._blocks: Iterator[np.ndarray] | None = None
+        self._block, self._first = np.empty((0, 0)), 0
+
+    def read(self, rows: Any) -> list[np.ndarray]:
+        """Rows of a slice, or of ascending indices: pieces of them, one for each block."""
+        if isinstance(rows, slice):
+            start, stop = int(rows.start), int(rows.stop)
+        else:
+            start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        pieces: list[np.ndarray] = []
+        if self._blocks is None or start < self._first:
+            self._blocks, self._block, self._first = self.make(), self._block[:0], 0
+        blocks, self._blocks = self._blocks, None  # if reading fails, the next read begins anew
+        while start < stop:
+            begin, end = self._first, self._first + len(self._block)
+            if end > start:
+                if isinstance(rows, slice):
+                    pieces.append(self._block[max(start - begin, 0) : stop - begin])
+                else:
+                    low, high = np.searchsorted(rows, (begin, end))
+                    pieces.append(self._block[rows[low:high] - begin])
+            if end >= stop:
+                break
+            self._block, self._first = next(blocks), end
+        self._blocks = blocks
+        return pieces

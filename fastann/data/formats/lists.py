@@ -2,49 +2,116 @@
 
 import threading
 from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastann import checks
-from fastann.data.formats.file import File, Options, gather, joined
+from fastann.data.formats.file import File, Forward, Options, gather, joined
 from fastann.data.identity import about, written
 from fastann.data.source import Source
 
 
-class Lists(File):
-    """A column of lists, in groups of rows that are decoded one at a time; the last one is kept.
+@dataclass(frozen=True)
+class Columns:
+    """The columns that hold the rows: one of lists, or `wide`: one for each dimension.
 
-    Subclasses open a handle, when needed, and read columns of it.
+    Attributes
+    ----------
+    names : list of str
+    d : int
+        Dimensions; negative: as many as the first list has.
+    dtype : numpy.dtype
+    """
+
+    names: list[str]
+    wide: bool
+    d: int
+    dtype: np.dtype
+
+    def __str__(self) -> str:
+        return f"{len(self.names)} columns" if self.wide else f"column {self.names[0]!r}"
+
+    def rows(self, table: Any, d: int, numbers: Any, path: Any) -> np.ndarray:
+        """Rows of a table or record batch as an array; `numbers` (range or int array) are theirs, for errors."""
+        if not self.wide:
+            return vectors(table.column(self.names[0]), d, numbers, path, self.names[0])
+        out = np.empty((table.num_rows, d), self.dtype)
+        for j, name in enumerate(self.names):
+            column = table.column(name)
+            if column.null_count:
+                valid = column.is_valid().to_numpy(zero_copy_only=False)
+                checks.lists(valid, np.full(len(valid), d), d, numbers, path, name)
+            out[:, j] = column.to_numpy(zero_copy_only=False)
+        return out
+
+
+def columns_of(schema: Any, options: Options, path: Any) -> Columns:
+    """Choose the columns that hold the rows: of lists of numbers, else all of numbers (see `checks.dimensions`)."""
+    types = checks.library("pyarrow", path).types
+
+    def numeric(kind: Any) -> bool:
+        return types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind)
+
+    kinds = {field.name: getattr(field.type, "storage_type", field.type) for field in schema}  # tensors are lists below
+    vectors_in = [
+        name
+        for name, kind in kinds.items()
+        if (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+        and numeric(kind.value_type)
+    ]
+    index = [name for name in (schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+    names = [name for name in schema.names if name not in index]
+    numbers = [name for name in names if numeric(kinds[name])]
+    wanted, several = options.column, len(numbers) > 1
+    if wanted not in vectors_in and (several if wanted is None else numbers) and (not vectors_in or "*" in str(wanted)):
+        others = [name for name in names if name not in numbers]
+        chosen = checks.dimensions(numbers, others, wanted, options.id_column, path)
+        dtype = np.result_type(*(kinds[name].to_pandas_dtype() for name in chosen))
+        return Columns(chosen, True, len(chosen), dtype)
+    name = checks.column(wanted, vectors_in, path, "columns of lists of numbers")
+    return Columns([name], False, getattr(kinds[name], "list_size", -1), np.dtype(kinds[name].value_type.to_pandas_dtype()))
+
+
+class Lists(File):
+    """A column of lists, or a column per dimension, in groups of rows.
+
+    A group that takes no more than a block is decoded as a whole, and the last one kept; of a larger one blocks are
+    decoded, from the one that was read last on, or anew. Subclasses open a handle, when needed, and read it.
     """
 
     what: str
+    streams = False  # whether a part of a group can be decoded alone
 
     def __init__(self, path: Path, options: Options):
         checks.data_file(path)
         super().__init__(path, options)
         self._lock = threading.Lock()
         self._handle: Any = None
-        self._kept: tuple[int, np.ndarray] | None = None
+        self._forget()
         with checks.readable(path, self.what):
             self._handle = self._open(None)
             schema = self._schema(self._handle)
-        self.name = list_column(schema, options.column, path)
+        self.columns = columns_of(schema, options, path)
         if options.id_column is not None:
             checks.column(options.id_column, schema.names, path, "columns")
         with checks.readable(path, self.what):
-            self._handle = self._open(self.name)
+            self._handle = self._open(self.columns)
             self.ends = np.cumsum([0, *self._sizes(self._handle)])[1:]
         self.n = int(self.ends[-1]) if len(self.ends) else 0
-        self.d, self.dtype = list_type(schema, self.name)
+        self.d, self.dtype = self.columns.d, self.columns.dtype
         if self.d < 0:  # lists of any length: the first one says
-            self.d = len(self._read(int(np.searchsorted(self.ends, 0, "right")), 1)[0]) if self.n else 0
-        checks.table((self.n, self.d), self.dtype, f"column {self.name!r} of {path}", empty=True)
+            first = int(np.searchsorted(self.ends, 0, "right"))
+            self.d = next(self._blocks(first, 1)).shape[1] if self.n else 0
+        checks.table((self.n, self.d), self.dtype, f"{self.columns} of {path}", empty=True)
+        self.buffered = self._decoded(self._handle)
         self.release()
 
     @abstractmethod
-    def _open(self, name: str | None) -> Any: ...
+    def _open(self, columns: Columns | None) -> Any: ...
 
     @abstractmethod
     def _schema(self, handle: Any) -> Any: ...
@@ -53,7 +120,12 @@ class Lists(File):
     def _sizes(self, handle: Any) -> list[int]: ...
 
     @abstractmethod
-    def _column(self, handle: Any, group: int, rows: int | None) -> Any: ...
+    def _decoded(self, handle: Any) -> int:
+        """Bytes that are decoded at once, whatever is asked for (see `Source.buffered`)."""
+
+    @abstractmethod
+    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
+        """Yield the rows of a group as record batches, of at most so many rows where that can be."""
 
     @abstractmethod
     def read_ids(self) -> np.ndarray:
@@ -65,35 +137,78 @@ class Lists(File):
         with self._lock:
             return joined(list(gather(rows, self.ends, self._part)), self.d, self.dtype)
 
-    def _part(self, group: int, rows: Any) -> np.ndarray:
-        if self._kept is None or self._kept[0] != group:
-            self._kept = None
-            self._kept = group, self._read(group)
-        return self._kept[1][rows]
+    def hold(self, limit: float) -> int:
+        nbytes = self.n * self.d * self.dtype.itemsize
+        self._holding = nbytes <= min(limit, self.limits.direct_bytes)
+        return nbytes if self._holding else 0
 
-    def _read(self, group: int, rows: int | None = None) -> np.ndarray:
+    def _part(self, group: int, rows: Any) -> np.ndarray:
+        size = int(self.ends[group]) - self._first(group)
+        if self.streams and not self._holding and size * self.d * self.dtype.itemsize > self.limits.chunk_bytes:
+            if self._forward is None or self._forward[0] != group:
+                self._kept.clear()
+                self._forward = group, Forward(lambda: self._blocks(group, max(1, self.rows_per_chunk() // _PARTS)))
+            return joined(self._forward[1].read(rows), self.d, self.dtype)
+        if group not in self._kept:
+            if not self._holding:
+                self._kept.clear()
+            self._kept[group] = self._whole(group, size)
+        return self._kept[group][rows]
+
+    def _whole(self, group: int, size: int) -> np.ndarray:
+        """All rows of a group; a single block, which may be a view of a mapped file, as it is."""
+        out, at = np.empty((size, self.d), self.dtype), 0
+        for block in self._blocks(group, max(1, self.rows_per_chunk() // _PARTS) if self.streams else size):
+            if len(block) == size:
+                return block
+            out[at : at + len(block)] = block
+            at += len(block)
+        return out
+
+    def _blocks(self, group: int, rows: int) -> Iterator[np.ndarray]:
+        first, handle = self._first(group), self._handle
         with checks.readable(self.path, self.what):
-            if self._handle is None:
-                self._handle = self._open(self.name)
-            column = self._column(self._handle, group, rows)
-        first = int(self.ends[group - 1]) if group else 0
-        return vectors(column, self.d, range(first, self.n), self.path, self.name)
+            handle = self._handle = self._open(self.columns) if handle is None else handle
+            tables = self._tables(handle, group, rows)
+        while True:
+            with checks.readable(self.path, self.what):
+                table = next(tables, None)
+            if table is None:
+                return
+            yield self.columns.rows(table, self.d, range(first, self.n), self.path)
+            first += table.num_rows
+
+    def _first(self, group: int) -> int:
+        return int(self.ends[group - 1]) if group else 0
+
+    def _forget(self) -> None:
+        self._kept: dict[int, np.ndarray] = {}
+        self._forward: tuple[int, Forward] | None = None
+        self._holding = False
 
     def release(self) -> None:
         with self._lock:
-            self._handle = self._kept = None
+            self._handle = None
+            self._forget()
+
+
+_PARTS = 4  # of a chunk: what is decoded at once, which takes several times its size
+_PAGE = 2**21  # bytes, about, that a page of a column takes: as it is in the file, and decoded
 
 
 class Parquet(Lists):
     """``.parquet``, by row groups."""
 
     what = "Parquet"
+    streams = True
 
-    def _open(self, name: str | None) -> Any:
+    def _open(self, columns: Columns | None) -> Any:
         pq = checks.library("pyarrow.parquet", self.path)
         if self._handle is not None:
             return self._handle
-        return pq.ParquetFile(checks.library("pyarrow", self.path).OSFile(str(self.path)))
+        # Without these two all of a column in a row group is read before its first row is decoded.
+        file = checks.library("pyarrow", self.path).OSFile(str(self.path))
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=2**16)
 
     def _schema(self, handle: Any) -> Any:
         return handle.schema_arrow
@@ -101,15 +216,17 @@ class Parquet(Lists):
     def _sizes(self, handle: Any) -> list[int]:
         return [handle.metadata.row_group(i).num_rows for i in range(handle.num_row_groups)]
 
-    def _column(self, handle: Any, group: int, rows: int | None) -> Any:
-        if rows is None:
-            return handle.read_row_group(group, columns=[self.name]).column(self.name)
-        return next(handle.iter_batches(rows, row_groups=[group], columns=[self.name])).column(self.name)
+    def _decoded(self, handle: Any) -> int:
+        each = self.n * self.dtype.itemsize // max(1, len(self.ends))
+        return len(self.columns.names) * min(each, _PAGE) if self.columns.wide else 0
+
+    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
+        return handle.iter_batches(rows, row_groups=[group], columns=self.columns.names)
 
     def read_ids(self) -> np.ndarray:
         name = str(self.options.id_column)
         with checks.readable(self.path, self.what):
-            column = self._open(name).read(columns=[name]).column(name)
+            column = self._open(None).read(columns=[name]).column(name)
         return row_names(column, self.path, name)
 
 
@@ -118,27 +235,28 @@ class Arrow(Lists):
 
     what = "Arrow IPC"
 
-    def _open(self, name: str | None) -> Any:
+    def _open(self, columns: Columns | None) -> Any:
         pa = checks.library("pyarrow", self.path)
-        whole = pa.memory_map(str(self.path)).read_buffer()
+        whole = self._file = pa.memory_map(str(self.path)).read_buffer()
         if whole[:6].to_pybytes() != b"ARROW1":
             with pa.ipc.open_stream(whole) as stream:
-                return [stream.schema] if name is None else [stream.schema, *self._in_place(stream, whole, name)]
+                schema = stream.schema
+                return [schema] if columns is None else [schema, *self._in_place(stream, whole, columns.names)]
         reader = pa.ipc.open_file(whole)
-        if name is None:
+        if columns is None:
             return reader
-        options = pa.ipc.IpcReadOptions(included_fields=[reader.schema.get_field_index(name)])
-        return pa.ipc.open_file(whole, options=options)
+        fields = sorted(reader.schema.get_field_index(name) for name in columns.names)
+        return pa.ipc.open_file(whole, options=pa.ipc.IpcReadOptions(included_fields=fields))
 
-    def _in_place(self, stream: Any, whole: Any, name: str) -> Any:
+    def _in_place(self, stream: Any, whole: Any, names: list[str]) -> Any:
         """Record batches of a stream: places in the mapped file, which take no memory unless they are compressed."""
         for batch in stream:
-            for buffer in batch.column(name).buffers():
-                if buffer and buffer.size and not 0 <= buffer.address - whole.address < whole.size:
-                    raise ValueError(
-                        "it is a compressed stream, which can only be read whole; write a file with pyarrow.feather"
-                    )
-            yield batch.select([name])
+            some = batch.select(names)
+            if not _lies_in(whole, some):
+                raise ValueError(
+                    "it is a compressed stream, which can only be read whole; write a file with pyarrow.feather"
+                )
+            yield some
 
     def _schema(self, handle: Any) -> Any:
         return handle[0] if isinstance(handle, list) else handle.schema
@@ -151,9 +269,15 @@ class Arrow(Lists):
             return iter(handle[1:])
         return (handle.get_batch(i) for i in range(handle.num_record_batches))
 
-    def _column(self, handle: Any, group: int, rows: int | None) -> Any:
+    def _decoded(self, handle: Any) -> int:
+        first = next(self._batches(handle), None)
+        if first is None or _lies_in(self._file, first):
+            return 0
+        return int(np.diff(self.ends, prepend=0).max()) * self.d * self.dtype.itemsize  # a compressed batch
+
+    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
         batch = handle[1 + group] if isinstance(handle, list) else handle.get_batch(group)
-        return batch.column(self.name).slice(0, rows)
+        return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
     def read_ids(self) -> np.ndarray:
         name = str(self.options.id_column)
@@ -164,6 +288,12 @@ class Arrow(Lists):
         return row_names(pa.chunked_array(columns, kind), self.path, name)
 
 
+def _lies_in(file: Any, batch: Any) -> bool:
+    """Whether the numbers of a record batch are places in a mapped file, and not decoded from it."""
+    buffers = [buffer for column in batch.columns for buffer in column.buffers() if buffer and buffer.size]
+    return all(0 <= buffer.address - file.address < file.size for buffer in buffers)
+
+
 class HuggingFace(Source):
     """A ``datasets.Dataset``, with whatever was selected, shuffled or mapped."""
 
@@ -172,21 +302,20 @@ class HuggingFace(Source):
     def __init__(self, dataset: Any, options: Options):
         self.what = f"the dataset of {len(dataset)} rows"
         self.dataset, self.options, self.limits = dataset, options, options.limits
-        schema = dataset.features.arrow_schema
-        self.name = list_column(schema, options.column, self.what)
-        self.rows = dataset.select_columns([self.name]).with_format("arrow")
+        self.columns = columns_of(dataset.features.arrow_schema, options, self.what)
+        self.rows = dataset.select_columns(self.columns.names).with_format("arrow")
         self.n = len(dataset)
-        self.d, self.dtype = list_type(schema, self.name)
+        self.d, self.dtype = self.columns.d, self.columns.dtype
         if self.d < 0:
             self.d = self.native(slice(0, 1)).shape[1] if self.n else 0
-        checks.table((self.n, self.d), self.dtype, f"column {self.name!r} of {self.what}")
+        checks.table((self.n, self.d), self.dtype, f"{self.columns} of {self.what}")
 
     def native(self, rows: Any) -> np.ndarray:
         if not isinstance(rows, slice) and len(rows) == 0:
             return np.empty((0, self.d), self.dtype)
-        found = self.rows[rows if isinstance(rows, slice) else np.asarray(rows).tolist()].column(self.name)
+        found = self.rows[rows if isinstance(rows, slice) else np.asarray(rows).tolist()]
         numbers = range(rows.start, self.n) if isinstance(rows, slice) else rows
-        return vectors(found, self.d, numbers, self.what, self.name)
+        return self.columns.rows(found, self.d, numbers, self.what)
 
     def read_ids(self) -> np.ndarray:
         """The column that names rows."""
@@ -199,29 +328,6 @@ class HuggingFace(Source):
             return None
         known = about(self, {str(path.absolute()): written(path) for path in paths})
         return known | {"dataset": getattr(self.dataset, "_fingerprint", None), "options": self.options.plain()}
-
-
-def _plain(kind: Any) -> Any:
-    return getattr(kind, "storage_type", kind)  # tensors of fixed shape are lists below
-
-
-def list_column(schema: Any, wanted: str | None, path: Any) -> str:
-    """Choose the column of lists of numbers."""
-    types = checks.library("pyarrow", path).types
-    names = []
-    for field in schema:
-        kind = _plain(field.type)
-        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-            value = kind.value_type
-            if types.is_floating(value) or types.is_integer(value) or types.is_boolean(value):
-                names.append(field.name)
-    return checks.column(wanted, names, path, "columns of lists of numbers")
-
-
-def list_type(schema: Any, name: str) -> tuple[int, np.dtype]:
-    """Length (-1: any) and dtype of the lists in a column."""
-    kind = _plain(schema.field(name).type)
-    return getattr(kind, "list_size", -1), np.dtype(kind.value_type.to_pandas_dtype())
 
 
 def vectors(column: Any, d: int, rows: Any, path: Any, name: str) -> np.ndarray:

@@ -10,10 +10,10 @@ import numpy as np
 from fastann import checks
 from fastann.data.formats.file import File, Options
 from fastann.data.mapping import mapped
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import ArraySource, BFloat16Source, Source
 
 VECS = {".fvecs": "<f4", ".ivecs": "<i4", ".bvecs": "u1"}
-BINS = {".fbin": "<f4", ".u8bin": "u1", ".i8bin": "i1"}
+BINS = {".fbin": "<f4", ".f16bin": "<f2", ".u8bin": "u1", ".i8bin": "i1"}
 
 
 class Mapping(File):
@@ -51,44 +51,59 @@ class Mapped(Mapping, ArraySource):
         return np.asarray(self.array[rows]) if self.direct else mapped(self.array, rows, self.limits.memory)
 
 
-class BFloat16(Mapping):
-    """A mapped array of bfloat16, which NumPy does not have: the upper halves of float32 numbers."""
-
-    dtype = np.dtype(np.float32)
+class BFloat16(Mapping, BFloat16Source):
+    """A mapped array of bfloat16."""
 
     def __init__(self, array: np.ndarray, path: Path, options: Options, opener: Callable[..., Any]):
-        super().__init__(path, options, opener)
-        self.array = array
-        self.n, self.d = array.shape
-
-    @property
-    def stored(self) -> str:
-        return "bfloat16"
-
-    def native(self, rows: Any) -> np.ndarray:
-        wide = mapped(self.array, rows, self.limits.memory).astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
+        File.__init__(self, path, options, opener)
+        BFloat16Source.__init__(self, array, options.limits)
 
 
 def npy(path: Path, options: Options) -> Source:
-    """``.npy``, as numpy.save writes it."""
-    return Mapped(checks.matrix(checks.npy_file(path), str(path), empty=True), path, options, npy)
+    """``.npy``, as numpy.save writes it; or raw numbers under that name, where dtype and d are given."""
+    if options.dtype is not None and options.d is not None and not checks.is_npy(path):
+        return raw(path, options)
+    array = checks.npy_file(path)
+    if checks.bfloat16(array.dtype, options.dtype, path):
+        array, kind = array.view("<u2"), BFloat16
+        checks.table(array.shape, array.dtype, str(path), empty=True)
+    else:
+        array, kind = checks.matrix(array, str(path), empty=True), Mapped
+    checks.stated(options.d, array.shape[1], "d", path)
+    return kind(array, path, options, npy)
 
 
 def raw(path: Path, options: Options) -> Source:
-    """Numbers and nothing else; dtype and d come from the caller."""
+    """Numbers and nothing else, whose dtype and d come from the caller; or after the header of DiskANN's files."""
     size, dtype, d = checks.data_file(path), options.dtype, options.d
-    if dtype is None or d is None:
+    head, offset = _header(path, size), 0
+    kind = None if dtype is None else np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype)
+    if head is not None and (d is None or d == head[1]):
+        if kind is None or kind.itemsize != head[2]:
+            raise ValueError(
+                f"{path} is written as DiskANN writes .bin: a header of {head[0]} rows and {head[1]} dimensions, then "
+                f"numbers of {head[2]} bytes" + ("" if dtype is None else f", which {dtype} has not") + "; say of "
+                f"which dtype they are: {checks.OPEN}(path, dtype='{_LIKELY[head[2]]}')"
+            )
+        d, offset = head[1], 8
+    if kind is None or d is None:
         raise ValueError(
             f"{path} is read as raw numbers, which say nothing of themselves; give both dtype and d: "
             f"{checks.OPEN}(path, dtype='float16', d=768)"
         )
-    brain = dtype == "bfloat16"
-    kind = np.dtype("<u2") if brain else np.dtype(dtype)
-    checks.whole_rows(path, size, d * kind.itemsize, f"d={d} of {dtype}")
-    array = map_numbers(path, kind, 0, (size // (d * kind.itemsize), d))
-    return (BFloat16 if brain else Mapped)(array, path, options, raw)
+    checks.whole_rows(path, size - offset, d * kind.itemsize, f"d={d} of {dtype}")
+    array = map_numbers(path, kind, offset, ((size - offset) // (d * kind.itemsize), d))
+    return (BFloat16 if dtype == "bfloat16" else Mapped)(array, path, options, raw)
+
+
+_LIKELY = {1: "uint8", 2: "float16", 4: "float32", 8: "float64"}  # dtypes of so many bytes
+
+
+def _header(path: Path, size: int) -> tuple[int, int, int] | None:
+    """Rows, dimensions and bytes of a number, where a file starts with these two and is as long as they say."""
+    n, d = (int(v) for v in np.fromfile(path, "<u4", 2)) if size > 8 else (0, 0)
+    each, rest = divmod(size - 8, n * d) if n * d else (0, 1)
+    return (n, d, each) if rest == 0 and each in _LIKELY else None
 
 
 def vecs(path: Path, options: Options) -> Source:
@@ -111,10 +126,10 @@ def vecs(path: Path, options: Options) -> Source:
 
 
 def big_ann(path: Path, options: Options) -> Source:
-    """``.fbin``, ``.u8bin``, ``.i8bin`` of the big-ann benchmarks: n and d (int32), then the numbers."""
+    """``.fbin``, ``.f16bin``, ``.u8bin``, ``.i8bin`` of the big-ann benchmarks: n and d (uint32), then the numbers."""
     size, dtype = checks.data_file(path), np.dtype(BINS[path.suffix])
-    n, d = (int(v) for v in np.fromfile(path, "<i4", 2)) if size >= 8 else (-1, -1)
-    if n < 0 or d < 1:
+    n, d = (int(v) for v in np.fromfile(path, "<u4", 2)) if size >= 8 else (0, 0)
+    if d < 1:
         raise ValueError(
             f"{path} does not start with the number of rows and of dimensions; it is no {path.suffix} file"
         )
