@@ -539,7 +539,7 @@ def test_the_trap_of_the_test_above_works(tmp_path):
     assert (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.txt", "x"])
+@pytest.mark.parametrize("name", ["x.md", "x.txt", "x"])
 def test_other_suffixes_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"whatever")
     has(refusal(ValueError, KMeans(3).fit, tmp_path / name), name, "a .npy file (numpy.save) is needed")

@@ -243,8 +243,8 @@ def test_wrong_usage(here, args, parts):
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["-k", "301"], ["n_clusters=301", "at least 301 rows", "n_samples=300", "lower n_clusters"]),
-        (["-k", "0"], ["n_clusters must be >= 1", "got 0"]),
+        (["-k", "301"], ["--n-clusters 301", "at least 301 rows", "n_samples=300", "lower --n-clusters"]),
+        (["-k", "0"], ["--n-clusters must be >= 1", "got 0"]),
         (["-k", "5", "--index", "faiss"], ["unknown index 'faiss'", *(repr(name) for name in ["auto", *SPECS])]),
         (["-k", "5", "--index", "ivf:probes=3"], ["no option 'probes'", "nlist", "nprobe", "train_iter"]),
         (["-k", "5", "--index", "hnsw:ef_search=99999999999"], ["ef_search", "99999999999"]),
@@ -252,18 +252,18 @@ def test_wrong_usage(here, args, parts):
         (["-k", "5", "--metric", "l1"], ["metric must be one of 'euclidean', 'cosine'", "'l1'"]),
         (["-k", "5", "--init", "best"], ["init must be one of", "'best'"]),
         (["-k", "5", "--empty", "drop"], ["empty must be one of", "'drop'"]),
-        (["-k", "5", "--max-iter", "0"], ["max_iter must be >= 1"]),
-        (["-k", "5", "--n-init", "0"], ["n_init must be >= 1"]),
+        (["-k", "5", "--max-iter", "0"], ["--max-iter must be >= 1"]),
+        (["-k", "5", "--n-init", "0"], ["--n-init must be >= 1"]),
         (["-k", "5", "--tol", "-1"], ["tol must be >= 0"]),
-        (["-k", "5", "--time-limit", "0"], ["time_limit must be > 0"]),
-        (["-k", "5", "--jobs", "0"], ["n_jobs == 0"]),
+        (["-k", "5", "--time-limit", "0"], ["--time-limit must be > 0"]),
+        (["-k", "5", "--jobs", "0"], ["--jobs == 0"]),
         (["-k", "5", "--seed", "-1"], ["eed must be between 0"]),
         (["-k", "5", "--device", "gpu"], ["device must be", "'gpu'"]),
         (["-k", "5", "--device", "cpu", "--device", "cuda"], ["device must be"]),
         (["-k", "5", "--sample", "half"], ["--sample must be rows (100000) or a fraction (0.1), got 'half'"]),
-        (["-k", "5", "--sample", "3"], ["sample=3 gives 3 rows", "n_clusters=5"]),
-        (["-k", "5", "--sample", "1.5"], ["sample=1.5", "(0, 1]"]),
-        (["-k", "5", "--sample", "0"], ["sample must be >= 1"]),
+        (["-k", "5", "--sample", "3"], ["--sample 3 gives 3 rows", "--n-clusters 5"]),
+        (["-k", "5", "--sample", "1.5"], ["--sample 1.5", "(0, 1]"]),
+        (["-k", "5", "--sample", "0"], ["--sample must be >= 1"]),
         (["-k", "5", "--sample", "nan"], ["sample must be"]),
         (["-k", "5", "--sample", "²"], ["--sample must be rows"]),
     ],
@@ -289,8 +289,10 @@ def test_a_folder_is_refused(here):
 
 
 def test_another_format_is_refused(here):
-    Path("x.csv").write_text("1,2\n")
-    refused(fastann("fit", "x.csv", "-k", 5, "--out", "run"), USAGE, "x.csv is a .csv file", "numpy.save")
+    Path("x.pdf").write_text("1,2\n")
+    refused(
+        fastann("fit", "x.pdf", "-k", 5, "--out", "run"), USAGE, "x.pdf is a .pdf file", "numpy.save", "--dtype ... --dim"
+    )
 
 
 def test_a_row_that_is_not_finite_is_named(here):
@@ -311,7 +313,7 @@ def test_a_gpu_that_is_not_there_is_a_failure(here):
 
     if hasattr(faiss, "StandardGpuResources"):
         pytest.skip("this FAISS is a GPU build")
-    refused(fit("-k", 5, "--device", "cuda"), FAILED, "CPU build", "device='cpu'")
+    refused(fit("-k", 5, "--device", "cuda"), FAILED, "CPU build", "--device cpu")
 
 
 def test_an_existing_run_is_refused(run):
@@ -496,7 +498,7 @@ def test_an_id_column_that_is_not_there_is_named(here):
     rows_with_ids("x.parquet", list(range(300)))
     result = fastann("fit", "x.parquet", "--column", "vector", "--id-column", "name", "-k", 5, "--out", "run")
     refused(result, USAGE, "no 'name' among its columns", "'id'")
-    refused(fit("-k", 5, "--id-column", "id"), USAGE, "id_column was given for x.npy", "leave it out")
+    refused(fit("-k", 5, "--id-column", "id"), USAGE, "--id-column was given for x.npy", "takes --dtype and --dim", "leave it")
 
 
 def test_an_unfinished_run_is_not_replaced_and_says_how_to_go_on(here):
@@ -524,7 +526,7 @@ def test_predict_names_a_damaged_file(run):
 
 def test_predict_refuses_rows_of_another_width(run):
     np.save("x.npy", np.ones((3, 4), np.float32))
-    refused(predict(), USAGE, "X has 4 features", "expecting 6 features")
+    refused(predict(), USAGE, "DATA has 4 features", "expecting 6 features")
 
 
 def test_a_refused_predict_writes_nothing(run, here):

@@ -93,6 +93,7 @@ def test_every_command_has_help_and_is_in_the_readme(command):
 
 def test_defaults_are_those_of_the_estimator():
     given = {p.name: p.default for p in COMMANDS["fit"].params if isinstance(p, click.Option)}
+    given["dtype"] = given["prototype_dtype"]  # --dtype is that of raw data, as everywhere
     expected = PrototypeClassifier().get_params()
     shared = set(given) & set(expected)
     assert set(expected) - shared == {"candidates", "device", "reject_below", "reject_label", "verbose", "random_state"}
@@ -134,7 +135,8 @@ def test_labels_are_read_from_every_format(here, digits, args, kind):
 @pytest.mark.parametrize(
     ("text", "labels"),
     [
-        ("1\n-2\n007\n", [1, -2, 7]),
+        ("1\n-2\n0\n", [1, -2, 0]),
+        ("02108\n601\n7", ["02108", "601", "7"]),  # postal codes, and no numbers
         ("1\n2\nx\n", ["1", "2", "x"]),
         ("1\n2.0\n3", ["1", "2.0", "3"]),
         ("1_0\n2\n3", ["1_0", "2", "3"]),
@@ -202,7 +204,7 @@ GIVEN = {
     ("--tol", "0.5"): 0.5,
     ("--index", "flat"): "flat",
     ("--recall", "0.9"): 0.9,
-    ("--dtype", "float16"): "float16",
+    ("--prototype-dtype", "float16"): "float16",
 }
 
 
@@ -213,11 +215,12 @@ def test_every_option_reaches_the_estimator(monkeypatch, here):
     )
     for (option, text), value in GIVEN.items():
         classify("fit", "train.npy", "train_y.npy", "--out", "m", "--jobs", 1, "--seed", 7, option, text)
-        name = option[2:].replace("-", "_")
+        name = option[2:].replace("-", "_").replace("prototype_dtype", "dtype")
         assert (seen[name], type(seen[name])) == (value, type(value))
         assert (seen["n_jobs"], seen["random_state"], seen["verbose"]) == (1, 7, True)
     options = {p.opts[0] for p in COMMANDS["fit"].params if isinstance(p, click.Option)}
     apart = {"--label-column", "--jobs", "--seed", "--out", "--force", "--quiet"}
+    apart |= {"--column", "--id-column", "--dtype", "--dim"}  # of the data
     assert options == {option for option, _ in GIVEN} | apart
 
 
@@ -226,18 +229,18 @@ def test_every_option_reaches_the_estimator(monkeypatch, here):
     [
         (["--n-prototypes", "many"], ["--n-prototypes must be a whole number or auto, got 'many'"]),
         (["--n-prototypes", "2.5"], ["--n-prototypes must be a whole number or auto, got '2.5'"]),
-        (["--n-prototypes", "0"], ["n_prototypes must be >= 1, got 0"]),
+        (["--n-prototypes", "0"], ["--n-prototypes must be >= 1, got 0"]),
         (["--shrinkage", "1_0"], ["--shrinkage must be a number or auto, got '1_0'"]),
         (["--shrinkage", "nan"], ["shrinkage must be >= 0 and finite, got nan"]),
         (["--metric", "l1"], ["metric must be one of", "'l1'"]),
         (["--refine", "always"], ["refine must be one of", "'always'"]),
         (["--index", "tree"], ["unknown index 'tree'"]),
         (["--merge-threshold", "1", "--relative-merge", "1"], ["give one of them"]),
-        (["--jobs", "0"], ["n_jobs == 0"]),
+        (["--jobs", "0"], ["--jobs == 0"]),
         (["--seed", "-1"], ["eed must be between 0"]),
         (
             ["--label-column", "digit"],
-            ["'digit'", "train_y.npy has no columns", "only .csv and .parquet files"],
+            ["'digit'", "train_y.npy has no columns", "only .csv, .tsv and .parquet files"],
         ),
     ],
     ids=lambda v: " ".join(v),
@@ -268,7 +271,7 @@ BAD = {
     "hole.csv": (b"id,label\n1,a\n2, \n", ["line 3 of hole.csv has no 'label'"]),
     "short.csv": (b"id,label\n1,a\n2\n", ["line 3 of short.csv has 1 fields, not 2"]),
     "huge.csv": (b"label\n" + b"x" * 140_000, ["line 2 of huge.csv cannot be read as CSV", "field larger"]),
-    "few.txt": (b"a\nb\n", ["y has 2 labels for 1200 rows"]),
+    "few.txt": (b"a\nb\n", ["LABELS has 2 labels for 1200 rows of DATA"]),
     "same.txt": (b"a\n" * 1200, ["at least 2 classes", "'a'"]),
     "fake.npy": (b"label\n1\n", ["fake.npy is not a .npy file"]),
 }
@@ -306,7 +309,7 @@ def test_bytes_are_read_as_strings(here):
     [
         ("none.npz", None, ["no file none.npz"]),
         ("x.npz", b"PK", ["x.npz cannot be read as a sparse matrix", "scipy.sparse.save_npz"]),
-        ("x.csv", b"1,2\n", ["x.csv is a .csv file", ".npy"]),
+        ("x.pdf", b"1,2\n", ["x.pdf is a .pdf file", ".npy"]),
     ],
 )
 def test_bad_data_is_one_line(here, data, content, parts):
@@ -409,7 +412,7 @@ def test_probabilities(here, data):
         (["numbers", "test.npy", "--out", "y.npy", "--reject-below", "nan"], ["--reject-below must be >= -1", "nan"]),
         (["nothing", "test.npy", "--out", "y.npy"], ["no run directory nothing"]),
         (["numbers", "none.npy", "--out", "y.npy"], ["no file none.npy"]),
-        (["numbers", "narrow.npy", "--out", "y.npy"], ["X has 3 features", "expecting 64"]),
+        (["numbers", "narrow.npy", "--out", "y.npy"], ["DATA has 3 features", "expecting 64"]),
         (["kmeans", "test.npy", "--out", "y.npy"], ["kmeans", "it is of a KMeans"]),
     ],
     ids=lambda v: " ".join(v),
@@ -517,12 +520,12 @@ def test_where_nothing_is_wrong_there_are_no_confusions():
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        (["numbers", "test.npy", "train_y.npy"], ["y has 1200 labels for 597 rows"]),
+        (["numbers", "test.npy", "train_y.npy"], ["LABELS has 1200 labels for 597 rows"]),
         (["numbers", "test.npy", "test_y.txt"], ["test_y.txt are strings", "of the model are numbers"]),
         (["words", "test.npy", "test_y.npy"], ["test_y.npy are numbers", "of the model are strings"]),
         (["numbers", "test.npy", "test_y.csv", "--label-column", "x"], ["no column 'x'", "'file', 'label', 'digit'"]),
         (["numbers", "test.npy", "test_y.npy", "--json", "e.txt"], ["--json e.txt", ".json"]),
-        (["numbers", "narrow.npy", "two.txt"], ["X has 3 features", "expecting 64"]),
+        (["numbers", "narrow.npy", "two.txt"], ["DATA has 3 features", "expecting 64"]),
         (["nothing", "test.npy", "test_y.npy"], ["no run directory nothing"]),
     ],
     ids=lambda v: " ".join(v),

@@ -123,7 +123,7 @@ def test_labels_in_parquet(tmp_path):
     assert read_labels(write(a=["1", "2"], b=[0, 0]), "a").tolist() == ["1", "2"]  # text stays text
     assert read_labels(write(a=pa.array(["x", "y"]).dictionary_encode())).tolist() == ["x", "y"]
     for columns, parts in (
-        ({"a": [1], "b": [2]}, ["no column 'label'", "'a', 'b'", "--label-column"]),
+        ({"a": [1], "b": [2]}, ["no column 'label'", "'a', 'b'", "label_column='a'"]),
         ({"a": [1, None]}, ["row 1 of", "no 'a' (null)"]),
         ({"a": [[1.0], [2.0]]}, ["column 'a' of", "list", "integers or strings"]),
         ({"a": pa.array([], pa.int64())}, ["has no rows"]),

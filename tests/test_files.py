@@ -355,7 +355,7 @@ def test_a_folder_of_zarr_arrays(tmp_path, grid):
 BAD_PATHS = {
     "": (FileNotFoundError, ["the path is empty"]),
     "no/*.npy": (FileNotFoundError, ["no file matches", "no/*.npy", "check the path"]),
-    "x.csv": (ValueError, ["is a .csv file", ".npy file (numpy.save) is needed", ".parquet", "dtype=..., d=..."]),
+    "x.pdf": (ValueError, ["is a .pdf file", ".npy file (numpy.save) is needed", ".parquet", "dtype=..., d=..."]),
     "x": (ValueError, ["is a suffix-less file", ".npy file (numpy.save) is needed"]),
     "folder": (ValueError, ["is a folder without files of rows", ".npy files (numpy.save)"]),
 }
@@ -365,17 +365,17 @@ BAD_PATHS = {
 def test_paths_that_hold_no_rows_are_refused(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "x.csv").write_text("1,2")
+    (tmp_path / "x.pdf").write_text("1,2")
     (tmp_path / "x").write_text("1,2")
     error, parts = BAD_PATHS[name]
     refused(refusal(error, open_source, name), *parts)
 
 
-def test_sparse_shards_are_refused(tmp_path):
+def test_sparse_shards_are_refused(tmp_path, grid):
     for name in ("a.npz", "b.npz"):
-        (tmp_path / name).write_bytes(b"anything")
+        sparse.save_npz(tmp_path / name, sparse.csr_matrix(grid))
     for given in (tmp_path, str(tmp_path / "*.npz"), [tmp_path / "a.npz", tmp_path / "b.npz"]):
-        refused(refusal(ValueError, open_source, given), "a.npz and 1 more", "not from shards", "scipy.sparse.vstack")
+        refused(refusal(ValueError, open_source, given), "a.npz is one of 2 files", "not from shards", "scipy.sparse.vstack")
 
 
 def test_shards_of_different_dimensions_are_refused_with_both_numbers(tmp_path, grid):
@@ -403,11 +403,20 @@ def test_an_empty_shard_leaves_dtype_and_dimension_open(tmp_path, grid):
 
 
 def test_options_that_a_format_has_no_use_for_are_refused(tmp_path, grid):
-    np.save(tmp_path / "x.npy", grid)
+    write_bin(tmp_path / "x.fbin", grid.astype(np.float32))
     for option in ({"column": "a"}, {"id_column": "a"}, {"dtype": "f4"}, {"d": 4}):
         refused(
-            refusal(ValueError, open_source, tmp_path / "x.npy", **option), *option, "takes no options", "leave it out"
+            refusal(ValueError, open_source, tmp_path / "x.fbin", **option), *option, "takes no options", "leave it out"
         )
+
+
+def test_a_dtype_or_dimension_that_contradicts_the_file_is_refused(tmp_path, grid):
+    np.save(tmp_path / "x.npy", grid)
+    for options, own in (({"dtype": "f4"}, "int64"), ({"d": 4}, "5"), ({"dtype": "bfloat16", "d": 5}, "int64")):
+        refused(
+            refusal(ValueError, open_source, tmp_path / "x.npy", **options), f"that it is {own}", "leave it out"
+        )
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "x.npy", dtype="int64", d=5)), grid)
 
 
 @pytest.mark.parametrize(
@@ -584,9 +593,9 @@ def test_only_the_last_group_of_the_last_shard_is_kept(tmp_path, grid, suffix):
         writer(tmp_path / f"x-{i}{suffix}", grid[i * 100 : i * 100 + 100].astype(np.float32), rows=30)
     source = open_source(tmp_path)
     np.testing.assert_array_equal(whole(source, 45), grid)
-    assert [shard._kept is None for shard in source.shards] == [True, True, False]
+    assert [len(shard._kept) for shard in source.shards] == [0, 0, 1]
     assert [shard._handle is None for shard in source.shards] == [True, True, False]
-    assert len(source.shards[2]._kept[1]) <= 30
+    assert len(source.shards[2]._kept[3]) <= 30
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -28,8 +28,12 @@ def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
     except ValueError as error:  # rows of unequal length
         raise ValueError(f"{name} cannot be read as a table of numbers: {error}") from None
     if a.dtype.kind == "O":
-        cells = a.reshape(-1) if a.ndim == 1 or a.shape[1:] == (1,) else a[:0]
-        a = _stacked(cells, name) if any(map(_is_vector, cells[:_LOOKED_AT])) else _numbers(a, name)
+        column = a.ndim == 1 or a.ndim == 2 and a.shape[1] == 1
+        if column and any(map(_is_vector, a.flat[:_LOOKED_AT])):
+            a = _stacked(a.reshape(-1), name)
+        else:
+            _refuse_mixed(x, a, name)
+            a = _numbers(a, name)
     if str(a.dtype) == "bfloat16":
         a = a.astype(np.float32)
     table(a.shape, a.dtype, name, empty=empty)
@@ -84,6 +88,19 @@ _LOOKED_AT = 1000  # cells of a column that tell whether it holds vectors: the f
 
 def _is_vector(cell: Any) -> bool:
     return not isinstance(cell, str | bytes) and (isinstance(cell, list | tuple) or np.ndim(cell) == 1)
+
+
+def _refuse_mixed(x: Any, a: np.ndarray, name: str) -> None:
+    """Refuse a frame in which some columns hold vectors, as nothing says what the others are."""
+    names = getattr(x, "column_names", getattr(x, "columns", None))  # Arrow's columns are no names
+    if names is None or a.ndim != 2:
+        return
+    found = [names[j] for j in range(a.shape[1]) if any(map(_is_vector, a[:_LOOKED_AT, j]))]
+    if found:
+        raise ValueError(
+            f"{name} has vectors in column {found[0]!r}, and {a.shape[1] - 1} other columns; pass the one column alone: "
+            f"{name}[{found[0]!r}]"
+        )
 
 
 def _stacked(cells: np.ndarray, name: str) -> np.ndarray:

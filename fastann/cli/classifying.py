@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from fastann.cli.common import errors, label_column, main, with_options
+from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
     from fastann.estimators.classifier import PrototypeClassifier
@@ -91,7 +92,11 @@ _fit_options = [
         help="Recall that an index which leaves its search option open must reach.",
     ),
     click.option(
-        "--dtype", default="float32", show_default=True, help="Type of stored prototypes: float32, float16 or bfloat16."
+        "--prototype-dtype",
+        type=click.Choice(["float32", "float16", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Type of stored prototypes.",
     ),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
@@ -112,29 +117,43 @@ def classify() -> None:
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
 @label_column
+@with_options(data_options)
 @with_options(_fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the model to write.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @errors
-def fit(data: str, labels: str, label_column: str | None, out: str, force: bool, quiet: bool, **options: Any) -> None:
+def fit(
+    data: str,
+    labels: str,
+    label_column: str | None,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str,
+    force: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Learn prototypes of the classes of the rows of DATA and write a model.
 
     DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern; sparse rows are .npz, as
-    scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet.
-    Labels in text are strings, unless every one of them is an integer: then they are int64.
+    scipy.sparse.save_npz writes it. LABELS is .npy, .txt with one label a line, .csv or .tsv with a header line, or
+    .parquet. Labels in text are strings, unless every one of them is an integer without leading zeros: then they are
+    int64.
     """
     from fastann import PrototypeClassifier, storage
     from fastann.data.labels import read_labels
     from fastann.data.open import as_source
 
     storage.check_target(out, force=force)
-    options["random_state"] = options.pop("seed")
+    options["random_state"], options["dtype"] = options.pop("seed"), options.pop("prototype_dtype")
     options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
     options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
     model = PrototypeClassifier(verbose=not quiet, **options)
     y = read_labels(labels, label_column)
-    source = as_source(data)
+    source = as_source(rows_of(data, column, id_column, dtype, d))
     clock = time.perf_counter()
     model.fit(source, y)
     seconds = time.perf_counter() - clock
@@ -145,6 +164,7 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
 @classify.command()
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
+@with_options(data_options)
 @click.option("--out", required=True, type=click.Path(), help="File to write: .npy, .txt or .csv.")
 @click.option("--reject-below", type=float, default=None, help="Reject rows of a smaller similarity.")
 @click.option(
@@ -156,12 +176,22 @@ def fit(data: str, labels: str, label_column: str | None, out: str, force: bool,
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
 def predict(
-    model: str, data: str, out: str, reject_below: float | None, reject_label: str | None, proba: bool, force: bool
+    model: str,
+    data: str,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str,
+    reject_below: float | None,
+    reject_label: str | None,
+    proba: bool,
+    force: bool,
 ) -> None:
     """Classify the rows of DATA, which is what `fastann fit` takes, with MODEL.
 
-    A .txt gets one label a line, a .csv the columns row, label and similarity: the cosine, or 1 / (1 + squared
-    distance), to the nearest prototype.
+    A .txt gets one label a line, a .csv the columns row, id (where DATA has ids), label and similarity: the cosine, or
+    1 / (1 + squared distance), to the nearest prototype.
     """
     from fastann import PrototypeClassifier, checks, storage
     from fastann.data.labels import parse_labels
@@ -170,7 +200,7 @@ def predict(
     if proba and (reject_below is not None or reject_label is not None):
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
     _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
-    fitted, source = PrototypeClassifier.load(model), as_source(data)
+    fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
         storage.write_array(out, shares)
@@ -196,15 +226,26 @@ def predict(
 @click.argument("data", type=click.Path())
 @click.argument("labels", type=click.Path())
 @label_column
+@with_options(data_options)
 @click.option("--json", "out", default=None, type=click.Path(), help="File for the same numbers (.json).")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
-def evaluate(model: str, data: str, labels: str, label_column: str | None, out: str | None, force: bool) -> None:
+def evaluate(
+    model: str,
+    data: str,
+    labels: str,
+    label_column: str | None,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str | None,
+    force: bool,
+) -> None:
     """Measure how well MODEL classifies the rows of DATA, given their true LABELS.
 
-    DATA is what `fastann fit` takes. LABELS is .npy, .txt with one label a line, .csv with a header line, or .parquet;
-    text is read as numbers where the
-    classes of the model are numbers. No row is rejected.
+    DATA is what `fastann fit` takes. LABELS is .npy, .txt with one label a line, .csv or .tsv with a header line, or
+    .parquet; text is read as numbers where the classes of the model are numbers. No row is rejected.
     """
     from fastann import PrototypeClassifier, checks, records
     from fastann.data.labels import check_like, read_labels
@@ -212,7 +253,7 @@ def evaluate(model: str, data: str, labels: str, label_column: str | None, out: 
 
     if out is not None:
         _check_out("--json", out, [".json"], force)
-    fitted, source = PrototypeClassifier.load(model), as_source(data)
+    fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
     y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
     check_like(y, fitted.classes_, labels)
@@ -255,8 +296,10 @@ def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str)
     near = space_of(model.metric).closeness(distance[:, 0])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", "label", "similarity"])
-    writer.writerows((row, words[codes[row]], f"{near[row]:.6g}") for row in range(len(codes)))
+    ids = source.ids()
+    named = [() if ids is None else (ids[row],) for row in range(len(codes))]
+    writer.writerow(["row", *(["id"] if ids is not None else []), "label", "similarity"])
+    writer.writerows((row, *named[row], words[codes[row]], f"{near[row]:.6g}") for row in range(len(codes)))
     return file.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fastann import __version__, show_versions
+from fastann.cli.words import in_words_of
 
 
 class Failure(click.ClickException):
@@ -24,17 +25,20 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         import warnings
 
+        def told(message: object) -> str:
+            return in_words_of(click.get_current_context().command, str(message))
+
         def show(message: Any, category: Any, *rest: Any) -> None:
-            click.echo(f"warning: {message}", err=True)
+            click.echo(f"warning: {told(message)}", err=True)
 
         with warnings.catch_warnings():
             warnings.showwarning = show  # type: ignore[assignment]
             try:
                 command(*args, **kwargs)
             except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
-                raise click.UsageError(str(error)) from error
+                raise click.UsageError(told(error)) from error
             except (OSError, ImportError, MemoryError, RuntimeError) as error:
-                raise Failure(f"{type(error).__name__}: {error}") from error
+                raise Failure(f"{type(error).__name__}: {told(error)}") from error
             except KeyboardInterrupt:
                 raise Failure("interrupted; nothing was completed") from None
 

@@ -74,12 +74,18 @@ _fit_options = [
 
 
 data_options = [
-    click.option("--column", default=None, help="What holds the rows: a column of lists, an array, a tensor."),
-    click.option("--id-column", default=None, help="Column of integers or strings that names rows (Parquet, Arrow)."),
+    click.option(
+        "--column",
+        default=None,
+        help="What holds the rows: a column of lists, an array, a tensor; or a pattern of columns ('x*').",
+    ),
+    click.option(
+        "--id-column", default=None, help="Column of integers or strings that names rows (Parquet, Arrow, CSV)."
+    ),
     click.option(
         "--dtype",
         default=None,
-        help="Type of raw numbers (float16, bfloat16, ...), in a file whose suffix no format has.",
+        help="Type of raw numbers (float16, bfloat16, ...); bfloat16 also where a file cannot say so.",
     ),
     click.option("--dim", "d", type=int, default=None, help="Number of columns of raw numbers."),
 ]
@@ -143,8 +149,8 @@ def fit(
 ) -> None:
     """Cluster the rows of DATA and write a run directory.
 
-    DATA is a file, a folder of files or a quoted pattern ("vectors/*.parquet"): .npy, .npz (sparse), Parquet, Arrow,
-    HDF5, zarr, safetensors, fvecs, fbin or raw numbers.
+    DATA is a file, a folder of files or a quoted pattern ("vectors/*.parquet"): .npy, .npz (sparse or not), Parquet,
+    Arrow, CSV, HDF5, zarr, safetensors, fvecs, fbin or raw numbers.
 
     With --checkpoint the run directory is there from the beginning. If the fit is killed, `fastann fit --resume RUN`
     goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended.

@@ -228,13 +228,13 @@ def space_of(metric: str, mean: np.ndarray | None = None) -> Space:
 
 def fit_space(source: Source, metric: str, *, zero_rows: bool = False) -> tuple[Space, Source]:
     """Choose the space for data to fit, and see the data in it; `zero_rows` as in `Space.view`."""
-    space, beyond = space_of(metric), False
+    space, look = space_of(metric), None
     try:
         look = survey(source)
     except TooLarge:
         if space.unit or source.sparse or source.dtype.itemsize <= 4:
             raise
-        look, beyond = survey_from(source), True
+    beyond, look = look is None, look or survey_from(source)
     if not space.unit:
         # Sparse rows stay sparse: their distances are summed in float64, whose digits suffice without centring.
         far = not source.sparse and (beyond or float(look.mean @ look.mean) > _FAR * look.variance)

@@ -144,7 +144,10 @@ def delimiter_of(lines: list[str]) -> str:
     """What parts the columns of a table of text: what parts its first lines into as many fields, most of them."""
     best, most = ",", 1
     for mark in DELIMITERS:
-        counts = {len(next(csv.reader([line], delimiter=mark), [])) for line in lines if line.strip()}
+        try:
+            counts = {len(next(csv.reader([line], delimiter=mark), [])) for line in lines if line.strip()}
+        except csv.Error:  # reading all of it says where
+            return ","
         if len(counts) == 1 and min(counts) > most:
             best, most = mark, min(counts)
     return best

@@ -167,12 +167,12 @@ def reopen(known: dict[str, Any] | None) -> Source:
     if not can_reopen(known):
         what = "in memory or given by a function" if known is None else "a selection of those in files"
         what = "a Hugging Face dataset" if known and "dataset" in known else what
-        raise ValueError(f"the rows were {what}, so they cannot be opened again from files; pass them (X, or DATA)")
+        raise ValueError(f"the rows were {what}, so they cannot be opened again from files; pass them as X")
     assert known is not None
     now = {}
     for path in known["files"]:
         if not Path(path).exists():
-            raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows (X, or DATA)")
+            raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows as X")
         now[path] = written(Path(path))
     check_unchanged(known, known | {"files": now})
     source = open_source(list(known["files"]), **known.get("options", {}))

@@ -277,7 +277,8 @@ class Centred(View):
         if block.dtype == np.float16:
             block = self.base.convert(block)
         if block.dtype != np.float32:
-            return np.ascontiguousarray(self.exact(block), dtype=np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # as in `Source.convert`
+                return np.ascontiguousarray(self.exact(block), dtype=np.float32)
         return np.ascontiguousarray(block - self.mean.astype(np.float32))
 
     def exact(self, block: np.ndarray) -> np.ndarray:

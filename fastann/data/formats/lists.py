@@ -99,7 +99,7 @@ class Lists(File):
         if options.id_column is not None:
             checks.column(options.id_column, schema.names, path, "columns")
         with checks.readable(path, self.what):
-            self._handle = self._open(self.columns)
+            self._handle = self._open(self.columns.names)
             self.ends = np.cumsum([0, *self._sizes(self._handle)])[1:]
         self.n = int(self.ends[-1]) if len(self.ends) else 0
         self.d, self.dtype = self.columns.d, self.columns.dtype
@@ -111,7 +111,7 @@ class Lists(File):
         self.release()
 
     @abstractmethod
-    def _open(self, columns: Columns | None) -> Any: ...
+    def _open(self, names: list[str] | None) -> Any: ...
 
     @abstractmethod
     def _schema(self, handle: Any) -> Any: ...
@@ -168,7 +168,7 @@ class Lists(File):
     def _blocks(self, group: int, rows: int) -> Iterator[np.ndarray]:
         first, handle = self._first(group), self._handle
         with checks.readable(self.path, self.what):
-            handle = self._handle = self._open(self.columns) if handle is None else handle
+            handle = self._handle = self._open(self.columns.names) if handle is None else handle
             tables = self._tables(handle, group, rows)
         while True:
             with checks.readable(self.path, self.what):
@@ -202,7 +202,7 @@ class Parquet(Lists):
     what = "Parquet"
     streams = True
 
-    def _open(self, columns: Columns | None) -> Any:
+    def _open(self, names: list[str] | None) -> Any:
         pq = checks.library("pyarrow.parquet", self.path)
         if self._handle is not None:
             return self._handle
@@ -235,17 +235,17 @@ class Arrow(Lists):
 
     what = "Arrow IPC"
 
-    def _open(self, columns: Columns | None) -> Any:
+    def _open(self, names: list[str] | None) -> Any:
         pa = checks.library("pyarrow", self.path)
         whole = self._file = pa.memory_map(str(self.path)).read_buffer()
         if whole[:6].to_pybytes() != b"ARROW1":
             with pa.ipc.open_stream(whole) as stream:
                 schema = stream.schema
-                return [schema] if columns is None else [schema, *self._in_place(stream, whole, columns.names)]
+                return [schema] if names is None else [schema, *self._in_place(stream, whole, names)]
         reader = pa.ipc.open_file(whole)
-        if columns is None:
+        if names is None:
             return reader
-        fields = sorted(reader.schema.get_field_index(name) for name in columns.names)
+        fields = sorted(reader.schema.get_field_index(name) for name in names)
         return pa.ipc.open_file(whole, options=pa.ipc.IpcReadOptions(included_fields=fields))
 
     def _in_place(self, stream: Any, whole: Any, names: list[str]) -> Any:
@@ -282,7 +282,7 @@ class Arrow(Lists):
     def read_ids(self) -> np.ndarray:
         name = str(self.options.id_column)
         with checks.readable(self.path, self.what):
-            columns = [batch.column(name) for batch in self._batches(self._open(name))]
+            columns = [batch.column(name) for batch in self._batches(self._open([name]))]
         pa = checks.library("pyarrow", self.path)
         kind = self._schema(self._open(None)).field(name).type
         return row_names(pa.chunked_array(columns, kind), self.path, name)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def text(path: Path, options: Options) -> Source:
     pa = checks.library("pyarrow", path)
     with checks.readable(path, "a table of text"):
         head = Head(path)
+    if not any(head.numbers):
+        raise ValueError(f"{path} has no numbers in its first two lines; a row for each line is needed, below names")
     places = head.dimensions(options, path)
     with path.open("rb") as file:
         lines = 1 + sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
@@ -75,7 +78,10 @@ class Head:
         self.header = counted or any(cell and not self._is_number(cell) for cell in cells)
         self.names = cells if self.header else [f"column {i}" for i in range(len(cells))]
         values = values if self.header else cells
-        self.numbers = [bool(name) and (not v or self._is_number(v)) for name, v in zip(self.names, values)]
+        self.numbers = [
+            bool(name) and (not cell or self._is_number(cell))
+            for name, cell in zip_longest(self.names, values[: len(cells)], fillvalue="")
+        ]
 
     def dimensions(self, options: Options, path: Path) -> list[int]:
         """Places of the columns that are dimensions."""

@@ -1,0 +1,57 @@
+"""Errors in the words of the command line: its options and arguments, where the package names those of Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+
+from fastann import checks
+
+ALIASES = {"seed": "random_state", "data": "X", "labels": "y"}  # of parameters of commands: what Python calls them
+_VALUE = r"""('[^']*'|"[^"]*"|[^\s,;:()\[\]]+(?:\([^)]*\))?)"""
+
+
+def in_words_of(command: click.Command, message: str) -> str:
+    """Say a message of the package with the options of a command, as far as it has them.
+
+    ``n_clusters=50`` becomes ``--n-clusters 50``; what opens files becomes the options that do.
+    """
+    opened = re.compile(rf"{re.escape(checks.OPEN)}\(path, ([^()]*)\)")
+    message = opened.sub(lambda found: found[1].replace(", ", " "), message)
+    parts = _CALL.split(message)  # calls of Python, as an example of what to write there, stay as they are
+    parts[::2] = [_translated(part, list(_named(command))) for part in parts[::2]]
+    return "".join(parts)
+
+
+_CALL = re.compile(r"(\b[A-Z]\w+\((?:[^()]|\([^()]*\))*\))")
+
+
+def _translated(text: str, named: list[tuple[str, str, bool]]) -> str:
+    for name, word, option in named:
+        if option:
+            text = re.sub(rf"(?<![\w.-]){name}={_VALUE}", lambda found, word=word: f"{word} {_plain(found[1])}", text)
+            text = re.sub(rf"^{name}(?= (must|was|is|needs|has|names)\b)", word, text)
+        if "_" in name:
+            text = re.sub(rf"(?<![\w.=-]){name}\b(?![=(])", word, text)
+        elif not option:
+            text = re.sub(rf"(?<![\w.'-]){name}\b(?!['(=])(?!\.\w)", word, text)
+    words = {name: word for name, word, option in named if option}
+    listed = re.compile(r"(?:(?<=takes )|(?<=give ))(?:both )?(\w+)(?: and (\w+))?(?=[;:])")
+    return listed.sub(lambda found: re.sub(r"\w+", lambda one: words.get(one[0], one[0]), found[0]), text)
+
+
+def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
+    """Yield what Python calls each parameter of a command, what the command calls it, and whether it is an option."""
+    for parameter in command.params:
+        name = parameter.name or ""
+        option = isinstance(parameter, click.Option)
+        if option or name in ALIASES:
+            word = max(parameter.opts, key=len) if option else parameter.human_readable_name
+            yield ALIASES.get(name, name), word, option
+
+
+def _plain(value: str) -> str:
+    """A value of Python as a word of a shell: quoted only where it needs to be."""
+    return value.strip("'") if re.fullmatch(r"'[\w.,:/+-]+'", value) else value
