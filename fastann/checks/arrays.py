@@ -220,6 +220,8 @@ def class_labels(y: Any, n: int) -> np.ndarray:
         raise ValueError("requires y to be passed, but the target y is None; pass one class label per row of X")
     if hasattr(y, "toarray"):
         raise ValueError("y is a sparse matrix; pass one class label per row, for example y.argmax(axis=1)")
+    if isinstance(y, list | tuple):  # NumPy makes text of what is missing beside strings
+        y = np.array(y, object) if any(map(missing, y)) else y
     labels = np.asarray(unmasked(y, "y"))
     if labels.ndim > 1 and labels.shape[-1] > 1:
         raise ValueError(

@@ -95,4 +95,4 @@ def given_centroids(model: Any, X: Any, k: int, d: int, space: Space, seed: int)
         source = as_source(X, sparse=False)
         data = source.array if isinstance(source, ArraySource) else X
         centers = centers(data, k, np.random.RandomState(seed))
-    return space.inward(checks.centers(centers, k, d))
+    return space.inward(checks.centers(centers, k, d, origin=space.mean))
