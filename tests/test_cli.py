@@ -291,7 +291,11 @@ def test_a_folder_is_refused(here):
 def test_another_format_is_refused(here):
     Path("x.pdf").write_text("1,2\n")
     refused(
-        fastann("fit", "x.pdf", "-k", 5, "--out", "run"), USAGE, "x.pdf is a .pdf file", "numpy.save", "--dtype ... --dim"
+        fastann("fit", "x.pdf", "-k", 5, "--out", "run"),
+        USAGE,
+        "x.pdf is a .pdf file",
+        "numpy.save",
+        "--dtype ... --dim",
     )
 
 
@@ -498,7 +502,13 @@ def test_an_id_column_that_is_not_there_is_named(here):
     rows_with_ids("x.parquet", list(range(300)))
     result = fastann("fit", "x.parquet", "--column", "vector", "--id-column", "name", "-k", 5, "--out", "run")
     refused(result, USAGE, "no 'name' among its columns", "'id'")
-    refused(fit("-k", 5, "--id-column", "id"), USAGE, "--id-column was given for x.npy", "takes --dtype and --dim", "leave it")
+    refused(
+        fit("-k", 5, "--id-column", "id"),
+        USAGE,
+        "--id-column was given for x.npy",
+        "takes --dtype and --dim",
+        "leave it",
+    )
 
 
 def test_an_unfinished_run_is_not_replaced_and_says_how_to_go_on(here):

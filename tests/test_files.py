@@ -128,9 +128,33 @@ def write_zarr(path, x):
         array[:] = x
 
 
+def write_text(path, x, mark=",", head=True):
+    head = mark.join(f"x{i}" for i in range(x.shape[1])) + "\n" if head else ""
+    path.write_text(head + "".join(mark.join(map(repr, row)) + "\n" for row in x.tolist()))
+
+
+def write_wide(path, x):
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({f"x{i}": np.ascontiguousarray(x[:, i]) for i in range(x.shape[1])})
+    if path.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").write_table(table, path, row_group_size=64)
+    with pa.ipc.new_file(str(path), table.schema) as file:
+        file.write_table(table, 64)
+
+
 # name: suffix, writer, dtypes that it can hold, options
 FORMATS = {
     "npy": (".npy", np.save, [*NUMBERS, "bool", ">f4"], {}),
+    "npy bfloat16": (".npy", lambda path, x: np.save(path, halves(x).view("V2")), ["bfloat16"], {"dtype": ""}),
+    "raw named .npy": (".npy", lambda path, x: path.write_bytes(x.tobytes()), ["float32", "int8"], {"d": 5}),
+    "npz": (".npz", lambda path, x: np.savez(path, x), [*NUMBERS, "bool", ">f4"], {}),
+    "npz, compressed": (".npz", lambda p, x: np.savez_compressed(p, y=x[:, 0], x=x), ["float32"], {}),
+    "csv": (".csv", write_text, ["float64"], {}),
+    "csv without names": (".csv", lambda path, x: write_text(path, x, head=False), ["float64"], {}),
+    "csv of semicolons": (".csv", lambda path, x: write_text(path, x, ";"), ["float64"], {}),
+    "tsv": (".tsv", lambda path, x: write_text(path, x, "\t"), ["float64"], {}),
+    "parquet, wide": (".parquet", write_wide, NUMBERS, {}),
+    "arrow, wide": (".arrow", write_wide, NUMBERS, {}),
     "raw": (".bin", lambda path, x: path.write_bytes(x.tobytes()), NUMBERS, {"d": 5}),
     "raw of another suffix": (".dat", lambda path, x: path.write_bytes(x.tobytes()), ["float32"], {"d": 5}),
     "raw bfloat16": (".raw", lambda p, x: p.write_bytes(halves(x).tobytes()), ["bfloat16"], {"d": 5}),
@@ -138,6 +162,9 @@ FORMATS = {
     "ivecs": (".ivecs", write_vecs, ["int32"], {}),
     "bvecs": (".bvecs", write_vecs, ["uint8"], {}),
     "fbin": (".fbin", write_bin, ["float32"], {}),
+    "f16bin": (".f16bin", write_bin, ["float16"], {}),
+    "raw of DiskANN": (".bin", write_bin, ["float32", "int8", "uint8"], {"dtype": ""}),
+    "raw of DiskANN with d": (".bin", write_bin, ["float32", "float16"], {"d": 5}),
     "u8bin": (".u8bin", write_bin, ["uint8"], {}),
     "i8bin": (".i8bin", write_bin, ["int8"], {}),
     "safetensors": (".safetensors", write_safetensors, [*NUMBERS, "bool"], {}),
@@ -150,10 +177,14 @@ FORMATS = {
     "arrow stream": (".arrow", write_stream, NUMBERS, {}),
     "feather": (".feather", write_feather, NUMBERS, {}),
     "hdf5": (".h5", write_h5, [*NUMBERS, ">f4"], {}),
+    "hdf5 bfloat16": (".h5", lambda path, x: write_h5(path, halves(x).view("V2")), ["bfloat16"], {"dtype": ""}),
     "zarr": (".zarr", write_zarr, NUMBERS, {}),
+    "zarr bfloat16": (".zarr", lambda path, x: write_zarr(path, halves(x)), ["bfloat16"], {"dtype": ""}),
 }
+BFLOAT16 = [name for name in FORMATS if "bfloat16" in name]
 CASES = [(name, dtype) for name, (_, _, dtypes, _) in FORMATS.items() for dtype in dtypes]
-NO_ROWS = [name for name in FORMATS if "raw" not in name and "vecs" not in name]  # of which no rows are no bytes
+# Of the others no rows are no bytes, or no numbers.
+NO_ROWS = [name for name in FORMATS if not any(kind in name for kind in ("raw", "vecs", "csv", "tsv"))]
 
 
 def values(x, dtype):
@@ -165,7 +196,7 @@ def write(folder, name, x, dtype, stem="x"):
     suffix, writer, _, options = FORMATS[name]
     path = folder / (stem + suffix)
     writer(path, values(x, dtype))
-    return path, options | ({"dtype": dtype} if "d" in options else {})
+    return path, options | ({"dtype": dtype} if options else {})
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -240,7 +271,8 @@ def test_what_is_no_file_of_its_suffix_is_refused_by_name(tmp_path, grid, name):
     if path.is_file():
         size = path.stat().st_size
         os.truncate(path, size - 3)
-        refused(refusal(ValueError, lambda: whole(open_source(path, **options))), str(path))
+        if path.suffix not in (".csv", ".tsv"):  # whose last number may be any
+            refused(refusal(ValueError, lambda: whole(open_source(path, **options))), str(path))
         path.write_bytes(b"")
         refused(refusal(ValueError, open_source, path, **options), str(path), "is empty (0 bytes)", "write it again")
         if "raw" not in name:
@@ -375,7 +407,9 @@ def test_sparse_shards_are_refused(tmp_path, grid):
     for name in ("a.npz", "b.npz"):
         sparse.save_npz(tmp_path / name, sparse.csr_matrix(grid))
     for given in (tmp_path, str(tmp_path / "*.npz"), [tmp_path / "a.npz", tmp_path / "b.npz"]):
-        refused(refusal(ValueError, open_source, given), "a.npz is one of 2 files", "not from shards", "scipy.sparse.vstack")
+        refused(
+            refusal(ValueError, open_source, given), "a.npz is one of 2 files", "not from shards", "scipy.sparse.vstack"
+        )
 
 
 def test_shards_of_different_dimensions_are_refused_with_both_numbers(tmp_path, grid):
@@ -413,9 +447,7 @@ def test_options_that_a_format_has_no_use_for_are_refused(tmp_path, grid):
 def test_a_dtype_or_dimension_that_contradicts_the_file_is_refused(tmp_path, grid):
     np.save(tmp_path / "x.npy", grid)
     for options, own in (({"dtype": "f4"}, "int64"), ({"d": 4}, "5"), ({"dtype": "bfloat16", "d": 5}, "int64")):
-        refused(
-            refusal(ValueError, open_source, tmp_path / "x.npy", **options), f"that it is {own}", "leave it out"
-        )
+        refused(refusal(ValueError, open_source, tmp_path / "x.npy", **options), f"that it is {own}", "leave it out")
     np.testing.assert_array_equal(whole(open_source(tmp_path / "x.npy", dtype="int64", d=5)), grid)
 
 
@@ -515,6 +547,270 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path, 
     else:
         path.write_bytes(b"something")
     refused(refusal(ImportError, open_source, path), str(path), "pip install 'fastann[files]'")
+
+
+# --------------------------------------------------------------------------- what files do not say, or say elsewhere
+
+
+@pytest.mark.parametrize("name", BFLOAT16)
+def test_numbers_without_a_type_are_refused_unless_it_is_said(tmp_path, grid, name):
+    path, options = write(tmp_path, name, grid, "bfloat16")
+    if "dtype" in options and "d" not in options and "zarr" not in name:
+        refused(refusal(ValueError, open_source, path), "(V2), as bfloat16", "open_source(path, dtype='bfloat16')")
+        refused(refusal(ValueError, open_source, path, dtype="float16"), "says itself", "leave it out")
+    expected = KMeans(3, random_state=0).fit(grid)
+    np.testing.assert_array_equal(KMeans(3, random_state=0).fit(open_source(path, **options)).labels_, expected.labels_)
+
+
+def test_arrays_of_bfloat16_are_taken_from_npz(tmp_path, grid):
+    np.savez(tmp_path / "x.npz", halves(grid).view("V2"))
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "x.npz", dtype="bfloat16")), grid)
+
+
+def test_an_npz_of_several_arrays_needs_a_column(tmp_path, grid):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=grid, b=grid + 1, labels=np.arange(300), names=np.array([["x", None]], object))
+    refused(refusal(ValueError, open_source, path), "'a', 'b'", "column='a'")
+    np.testing.assert_array_equal(whole(open_source(path, column="b")), grid + 1)
+    refused(refusal(ValueError, open_source, path, column="labels"), "no 'labels' among its 2-D arrays")
+    np.savez(path, labels=np.arange(300))
+    refused(refusal(ValueError, open_source, path), "has no 2-D arrays of numbers")
+    sparse.save_npz(path, sparse.csr_matrix(grid))
+    refused(refusal(ValueError, open_source, path, column="data"), "a sparse matrix takes no options")
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_files_of_diskann_are_named_as_what_they_are(tmp_path, grid, size):
+    write_bin(tmp_path / "x.bin", grid.astype(f"i{size}"))
+    message = refusal(ValueError, open_source, tmp_path / "x.bin")
+    refused(message, "DiskANN", "300 rows and 5 dimensions", f"of {size} bytes", "open_source(path, dtype='")
+    refused(refusal(ValueError, open_source, tmp_path / "x.bin", dtype="float64"), "DiskANN", "which float64 has not")
+
+
+def test_raw_numbers_under_another_name_are_hinted_at(tmp_path, grid):
+    (tmp_path / "x.npy").write_bytes(grid.astype(np.float32).tobytes())
+    refused(refusal(ValueError, open_source, tmp_path / "x.npy"), "no", "raw numbers", "dtype='float32', d=768")
+
+
+def test_zarr_arrays_in_groups_of_groups(tmp_path, grid):
+    zarr = pytest.importorskip("zarr")
+    path = str(tmp_path / "x.zarr")
+    deep = zarr.open_group(path, mode="w").create_group("a").create_group("b")
+    make = getattr(deep, "create_array", None) or deep.create_dataset
+    make("emb", shape=grid.shape, dtype=grid.dtype, chunks=(64, 5))[:] = grid
+    for given in (
+        open_source(path),
+        open_source(path, column="a/b/emb"),
+        open_source(f"{path}/a"),
+        open_source(tmp_path),
+    ):
+        np.testing.assert_array_equal(whole(given), grid)
+    refused(refusal(ValueError, open_source, path, column="emb"), "'a/b/emb'")
+
+
+@pytest.mark.parametrize("folders", [["day=1", "day=2", "day=10"], ["2024/1", "2024/2", "2025/1"]])
+@pytest.mark.parametrize("name", ["npy", "parquet", "zarr", "csv"])
+def test_shards_in_folders_below(tmp_path, grid, folders, name):
+    for folder, part in zip(folders, np.array_split(grid, 3), strict=True):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder, name, part, FORMATS[name][2][0], "part-0")
+    for hidden in ("_temporary", ".ipynb_checkpoints"):
+        (tmp_path / hidden).mkdir()
+        write(tmp_path / hidden, name, grid[:3], FORMATS[name][2][0])
+    (tmp_path / "_SUCCESS").write_text("")
+    np.testing.assert_array_equal(whole(open_source(tmp_path)), grid)
+    if name == "npy":  # files beside folders: these alone, as ever
+        np.save(tmp_path / "x.npy", grid[:9])
+        np.testing.assert_array_equal(whole(open_source(tmp_path)), grid[:9])
+
+
+def test_a_csv_beside_other_files_is_no_shard(tmp_path, grid):
+    np.save(tmp_path / "x.npy", grid)
+    write_text(tmp_path / "labels.csv", grid[:, :1])
+    np.testing.assert_array_equal(whole(open_source(tmp_path)), grid)
+
+
+def test_paths_in_the_home_folder(tmp_path, grid, monkeypatch):
+    from fastann.data.labels import read_labels
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    np.save(tmp_path / "x.npy", grid)
+    np.save(tmp_path / "y.npy", grid[:, 0])
+    for given in ("~/x.npy", "~/x*.npy", ["~/x.npy"]):
+        np.testing.assert_array_equal(whole(open_source(given)), grid)
+    np.testing.assert_array_equal(read_labels("~/y.npy"), grid[:, 0])
+    (tmp_path / "~").mkdir()
+    np.save(tmp_path / "~" / "x.npy", grid + 1)  # a folder of that name comes first
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(whole(open_source("~/x.npy")), grid + 1)
+
+
+# --------------------------------------------------------------------------- a column for each dimension
+
+
+def frame(grid, **more):
+    pd = pytest.importorskip("pandas")
+    return pd.DataFrame({**{f"x{i}": grid[:, i].astype(float) for i in range(5)}, **more})
+
+
+def write_frame(path, table, index=False):
+    pytest.importorskip("pyarrow")
+    getattr(table, "to_csv" if path.suffix == ".csv" else "to_parquet")(path, index=index)
+    return path
+
+
+WIDE = [".csv", ".parquet"]
+
+
+@pytest.mark.parametrize("suffix", WIDE)
+@pytest.mark.parametrize("index", ["range", "names", "numbers"])
+def test_the_index_of_a_frame_is_no_dimension(tmp_path, grid, suffix, index):
+    table = frame(grid)
+    if index != "range":
+        table.index = [f"row {i}" if index == "names" else i * 7 for i in range(300)]
+    path = write_frame(tmp_path / f"x{suffix}", table, index=True)
+    np.testing.assert_array_equal(whole(open_source(path)), grid)
+
+
+@pytest.mark.parametrize("suffix", WIDE)
+@pytest.mark.parametrize(("name", "values"), [("text", "word"), ("label", 3), ("ID", 3)])
+def test_columns_that_are_no_dimensions_are_refused_and_left_out(tmp_path, grid, suffix, name, values):
+    path = write_frame(tmp_path / f"x{suffix}", frame(grid, **{name: values}))
+    refused(refusal(ValueError, open_source, path), repr(name), "no dimensions", "open_source(path, column='x*')")
+    np.testing.assert_array_equal(whole(open_source(path, column="x*")), grid)
+    np.testing.assert_array_equal(whole(open_source(path, column="x[13]")), grid[:, [1, 3]])
+    np.testing.assert_array_equal(whole(open_source(path, column="x3")), grid[:, [3]])
+    refused(refusal(ValueError, open_source, path, column="z*"), "'z*'", "'x0', 'x1'")
+    if values == 3:
+        assert open_source(path, column="*").d == 6
+
+
+@pytest.mark.parametrize("suffix", WIDE)
+@pytest.mark.parametrize("ids", [[f"{i:05}" for i in range(300)], list(range(7, 307))], ids=["text", "numbers"])
+def test_ids_stand_beside_dimensions(tmp_path, grid, suffix, ids):
+    path = write_frame(tmp_path / f"x{suffix}", frame(grid, code=ids))
+    source = open_source(path, id_column="code")
+    assert source.ids().tolist() == ids
+    np.testing.assert_array_equal(whole(source), grid)
+    assert reopen(source.fingerprint()).ids().tolist() == ids
+
+
+@pytest.mark.parametrize("suffix", WIDE)
+def test_a_value_that_is_missing_is_named_by_its_row(tmp_path, grid, suffix):
+    table = frame(grid)
+    table.loc[17, "x2"] = None
+    refused(refusal(ValueError, KMeans(3).fit, write_frame(tmp_path / f"x{suffix}", table)), "row 17", "2")
+
+
+@pytest.mark.parametrize("suffix", WIDE)
+def test_shards_of_other_columns_are_refused(tmp_path, grid, suffix):
+    write_frame(tmp_path / f"x-1{suffix}", frame(grid))
+    write_frame(tmp_path / f"x-2{suffix}", frame(grid)[["x0", "x2", "x1", "x3", "x4"]])
+    message = refusal(ValueError, open_source, tmp_path)
+    refused(message, f"x-2{suffix} are not those of", f"x-1{suffix}", "from column 1 on", "same order")
+
+
+def test_names_that_are_numbers_are_names(tmp_path, grid):
+    pd = pytest.importorskip("pandas")
+    for index in (False, True):
+        pd.DataFrame(grid).to_csv(tmp_path / "x.csv", index=index)
+        np.testing.assert_array_equal(whole(open_source(tmp_path / "x.csv")), grid)
+    np.savetxt(tmp_path / "x.csv", grid, delimiter=",")
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "x.csv")), grid)
+
+
+def test_decimal_commas(tmp_path):
+    (tmp_path / "x.csv").write_text("a;b\n1,5;2,25\n-3;4,0\n")
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "x.csv")), [[1.5, 2.25], [-3, 4]])
+
+
+BAD_TEXTS = {
+    "names alone": ("a,b\n", ["has no numbers"]),
+    "words": ("a,b\nc,d\n", ["has no numbers"]),
+    "a word": ("a,b\n1,2\n3,x\n", ["cannot be read", "x"]),
+    "a short line": ("a,b\n1,2\n3\n", ["cannot be read", "columns"]),
+    "one name twice": ("a,a\n1,2\n3,4\n", ["several columns of one name ('a', 'a')"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_texts_that_are_no_tables_are_refused(tmp_path, name):
+    pytest.importorskip("pyarrow")
+    text, parts = BAD_TEXTS[name]
+    (tmp_path / "x.csv").write_text(text)
+    refused(refusal(ValueError, open_source, tmp_path / "x.csv"), "x.csv", *parts)
+
+
+def test_a_text_that_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, grid):
+    write_text(tmp_path / "x.csv", grid)
+    message = refusal(ValueError, as_source, tmp_path / "x.csv", limits=Limits(memory=1000))
+    refused(message, "read as a whole", "this machine has 1,000", "Parquet")
+
+
+def test_a_dataset_with_a_column_for_each_dimension(datasets, grid):
+    data = datasets.Dataset.from_pandas(frame(grid, key="k"))
+    np.testing.assert_array_equal(whole(open_source(data, column="x*"), 70), grid)
+    refused(refusal(ValueError, as_source, data), "'key'", "column='x*'")
+
+
+# --------------------------------------------------------------------------- large groups of rows
+
+
+@pytest.mark.parametrize("kind", ["fixed", "list", "wide"])
+@pytest.mark.parametrize("held", [False, True])
+def test_a_large_row_group_is_read_in_blocks(tmp_path, grid, kind, held, monkeypatch):
+    path, x = tmp_path / "x.parquet", grid.astype(np.float32)
+    (write_wide if kind == "wide" else lambda p, x: write_parquet(p, x, kind, rows=250))(path, x)
+    source = as_source(path, limits=SMALL_CHUNKS)
+    decoded, rows = [], type(source.columns).rows
+    monkeypatch.setattr(type(source.columns), "rows", lambda *a: decoded.append(rows(*a)) or decoded[-1])
+    assert source.hold(1e9 if held else 100) == (x.nbytes if held else 0)
+    np.testing.assert_array_equal(whole(source), x)
+    once = sum(map(len, decoded))
+    assert once == 300
+    assert max(map(len, decoded)) <= 9  # a quarter of a chunk, if not all of a group
+    for picks in ([299, 0, 119, 120, 1], [5], [250], [249, 250], []):
+        np.testing.assert_array_equal(source.take(np.array(picks, np.int64)), x[picks])
+    np.testing.assert_array_equal(whole(source, 70), x)
+    assert sum(map(len, decoded)) == once if held else sum(map(len, decoded)) > 2 * once
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).take(np.array([7])), x[[7]])
+
+
+def test_rows_in_order_decode_a_large_group_once(tmp_path, grid, monkeypatch):
+    write_parquet(tmp_path / "x.parquet", grid.astype(np.float32), rows=300)
+    source = as_source(tmp_path / "x.parquet", limits=SMALL_CHUNKS)
+    made = []
+    monkeypatch.setattr(source, "_blocks", lambda *a, blocks=source._blocks: made.append(a) or blocks(*a))
+    for start in range(0, 300, 50):
+        picks = np.arange(start, start + 50, 3)
+        np.testing.assert_array_equal(source.native(picks), grid[picks])
+    assert len(made) == 1
+
+
+def test_what_a_format_decodes_at_once_counts_as_memory(tmp_path, grid):
+    from fastann.cluster.memory import needed
+
+    x = np.repeat(grid.astype(np.float32), 5, axis=0)
+    pa, h5py = pytest.importorskip("pyarrow"), pytest.importorskip("h5py")
+    write_parquet(tmp_path / "x.parquet", x, rows=2000)
+    write_wide(tmp_path / "wide.parquet", x)
+    write_arrow(tmp_path / "x.arrow", x, rows=2000)
+    pa.feather.write_feather(arrow_table(x), str(tmp_path / "x.feather"), compression="lz4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("a", data=x, chunks=x.shape, compression="gzip")
+    np.savez(tmp_path / "x.npz", x)
+    counted = {path.name: open_source(path).buffered for path in tmp_path.iterdir()}
+    whole_size = dict.fromkeys(("x.feather", "x.h5", "x.npz"), x.nbytes)
+    assert counted == {"x.parquet": 0, "x.arrow": 0, "wide.parquet": counted["wide.parquet"], **whole_size}
+    assert 0 < counted["wide.parquet"] < x.nbytes
+    bare = needed(as_source(x), 3)
+    source = open_source(tmp_path / "x.h5")
+    assert needed(source, 3) >= bare + x.nbytes - 16 * len(x)
+    message = refusal(ValueError, KMeans(3, max_memory=needed(source, 3) - 1).fit, source)
+    refused(message, "rows that are only read together", f"give at least {needed(source, 3)}")
+    assert open_source([tmp_path / "x.h5"] * 2).buffered == x.nbytes
+    assert UnitNorm(source).buffered == x.nbytes
 
 
 # --------------------------------------------------------------------------- columns of lists

@@ -118,7 +118,7 @@ def expected(x):
 def test_every_method_takes_what_fit_takes(x, expected, name):
     km, c, right = expected
     for method, run in METHODS.items():
-        if method == "a start that is called" and ("function" in name or "dataset" in name and "rows" not in name):
+        if method == "a start that is called" and ("function" in name or ("dataset" in name and "rows" not in name)):
             continue  # it is given what was passed, where that is no array
         np.testing.assert_allclose(run(km, c, INPUTS[name](x)), right[method], rtol=1e-6, atol=1e-6, err_msg=method)
 
@@ -213,9 +213,9 @@ def test_masked_weights_labels_and_centres_are_refused(x, expected):
         lambda: evaluate(km, x, truth=np.ma.masked_array(np.arange(60) % 3, mask)),
         lambda: evaluate(np.ma.masked_array(np.arange(60) % 3, mask), x),
     ):
-        with pytest.raises(ValueError, match="is a masked array.*row 5 first"):
+        with pytest.raises(ValueError, match=r"is a masked array.*row 5 first"):
             use()
-    with pytest.raises(ValueError, match="init is a masked array.*row 1 first"):
+    with pytest.raises(ValueError, match=r"init is a masked array.*row 1 first"):
         KMeans(3, init=np.ma.masked_array(x[:3], [[False], [True], [False]] * np.ones(6, bool))).fit(x)
 
 
@@ -323,11 +323,9 @@ def fine(side, step, noise):
 @pytest.mark.parametrize("use", ["fit", "partial_fit", "classifier"])
 def test_rows_finer_than_float32_are_warned_of(side, step, noise, use):
     rows, y = fine(side, step, noise), np.repeat(np.arange(4), 100)
-    with pytest.warns(UserWarning, match="float32.* is too coarse for these float64 rows.*one by one"):
-        if use == "classifier":
-            PrototypeClassifier(metric="euclidean", random_state=0).fit(rows, y)
-        else:
-            getattr(KMeans(4, random_state=0), use)(rows)
+    model = PrototypeClassifier(metric="euclidean") if use == "classifier" else KMeans(4)
+    with pytest.warns(UserWarning, match=r"float32.* is too coarse for these float64 rows.*one by one"):
+        getattr(model.set_params(random_state=0), use.replace("classifier", "fit"))(rows, y)
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")

@@ -28,7 +28,7 @@ def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
     except ValueError as error:  # rows of unequal length
         raise ValueError(f"{name} cannot be read as a table of numbers: {error}") from None
     if a.dtype.kind == "O":
-        column = a.ndim == 1 or a.ndim == 2 and a.shape[1] == 1
+        column = a.ndim == 1 or (a.ndim == 2 and a.shape[1] == 1)
         if column and any(map(_is_vector, a.flat[:_LOOKED_AT])):
             a = _stacked(a.reshape(-1), name)
         else:
@@ -98,7 +98,7 @@ def _refuse_mixed(x: Any, a: np.ndarray, name: str) -> None:
     found = [names[j] for j in range(a.shape[1]) if any(map(_is_vector, a[:_LOOKED_AT, j]))]
     if found:
         raise ValueError(
-            f"{name} has vectors in column {found[0]!r}, and {a.shape[1] - 1} other columns; pass the one column alone: "
+            f"{name} has vectors in column {found[0]!r}, and {a.shape[1] - 1} other columns; pass that column alone: "
             f"{name}[{found[0]!r}]"
         )
 

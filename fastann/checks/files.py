@@ -1,6 +1,5 @@
 """Files of rows: whether they can be read, whether they are whole, and what they were opened with."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -211,7 +210,9 @@ def column(wanted: str | None, names: list[str], path: Any, what: str) -> str:
 NO_DIMENSIONS = {"id", "index", "row", "label", "labels", "class", "target", "y", "unnamed: 0"}  # unless asked for
 
 
-def dimensions(numbers: list[str], others: list[str], wanted: str | None, id_column: str | None, path: Any) -> list[str]:
+def dimensions(
+    numbers: list[str], others: list[str], wanted: str | None, id_column: str | None, path: Any
+) -> list[str]:
     """Which columns of a wide table are the dimensions of its rows.
 
     Parameters
@@ -232,10 +233,11 @@ def dimensions(numbers: list[str], others: list[str], wanted: str | None, id_col
         plain = [name for name in numbers if name.lower() not in NO_DIMENSIONS]
         odd = [name for name in (*numbers, *others) if name not in plain and name != id_column]
         if odd:
-            stem = os.path.commonprefix(plain).rstrip("0123456789")
+            first, last = min(plain, default=""), max(plain, default="")
+            stem = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
             raise ValueError(
                 f"{path} has columns that seem to be no dimensions of its rows ({_listed(odd)}); choose by a pattern "
-                f"those that are: {OPEN}(path, column='{stem}*')"
+                f"those that are: {OPEN}(path, column='{stem.rstrip('0123456789')}*')"
             )
         chosen = numbers
     if len(set(chosen)) < len(chosen):

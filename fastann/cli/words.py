@@ -31,7 +31,7 @@ _CALL = re.compile(r"(\b[A-Z]\w+\((?:[^()]|\([^()]*\))*\))")
 def _translated(text: str, named: list[tuple[str, str, bool]]) -> str:
     for name, word, option in named:
         if option:
-            text = re.sub(rf"(?<![\w.-]){name}={_VALUE}", lambda found, word=word: f"{word} {_plain(found[1])}", text)
+            text = re.sub(rf"(?<![\w.-]){name}={_VALUE}", rf"{word} \1", text)
             text = re.sub(rf"^{name}(?= (must|was|is|needs|has|names)\b)", word, text)
         if "_" in name:
             text = re.sub(rf"(?<![\w.=-]){name}\b(?![=(])", word, text)
@@ -39,6 +39,7 @@ def _translated(text: str, named: list[tuple[str, str, bool]]) -> str:
             text = re.sub(rf"(?<![\w.'-]){name}\b(?!['(=])(?!\.\w)", word, text)
     words = {name: word for name, word, option in named if option}
     listed = re.compile(r"(?:(?<=takes )|(?<=give ))(?:both )?(\w+)(?: and (\w+))?(?=[;:])")
+    text = re.sub(r"(--[a-z-]+ )'([\w.,:/+-]+)'", r"\1\2", text)  # a shell needs no quotes there
     return listed.sub(lambda found: re.sub(r"\w+", lambda one: words.get(one[0], one[0]), found[0]), text)
 
 
@@ -50,8 +51,3 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         if option or name in ALIASES:
             word = max(parameter.opts, key=len) if option else parameter.human_readable_name
             yield ALIASES.get(name, name), word, option
-
-
-def _plain(value: str) -> str:
-    """A value of Python as a word of a shell: quoted only where it needs to be."""
-    return value.strip("'") if re.fullmatch(r"'[\w.,:/+-]+'", value) else value

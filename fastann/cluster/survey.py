@@ -71,7 +71,7 @@ def survey_from(source: Source) -> Survey:
 def warn_of_lost_digits(view: Source) -> None:
     """Warn if rounding to float32 moves rows of more digits by much of what they differ by, on a sample of them."""
     kind, size = view.dtype.kind, view.dtype.itemsize
-    if view.sparse or not (kind == "f" and size > 4 or kind in "iu" and size >= 4):
+    if view.sparse or not ((kind == "f" and size > 4) or (kind in "iu" and size >= 4)):
         return
     rows = max(2, min(view.n, _AT_MOST, int((_COMPARED / view.d) ** 0.5)))
     block = view.native(np.unique(np.linspace(0, view.n - 1, rows).astype(np.int64)))

@@ -13,6 +13,7 @@ from fastann.data.formats import FORMATS, RAW, TEXT
 from fastann.data.formats.arrays import is_zarr
 from fastann.data.formats.file import Options
 
+
 def find(x: Any, options: Options) -> list[Path]:
     """Files that paths, globs, folders or a list of these mean, in order."""
     return [file for one in (x if isinstance(x, list | tuple) else [x]) for file in _find(os.fspath(one), options)]

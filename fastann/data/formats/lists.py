@@ -73,7 +73,9 @@ def columns_of(schema: Any, options: Options, path: Any) -> Columns:
         dtype = np.result_type(*(kinds[name].to_pandas_dtype() for name in chosen))
         return Columns(chosen, True, len(chosen), dtype)
     name = checks.column(wanted, vectors_in, path, "columns of lists of numbers")
-    return Columns([name], False, getattr(kinds[name], "list_size", -1), np.dtype(kinds[name].value_type.to_pandas_dtype()))
+    return Columns(
+        [name], False, getattr(kinds[name], "list_size", -1), np.dtype(kinds[name].value_type.to_pandas_dtype())
+    )
 
 
 class Lists(File):
@@ -91,7 +93,9 @@ class Lists(File):
         super().__init__(path, options)
         self._lock = threading.Lock()
         self._handle: Any = None
-        self._forget()
+        self._kept: dict[int, np.ndarray] = {}
+        self._forward: tuple[int, Forward] | None = None
+        self._holding = False
         with checks.readable(path, self.what):
             self._handle = self._open(None)
             schema = self._schema(self._handle)
@@ -181,15 +185,10 @@ class Lists(File):
     def _first(self, group: int) -> int:
         return int(self.ends[group - 1]) if group else 0
 
-    def _forget(self) -> None:
-        self._kept: dict[int, np.ndarray] = {}
-        self._forward: tuple[int, Forward] | None = None
-        self._holding = False
-
     def release(self) -> None:
         with self._lock:
-            self._handle = None
-            self._forget()
+            self._handle, self._forward, self._holding = None, None, False
+            self._kept.clear()
 
 
 _PARTS = 4  # of a chunk: what is decoded at once, which takes several times its size
@@ -243,8 +242,8 @@ class Arrow(Lists):
                 schema = stream.schema
                 return [schema] if names is None else [schema, *self._in_place(stream, whole, names)]
         reader = pa.ipc.open_file(whole)
-        if names is None:
-            return reader
+        if names is None or not reader.num_record_batches or _lies_in(whole, reader.get_batch(0)):
+            return reader  # asked for some columns alone, it would copy them
         fields = sorted(reader.schema.get_field_index(name) for name in names)
         return pa.ipc.open_file(whole, options=pa.ipc.IpcReadOptions(included_fields=fields))
 

@@ -64,13 +64,10 @@ def npy(path: Path, options: Options) -> Source:
     if options.dtype is not None and options.d is not None and not checks.is_npy(path):
         return raw(path, options)
     array = checks.npy_file(path)
-    if checks.bfloat16(array.dtype, options.dtype, path):
-        array, kind = array.view("<u2"), BFloat16
-        checks.table(array.shape, array.dtype, str(path), empty=True)
-    else:
-        array, kind = checks.matrix(array, str(path), empty=True), Mapped
+    brain = checks.bfloat16(array.dtype, options.dtype, path)
+    array = checks.matrix(array.view("<u2") if brain else array, str(path), empty=True)
     checks.stated(options.d, array.shape[1], "d", path)
-    return kind(array, path, options, npy)
+    return (BFloat16 if brain else Mapped)(array, path, options, npy)
 
 
 def raw(path: Path, options: Options) -> Source:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastann import checks
 from fastann.data.formats.file import File, Options
+from fastann.data.formats.lists import Columns
 from fastann.data.formats.mapped import Mapping
 from fastann.data.labels import delimiter_of, parse_labels
 from fastann.data.source import ArraySource, Source
@@ -28,6 +29,10 @@ class Loaded(Mapping, ArraySource):
 
 class Text(Loaded):
     """A table of text, which may have a column that names rows."""
+
+    def __init__(self, array: np.ndarray, path: Path, options: Options, names: list[str]):
+        super().__init__(array, path, options, text)
+        self.columns = Columns(names, True, self.d, self.dtype)
 
     def read_ids(self) -> np.ndarray:
         """The column that names rows: integers, or strings where any of them is none (as "02108")."""
@@ -62,7 +67,7 @@ def text(path: Path, options: Options) -> Source:
             for j, column in enumerate(batch.columns):
                 out[n : n + len(column), j] = column.to_numpy(zero_copy_only=False)
             n += len(batch)
-    return Text(out[:n], path, options, text)
+    return Text(out[:n], path, options, [head.names[place] for place in places])
 
 
 class Head:
@@ -79,7 +84,7 @@ class Head:
         self.names = cells if self.header else [f"column {i}" for i in range(len(cells))]
         values = values if self.header else cells
         self.numbers = [
-            bool(name) and (not cell or self._is_number(cell))
+            bool(name and values) and (not cell or self._is_number(cell))
             for name, cell in zip_longest(self.names, values[: len(cells)], fillvalue="")
         ]
 
