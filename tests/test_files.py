@@ -681,6 +681,7 @@ def test_columns_that_are_no_dimensions_are_refused_and_left_out(tmp_path, grid,
     np.testing.assert_array_equal(whole(open_source(path, column="x*")), grid)
     np.testing.assert_array_equal(whole(open_source(path, column="x[13]")), grid[:, [1, 3]])
     np.testing.assert_array_equal(whole(open_source(path, column="x3")), grid[:, [3]])
+    np.testing.assert_array_equal(whole(open_source(path, column="x4,x0")), grid[:, [0, 4]])
     refused(refusal(ValueError, open_source, path, column="z*"), "'z*'", "'x0', 'x1'")
     if values == 3:
         assert open_source(path, column="*").d == 6

@@ -220,13 +220,14 @@ def dimensions(
     numbers, others : list of str
         Names of the columns of numbers, and of the rest.
     wanted : str or None
-        A name or a shell pattern. None: all columns, which are refused where some are no dimensions, or look so.
+        Names or shell patterns, parted by commas. None: all columns, which are refused where some are no dimensions, or look so.
     id_column : str or None
         A column that names rows, and is no dimension.
     """
     numbers = [name for name in numbers if name != id_column]
     if wanted is not None:
-        chosen = [name for name in numbers if name == wanted or fnmatchcase(name, wanted)]
+        asked = [wanted, *wanted.split(",")]
+        chosen = [name for name in numbers if name in asked or any(fnmatchcase(name, one) for one in asked)]
         if not chosen:
             raise ValueError(f"{path} has no column of numbers that {wanted!r} matches ({_listed(numbers)}); check it")
     else:
@@ -234,10 +235,13 @@ def dimensions(
         odd = [name for name in (*numbers, *others) if name not in plain and name != id_column]
         if odd:
             first, last = min(plain, default=""), max(plain, default="")
-            stem = first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+            same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+            pattern = first[:same].rstrip("0123456789") + "*"
+            if pattern == "*":
+                pattern = ",".join(plain[:20])
             raise ValueError(
-                f"{path} has columns that seem to be no dimensions of its rows ({_listed(odd)}); choose by a pattern "
-                f"those that are: {OPEN}(path, column='{stem.rstrip('0123456789')}*')"
+                f"{path} has columns that seem to be no dimensions of its rows ({_listed(odd)}); choose by names or a "
+                f"pattern those that are: {OPEN}(path, column='{pattern}')"
             )
         chosen = numbers
     if len(set(chosen)) < len(chosen):

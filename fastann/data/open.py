@@ -79,7 +79,7 @@ def open_source(
         time.
     column : str, optional
         What holds the rows where a file holds several things: a column of lists, an array, a tensor. Of a table with
-        a column for each dimension, a pattern that their names match, such as "x*".
+        a column for each dimension, their names or patterns of these, such as "x*" or "a,b,c".
     id_column : str, optional
         Column of integers or strings that names rows (Parquet, Arrow, CSV, Hugging Face); see `Source.ids`.
     dtype, d : dtype or "bfloat16", and int; optional
