@@ -543,3 +543,72 @@ def test_evaluate_replaces_a_file_with_force_only(here):
     assert Path("e.json").read_text() == "mine"
     done(*command, "--force")
     assert json.loads(Path("e.json").read_text())["rows"] == 597
+
+
+# --------------------------------------------------------------------------- data and labels in other kinds of files
+
+
+def test_raw_data_is_described_as_for_fit(here):
+    np.load("train.npy").astype(np.float32).tofile("train.raw.npy")
+    shape = ["--dtype", "float32", "--dim", "64"]
+    done("fit", "train.raw.npy", "train_y.npy", *shape, "--out", "model", "--quiet", "--seed", 0)
+    np.testing.assert_array_equal(
+        PrototypeClassifier.load("model").prototypes_, PrototypeClassifier.load("numbers").prototypes_
+    )
+    done("predict", "model", "train.raw.npy", *shape, "--out", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), PrototypeClassifier.load("numbers").predict(np.load("train.npy")))
+    assert "accuracy" in done("evaluate", "model", "train.raw.npy", "train_y.npy", *shape)
+    refused(classify("predict", "model", "train.raw.npy", "--out", "z.npy"), "--dtype float32 --dim 768")
+
+
+def test_predictions_name_rows_where_the_data_does(here):
+    pytest.importorskip("pyarrow")
+    x = np.load("train.npy")[:9]
+    lines = [",".join(["code", *(f"x{i}" for i in range(64))])]
+    lines += [",".join([f"{i:03}", *map(str, row)]) for i, row in enumerate(x)]
+    Path("x.csv").write_text("\n".join(lines))
+    done("predict", "numbers", "x.csv", "--id-column", "code", "--out", "y.csv")
+    with open("y.csv", newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [f"{i:03}" for i in range(9)]
+
+
+def test_labels_are_written_as_they_were_given(here):
+    """Postal codes: numbers would lose their zeros, and "07" would be "7"."""
+    words = np.array(["07", "7", "02108", "10", "601", "1", "2", "3", "4", "5"])[np.load("train_y.npy")]
+    Path("codes.csv").write_text("code\n" + "".join(f"{word}\n" for word in words))
+    done("fit", "train.npy", "codes.csv", "--out", "model", "--quiet")
+    done("predict", "model", "train.npy", "--out", "y.txt")
+    found = Path("y.txt").read_text().split()
+    assert set(found) == set(words)
+    assert np.mean(np.array(found) == words) > 0.95
+    assert "10 classes" in done("evaluate", "model", "train.npy", "codes.csv")
+
+
+@pytest.mark.parametrize(("mark", "suffix"), [(";", ".csv"), ("\t", ".csv"), ("\t", ".tsv"), (",", ".tsv")])
+def test_columns_of_labels_may_be_parted_by_other_marks(tmp_path, mark, suffix):
+    from fastann.data.labels import read_labels
+
+    path = tmp_path / f"y{suffix}"
+    path.write_text("".join(mark.join(row) + "\n" for row in [("id", "label"), ("1", "a, b"), ("2", "c")][:3]))
+    if mark == ",":
+        path.write_text('id,label\n1,"a, b"\n2,c\n')
+    assert read_labels(path).tolist() == ["a, b", "c"]
+    assert read_labels(path, "id").tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("mark", ["\t", ";", ","])
+def test_lines_of_several_fields_are_no_labels(here, mark):
+    names = {"\t": "tabs", ";": "semicolons", ",": "commas"}[mark]
+    y = np.load("train_y.npy")
+    Path("y.txt").write_text("".join(f"row {i}{mark}{v}\n" for i, v in enumerate(y)))
+    refused(
+        classify("fit", "train.npy", "y.txt", "--out", "model"), f"2 fields parted by {names}", "--label-column label"
+    )
+
+
+def test_names_of_classes_may_hold_commas(tmp_path):
+    from fastann.data.labels import read_labels
+
+    lines = ["Doe, Jane", "Roe, Richard", "Doe, Jane"]
+    (tmp_path / "y.txt").write_text("\n".join(lines))
+    assert read_labels(tmp_path / "y.txt").tolist() == lines

@@ -458,7 +458,7 @@ TRUTHS = {
     "strings": lambda y: np.array(list("abcd"))[y],
     "list of strings": lambda y: [f"class {v}" for v in y],
     "list of tuples": lambda y: [("a", int(v)) for v in y],
-    "objects": lambda y: np.array([None, "a", 3, 2.5], dtype=object)[y],
+    "objects": lambda y: np.array([b"b", "a", 3, 2.5], dtype=object)[y],
     "floats": lambda y: y / 7,
     "booleans of two": lambda y: y > 1,
     "negative": lambda y: y.astype(np.int8) - 3,

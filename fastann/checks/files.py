@@ -220,7 +220,8 @@ def dimensions(
     numbers, others : list of str
         Names of the columns of numbers, and of the rest.
     wanted : str or None
-        Names or shell patterns, parted by commas. None: all columns, which are refused where some are no dimensions, or look so.
+        Names or shell patterns, parted by commas. None: all columns, which are refused where some are no dimensions, or
+        look so.
     id_column : str or None
         A column that names rows, and is no dimension.
     """

@@ -67,7 +67,7 @@ def main(context: click.Context, version: bool, verbose: bool) -> None:
 label_column = click.option(
     "--label-column",
     default=None,
-    help='Column of a .csv or .parquet file of labels; the only one, or "label", when not given.',
+    help='Column of a .csv, .tsv or .parquet file of labels; the only one, or "label", when not given.',
 )
 
 

@@ -169,18 +169,30 @@ def _photographs() -> Any:
 @click.option("--recall", default=0.99, show_default=True, help="Share of rows that must get their nearest centroid.")
 @click.option("--index", default=None, help="Only this kind of index, such as ivf or ivf:nlist=64.")
 @click.option("--budget", default="60s", show_default=True, help="Time to spend, such as 500ms, 60s, 5min or 1h.")
+@with_options(data_options)
 @_metric
 @_jobs
 @_seed
 @errors
-def tune(data: str, n_clusters: int, budget: str, seed: int, **options: Any) -> None:
+def tune(
+    data: str,
+    n_clusters: int,
+    budget: str,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    seed: int,
+    **options: Any,
+) -> None:
     """Find the fastest index that reaches a recall on DATA.
 
     DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
     """
     from fastann import tune as run
 
-    click.echo(run(data, n_clusters, budget=_seconds(budget), random_state=seed, **options).summary())
+    rows = rows_of(data, column, id_column, dtype, d)
+    click.echo(run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options).summary())
 
 
 def _seconds(text: str) -> float:
@@ -195,7 +207,7 @@ def _seconds(text: str) -> float:
 @main.command()
 @click.argument("clustering", type=click.Path())
 @click.argument("data", type=click.Path())
-@click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv or .parquet.")
+@click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv, .tsv or .parquet.")
 @label_column
 @click.option("--metric", default=None, help="euclidean or cosine, for labels; a run knows its own.")
 @click.option(
@@ -206,17 +218,28 @@ def _seconds(text: str) -> float:
     "--retrieval", is_flag=True, help="Measure recall@10 of an inverted file with these clusters for its lists."
 )
 @click.option("--projection", default="pca", show_default=True, help="How the map is drawn: pca, tsne or umap.")
+@with_options(data_options)
 @click.option("--out", default=None, type=click.Path(), help="Folder for evaluation.json and report.html.")
 @_seed
 @errors
-def evaluate(clustering: str, data: str, out: str | None, seed: int, **options: Any) -> None:
+def evaluate(
+    clustering: str,
+    data: str,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    out: str | None,
+    seed: int,
+    **options: Any,
+) -> None:
     """Measure how good a CLUSTERING of DATA is: a run directory, or labels (.npy).
 
     DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
     """
     from fastann import evaluate as run
 
-    done = run(Path(clustering), data, random_state=seed, **options)
+    done = run(Path(clustering), rows_of(data, column, id_column, dtype, d), random_state=seed, **options)
     click.echo(done.summary())
     if out is not None:
         done.save(out)

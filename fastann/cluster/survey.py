@@ -73,7 +73,7 @@ def warn_of_lost_digits(view: Source) -> None:
     kind, size = view.dtype.kind, view.dtype.itemsize
     if view.sparse or not ((kind == "f" and size > 4) or (kind in "iu" and size >= 4)):
         return
-    rows = max(2, min(view.n, _AT_MOST, int((_COMPARED / view.d) ** 0.5)))
+    rows = min(view.n, view.rows_per_chunk(), _AT_MOST, max(2, int((_COMPARED / view.d) ** 0.5)))
     block = view.native(np.unique(np.linspace(0, view.n - 1, rows).astype(np.int64)))
     exact = view.exact(block)
     lost = float(np.median(np.linalg.norm(exact - view.convert(block), axis=1)))

@@ -1,0 +1,96 @@
+"""Errors on the command line name its options; nothing of Python is left that a user could take for an option."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastann.cli import main
+from fastann.cli.words import in_words_of
+
+FIT = main.commands["fit"]
+CLASSIFY = main.commands["classify"].commands["fit"]
+SAID = {
+    "n_clusters=500 needs 500 rows; lower n_clusters": "--n-clusters 500 needs 500 rows; lower --n-clusters",
+    "name one: fastann.open_source(path, column='a')": "name one: --column a",
+    "give both dtype and d: fastann.open_source(path, dtype='f2', d=768)": (
+        "give both --dtype and --dim: --dtype f2 --dim 768"
+    ),
+    "choose: fastann.open_source(path, column='x*')": "choose: --column 'x*'",
+    "d was given for x.fbin, which takes no options": "--dim was given for x.fbin, which takes no options",
+    "but a .npy file takes dtype and d; leave it out": "but a .npy file takes --dtype and --dim; leave it out",
+    "max_memory=10 is too little; choose another temp_folder": (
+        "--max-memory 10 is too little; choose another --temp-folder"
+    ),
+    "random_state must be 0 or more": "--seed must be 0 or more",
+    "remove zero rows or use metric='euclidean'": "remove zero rows or use --metric euclidean",
+    "as in KMeans(index=IVF(nprobe='auto'), recall=0.9)": "as in KMeans(index=IVF(nprobe='auto'), recall=0.9)",
+    "X has 3 features": "DATA has 3 features",
+    "for example by 1 / X.std()": "for example by 1 / X.std()",
+    "the file x_n_clusters.npy": "the file x_n_clusters.npy",
+}
+
+
+@pytest.mark.parametrize("message", SAID)
+def test_messages_are_said_with_the_options_of_the_command(message):
+    assert in_words_of(FIT, message) == SAID[message]
+
+
+def test_labels_are_an_argument_of_classify():
+    assert in_words_of(CLASSIFY, "y has 2 labels for 3 rows of X") == "LABELS has 2 labels for 3 rows of DATA"
+    assert in_words_of(CLASSIFY, "dtype must be a type") == "--dtype must be a type"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).integers(0, 9, (60, 4)).astype(np.float32)
+    np.save("x.npy", x)
+    np.save("y.npy", np.arange(60) % 3)
+    x.tofile("raw.npy")
+    np.savez("two.npz", a=x, b=x)
+    with open("disk.bin", "wb") as file:
+        file.write(np.array(x.shape, "<u4").tobytes() + x.tobytes())
+    return x
+
+
+COMMANDS = {
+    "fit": ["fit", "{}", "-k", 3, "--out", "run"],
+    "dedup": ["dedup", "done", "{}", "--out", "out.csv"],
+    "predict": ["predict", "done", "{}", "--out", "out.npy"],
+    "tune": ["tune", "{}", "-k", 3],
+    "sweep": ["sweep", "{}", "-k", 3, "--index", "flat", "--out", "sweep"],
+    "bench": ["bench", "{}", "-k", 3, "--out", "bench"],
+    "evaluate": ["evaluate", "y.npy", "{}"],
+    "classify fit": ["classify", "fit", "{}", "y.npy", "--out", "model"],
+    "classify predict": ["classify", "predict", "named", "{}", "--out", "out.npy"],
+    "classify evaluate": ["classify", "evaluate", "named", "{}", "y.npy"],
+}
+FILES = {
+    "raw.npy": ["--dtype float32 --dim 768"],
+    "two.npz": ["--column a"],
+    "disk.bin": ["DiskANN", "--dtype float32"],
+    "x.npy --dim 7": ["--dim 7", "is 4"],
+    "x.npy --column a": ["--column", "takes --dtype and --dim"],
+    "x.raw --dim 4": ["both --dtype and --dim"],
+}
+READ = {"raw.npy": ["--dtype", "float32", "--dim", 4], "two.npz": ["--column", "b"], "disk.bin": ["--dtype", "float32"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_opens_files_by_the_same_options(here, command):
+    from fastann import KMeans, PrototypeClassifier
+
+    KMeans(3, random_state=0).fit(here).save("done")
+    PrototypeClassifier(random_state=0).fit(here, np.arange(60) % 3).save("named")
+    here.tofile("x.raw")
+    for given, parts in FILES.items():
+        file, *options = given.split()
+        done = CliRunner().invoke(main, [str(word).format(file) for word in COMMANDS[command]] + options)
+        assert done.exit_code == 2, (given, done.output)
+        assert all(part in done.output for part in parts), done.output
+        assert "open_source" not in done.output
+    if command not in ("tune", "sweep", "bench"):  # which measure time
+        for file, options in READ.items():
+            words = [str(word).format(file) for word in [*COMMANDS[command], *options]]
+            done = CliRunner().invoke(main, words + ["--force"] * ("evaluate" not in command))
+            assert done.exit_code == 0, (file, done.output)
