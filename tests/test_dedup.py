@@ -534,7 +534,7 @@ def test_command_refuses(here, x):
     (here / "full").mkdir()
     (here / "full" / "a").touch()
     for args, part in (
-        (("run", "short.npy", "--out", "out"), "X has 5 rows"),
+        (("run", "short.npy", "--out", "out"), "DATA has 5 rows"),
         (("run", "none.npy", "--out", "out"), "none.npy"),
         (("none", "x.npy", "--out", "out"), "no run directory none"),
         (("run", "x.npy", "--out", "out", "--threshold", "2"), "threshold must be a cosine"),

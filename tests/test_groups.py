@@ -381,7 +381,7 @@ def test_files_of_sparse_matrices(tmp_path, rng):
     (tmp_path / "bad.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"bad\.npz cannot be read as a sparse matrix.*save_npz"):
         as_source(tmp_path / "bad.npz")
-    np.savez(tmp_path / "other.npz", x=x.toarray())
+    np.savez(tmp_path / "other.npz", format=np.array("csr"), shape=np.array([20, 6]), data=x.data)
     with pytest.raises(ValueError, match=r"other\.npz cannot be read as a sparse matrix"):
         as_source(str(tmp_path / "other.npz"))
     with pytest.raises(FileNotFoundError, match="no file"):

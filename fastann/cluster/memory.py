@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,18 @@ def plan_memory(
         If a given limit is less than that.
     """
     least = needed(source, k)
-    if limit is not None and limit < least:
+    if limit is not None and limit < least - source.buffered:
         raise ValueError(
             f"max_memory={limit} ({size_of(limit)}) is too little: blocks of rows and {k:,} centroids of {source.d} "
-            f"columns take {size_of(least)}"
-            + (f", of which {size_of(source.buffered)} are rows that are only read together" * (source.buffered > 0))
-            + f"; give at least {least}"
+            f"columns take {size_of(least)}; give at least {least}"
+        )
+    if limit is not None and limit < least:
+        warnings.warn(
+            f"max_memory={limit} ({size_of(limit)}) is less memory than the fit takes, about {size_of(least)}: "
+            f"{size_of(source.buffered)} are rows that can only be read together; write the data in smaller groups of "
+            "rows (row groups, batches, chunks) or as .npy",
+            UserWarning,
+            stacklevel=5,
         )
     left = max(0.0, (free() / 2 if limit is None else limit) - least)
     return Memory(left - source.hold(left / 2), folder, part)

@@ -105,8 +105,8 @@ def classes_of(truth: Any, n: int, column: str | None) -> np.ndarray:
         if checks.missing(label):
             what = "NaN" if isinstance(label, float | np.floating) else label
             raise ValueError(
-                f"truth[{row}] is {what}, which is no class; give every row a label, or leave such rows out, of X and of "
-                "the labels too"
+                f"truth[{row}] is {what}, which is no class; give every row a label, or leave such rows out, of X and "
+                "of the labels too"
             )
         try:
             classes[row] = numbers.setdefault(label, len(numbers))

@@ -3,7 +3,7 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,6 @@ class Lists(File):
     """
 
     what: str
-    streams = False  # whether a part of a group can be decoded alone
 
     def __init__(self, path: Path, options: Options):
         checks.data_file(path)
@@ -124,11 +123,15 @@ class Lists(File):
     def _sizes(self, handle: Any) -> list[int]: ...
 
     @abstractmethod
+    def _streams(self) -> bool:
+        """Whether some rows of a group can be decoded for about what they take."""
+
+    @abstractmethod
     def _decoded(self, handle: Any) -> int:
         """Bytes that are decoded at once, whatever is asked for (see `Source.buffered`)."""
 
     @abstractmethod
-    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
+    def _tables(self, handle: Any, group: int, rows: int, names: list[str]) -> Iterator[Any]:
         """Yield the rows of a group as record batches, of at most so many rows where that can be."""
 
     @abstractmethod
@@ -148,7 +151,7 @@ class Lists(File):
 
     def _part(self, group: int, rows: Any) -> np.ndarray:
         size = int(self.ends[group]) - self._first(group)
-        if self.streams and not self._holding and size * self.d * self.dtype.itemsize > self.limits.chunk_bytes:
+        if self._streams() and not self._holding and size * self.d * self.dtype.itemsize > self.limits.chunk_bytes:
             if self._forward is None or self._forward[0] != group:
                 self._kept.clear()
                 self._forward = group, Forward(lambda: self._blocks(group, max(1, self.rows_per_chunk() // _PARTS)))
@@ -162,25 +165,29 @@ class Lists(File):
     def _whole(self, group: int, size: int) -> np.ndarray:
         """All rows of a group; a single block, which may be a view of a mapped file, as it is."""
         out, at = np.empty((size, self.d), self.dtype), 0
-        for block in self._blocks(group, max(1, self.rows_per_chunk() // _PARTS) if self.streams else size):
+        for block in self._blocks(group, max(1, self.rows_per_chunk() // _PARTS) if self._streams() else size):
             if len(block) == size:
                 return block
             out[at : at + len(block)] = block
             at += len(block)
         return out
 
-    def _blocks(self, group: int, rows: int) -> Iterator[np.ndarray]:
-        first, handle = self._first(group), self._handle
+    def _blocks(self, group: int, rows: int, columns: Columns | None = None) -> Iterator[np.ndarray]:
+        first, handle, columns = self._first(group), self._handle, columns or self.columns
         with checks.readable(self.path, self.what):
             handle = self._handle = self._open(self.columns.names) if handle is None else handle
-            tables = self._tables(handle, group, rows)
+            tables = self._tables(handle, group, rows, columns.names)
         while True:
             with checks.readable(self.path, self.what):
                 table = next(tables, None)
             if table is None:
                 return
-            yield self.columns.rows(table, self.d, range(first, self.n), self.path)
+            yield columns.rows(table, columns.d if columns.wide else self.d, range(first, self.n), self.path)
             first += table.num_rows
+
+    def _largest(self) -> int:
+        """Bytes of the largest group."""
+        return int(np.diff(self.ends, prepend=0).max(initial=0)) * self.d * self.dtype.itemsize
 
     def _first(self, group: int) -> int:
         return int(self.ends[group - 1]) if group else 0
@@ -192,14 +199,13 @@ class Lists(File):
 
 
 _PARTS = 4  # of a chunk: what is decoded at once, which takes several times its size
-_PAGE = 2**21  # bytes, about, that a page of a column takes: as it is in the file, and decoded
+_COLUMNS, _ROWS = 16, 2**16  # of a wide table that are decoded at once
 
 
 class Parquet(Lists):
     """``.parquet``, by row groups."""
 
     what = "Parquet"
-    streams = True
 
     def _open(self, names: list[str] | None) -> Any:
         pq = checks.library("pyarrow.parquet", self.path)
@@ -216,11 +222,24 @@ class Parquet(Lists):
         return [handle.metadata.row_group(i).num_rows for i in range(handle.num_row_groups)]
 
     def _decoded(self, handle: Any) -> int:
-        each = self.n * self.dtype.itemsize // max(1, len(self.ends))
-        return len(self.columns.names) * min(each, _PAGE) if self.columns.wide else 0
+        return 0 if self._streams() else self._largest()
 
-    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
-        return handle.iter_batches(rows, row_groups=[group], columns=self.columns.names)
+    def _streams(self) -> bool:
+        return not self.columns.wide  # each column has a page at work, and with many columns that is all of a group
+
+    def _tables(self, handle: Any, group: int, rows: int, names: list[str]) -> Iterator[Any]:
+        return handle.iter_batches(rows, row_groups=[group], columns=names)
+
+    def _whole(self, group: int, size: int) -> np.ndarray:
+        if self._streams():
+            return super()._whole(group, size)
+        out = np.empty((size, self.d), self.dtype)
+        for j in range(0, self.d, _COLUMNS):
+            names, at = self.columns.names[j : j + _COLUMNS], 0
+            for block in self._blocks(group, _ROWS, replace(self.columns, names=names, d=len(names))):
+                out[at : at + len(block), j : j + _COLUMNS] = block
+                at += len(block)
+        return out
 
     def read_ids(self) -> np.ndarray:
         name = str(self.options.id_column)
@@ -272,9 +291,12 @@ class Arrow(Lists):
         first = next(self._batches(handle), None)
         if first is None or _lies_in(self._file, first):
             return 0
-        return int(np.diff(self.ends, prepend=0).max()) * self.d * self.dtype.itemsize  # a compressed batch
+        return 2 * self._largest()  # a compressed batch, and the one before it
 
-    def _tables(self, handle: Any, group: int, rows: int) -> Iterator[Any]:
+    def _streams(self) -> bool:
+        return False
+
+    def _tables(self, handle: Any, group: int, rows: int, names: list[str]) -> Iterator[Any]:
         batch = handle[1 + group] if isinstance(handle, list) else handle.get_batch(group)
         return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
