@@ -91,6 +91,8 @@ def test_the_plan_swaps_where_it_was_measured_to_pay():
     assert not swaps(100, index="flat")
     assert swaps(100, True, "flat")
     assert not swaps(1, True)
+    assert not plan.choose(plan.Wishes(), 10_000, 16, 100, sparse=True).swaps  # centres of many columns, held often
+    assert not plan.choose(plan.Wishes(), 10_000, 20_000, 300).swaps
 
 
 def test_given_centres_stay_and_wrong_words_are_refused():

@@ -49,8 +49,9 @@ class Limits:
     ----------
     small : int
         Rows x clusters x columns up to which an exact pass costs next to nothing.
-    swapped : int
-        Clusters up to which a start is improved by swaps, which cost exact passes over a sample.
+    swapped, swapped_values : int
+        Clusters, and clusters x columns, up to which a start is improved by swaps, which cost exact passes over a
+        sample, and several times the centroids in memory.
     few : int
         Clusters below which one matrix product beats any bookkeeping.
     cells_from : int
@@ -75,6 +76,7 @@ class Limits:
 
     small: int = 2**29
     swapped: int = 512
+    swapped_values: int = 2**22
     few: int = 64
     cells_from: int = 4096
     per_cell: int = 128
@@ -218,7 +220,8 @@ def choose(
     there are many rows a cluster. Sparse rows are searched exactly.
     """
     plan = _passes(wishes, n, d, k, sparse, device, limits)
-    wanted = wishes.automatic and k <= limits.swapped if wishes.swaps == "auto" else bool(wishes.swaps)
+    small = k <= limits.swapped and k * d <= limits.swapped_values and not sparse
+    wanted = wishes.automatic and small if wishes.swaps == "auto" else bool(wishes.swaps)
     return replace(plan, swaps=wanted and k > 1)
 
 

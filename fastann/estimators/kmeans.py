@@ -78,7 +78,7 @@ class KMeans(CallbackSupport, Centers):
     swaps : bool or "auto", default="auto"
         Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
         where splitting a cluster gains most, as long as that lowers the inertia. "auto": in the automatic mode, up to
-        512 clusters. An array as `init` stays as it is.
+        512 clusters of dense rows. An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     margins : bool, default=False
