@@ -13,7 +13,10 @@ from bench.harness import ROOT, Record, made, slug, task
 
 SHARED = ROOT.parent / "shared/data"
 FILES = {"wordnet": SHARED / "wordnet_117k_384.f16.npy", "tokens": SHARED / "tokens_300k_128.f16.npy"}
-KNOWN = "wordnet, tokens, patches, mixture:N:D, sphere:N or a .npy file"
+KNOWN = (
+    "wordnet, tokens, patches, pixels, digits, mixture:N:D, sphere:N, blobs:N:D:GROUPS, uniform:N:D, onehot:N:D, "
+    "repeats:N:D:DISTINCT or a .npy file"
+)
 BLOCK = 65_536  # rows made at once
 
 
@@ -113,7 +116,51 @@ def sphere(n: int) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-MADE = {"mixture": mixture, "sphere": sphere}
+def blobs(n: int, d: int, groups: int) -> np.ndarray:
+    """Clear groups of equal sizes: float32 [n, d]."""
+    from sklearn.datasets import make_blobs
+
+    return make_blobs(n, d, centers=groups, random_state=groups)[0].astype(np.float32)
+
+
+def uniform(n: int, d: int) -> np.ndarray:
+    """Rows without any structure: float32 [n, d]."""
+    return np.random.default_rng(0).random((n, d), dtype=np.float32)
+
+
+def onehot(n: int, d: int) -> np.ndarray:
+    """Five categories a row, one of d / 5 each, of sizes by a power law: float32 [n, d] of zeros and ones."""
+    rng, each = np.random.default_rng(0), d // 5
+    share = np.cumsum(1 / np.arange(1, each + 1))
+    x = np.zeros((n, d), np.float32)
+    for field in range(5):
+        x[np.arange(n), field * each + np.searchsorted(share, share[-1] * rng.random(n))] = 1
+    return x
+
+
+def repeats(n: int, d: int, distinct: int) -> np.ndarray:
+    """Rows of a mixture, most of them many times: float32 [n, d]."""
+    return mixture(distinct, d)[zipf(np.random.default_rng(0), distinct, n)]
+
+
+def pixels() -> np.ndarray:
+    """Pixels of two photographs, as segmentation of images clusters them: float32 [546560, 3]."""
+    from sklearn.datasets import load_sample_images
+
+    return np.concatenate([image.reshape(-1, 3) for image in load_sample_images().images]).astype(np.float32)
+
+
+def digits() -> np.ndarray:
+    """Handwritten digits: float32 [1797, 64]."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().data.astype(np.float32)
+
+
+MADE = {
+    "mixture": mixture, "sphere": sphere, "blobs": blobs, "uniform": uniform, "onehot": onehot, "repeats": repeats,
+    "pixels": pixels, "digits": digits,
+}  # fmt: skip
 
 
 def overlapping(n: int, d: int, seed: int, count: int = 4000) -> Iterator[np.ndarray]:

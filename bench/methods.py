@@ -2,10 +2,12 @@
 
 Methods (N is a number of iterations):
 
-- ``faiss-N``, ``faiss-super-N``: faiss.Kmeans and faiss.SuperKmeans
+- ``faiss-N``, ``faiss-pp-N``, ``faiss-super-N``: faiss.Kmeans, from k-means++, and faiss.SuperKmeans
 - ``superkmeans-N``: flat; ``superkmeans-hR``: hierarchical with R refinements; with ``superkmeans-sq8-N``,
   ``superkmeans-rabitq-hR`` and so on in a compressed domain (sq8, lvq4, rabitq)
-- ``sklearn-N``, ``sklearn-minibatch`` or ``sklearn-minibatch-BATCH``, ``sklearnex-N``, ``fastkmeans-N``
+- ``sklearn-N``, ``sklearn-minibatch`` or ``sklearn-minibatch-BATCH``, ``sklearnex-N``, ``fastkmeans-N``; to
+  scikit-learn and its patch, parameters as in ``sklearn-300@init=k-means++@n_init=10@algorithm=elkan@tol=1e-4``
+- ``flspp``: k-means++ with local search (FLS++); ``bkmeans``: breathing k-means
 - ``fastann``: the automatic mode; ``fastann-INDEX``, such as fastann-flat; parameters of KMeans follow as in
   ``fastann-flat@max_iter=10@tol=0``
 
@@ -68,7 +70,7 @@ class Problem:
     start: np.ndarray | None = None
 
 
-def faiss_kmeans(p: Problem, kind: str, iterations: int) -> Fitted:
+def faiss_kmeans(p: Problem, kind: str, iterations: int, plus_plus: bool = False) -> Fitted:
     """Run faiss.Kmeans or faiss.SuperKmeans.
 
     An iteration's objective belongs to the centres it began with. Kmeans tells seconds since the start,
@@ -86,6 +88,12 @@ def faiss_kmeans(p: Problem, kind: str, iterations: int) -> Fitted:
         min_points_per_centroid=1,
         seed=p.seed,
     )
+    if hasattr(km.cp, "early_stop_threshold"):
+        km.cp.early_stop_threshold = -1.0  # else it stops once its float32 objective repeats
+    if plus_plus:
+        if not hasattr(faiss, "ClusteringInitMethod_KMEANS_PLUS_PLUS"):
+            raise NotInstalled(f"faiss {faiss.__version__} has no k-means++")
+        km.cp.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     clock = time.perf_counter()
     km.train(p.x, **({} if p.start is None else {"init_centroids": p.start}))
     seconds = time.perf_counter() - clock
@@ -118,11 +126,14 @@ def superkmeans(p: Problem, quantizer: str | None, hierarchical: bool, iteration
     return Fitted(km.train(p.x))
 
 
-def sklearn_kmeans(p: Problem, iterations: int) -> Fitted:
-    """Run scikit-learn's KMeans: Lloyd, one random start."""
+RANDOM = {"init": "random", "n_init": 1, "tol": 0}  # what scikit-learn's classes are asked for if nothing else is said
+
+
+def sklearn_kmeans(p: Problem, iterations: int, options: dict[str, Any]) -> Fitted:
+    """Run scikit-learn's KMeans: Lloyd and one random start, if nothing else is asked for."""
     from sklearn.cluster import KMeans
 
-    km = KMeans(p.k, init="random", n_init=1, max_iter=iterations, tol=0, random_state=p.seed).fit(p.x)
+    km = KMeans(p.k, max_iter=iterations, random_state=p.seed, **RANDOM | options).fit(p.x)
     return Fitted(km.cluster_centers_, extra={"iterations": int(km.n_iter_)})
 
 
@@ -134,7 +145,23 @@ def minibatch(p: Problem, batch: int | None) -> Fitted:
     return Fitted(km.cluster_centers_, extra={"iterations": int(km.n_iter_)})
 
 
-def sklearnex(p: Problem, iterations: int) -> Fitted:
+def flspp(p: Problem) -> Fitted:
+    """Run FLS++ (Conrads et al., 2024): k-means++ and twenty steps of local search, with its own stopping rule."""
+    from flspp import FLSpp
+
+    km = FLSpp(p.k, local_search_iterations=20, random_state=p.seed)
+    km.fit(p.x)
+    return Fitted(np.asarray(km.cluster_centers_))
+
+
+def breathing(p: Problem) -> Fitted:
+    """Run breathing k-means (Fritzke, 2020) with its defaults."""
+    from bkmeans import BKMeans
+
+    return Fitted(BKMeans(n_clusters=p.k, random_state=p.seed).fit(p.x).cluster_centers_)
+
+
+def sklearnex(p: Problem, iterations: int, options: dict[str, Any]) -> Fitted:
     """Run scikit-learn-intelex; it says in its log whether it fell back to scikit-learn."""
     from sklearnex.cluster import KMeans
 
@@ -143,9 +170,7 @@ def sklearnex(p: Problem, iterations: int) -> Fitted:
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     log.setLevel(logging.INFO)
     log.addHandler(handler)
-    km = KMeans(p.k, init="random", n_init=1, max_iter=iterations, tol=0, random_state=p.seed, n_jobs=p.threads).fit(
-        p.x
-    )
+    km = KMeans(p.k, max_iter=iterations, random_state=p.seed, n_jobs=p.threads, **RANDOM | options).fit(p.x)
     log.removeHandler(handler)
     return Fitted(np.asarray(km.cluster_centers_), extra={"iterations": int(km.n_iter_), "said": said[:3]})
 
@@ -220,15 +245,17 @@ def _options(text: str) -> dict[str, Any]:
 
 # What a name means: a pattern, and what runs it with the pattern's groups.
 METHODS: list[tuple[str, Callable[..., Fitted]]] = [
-    (r"faiss-(\d+)", lambda p, n: faiss_kmeans(p, "Kmeans", int(n))),
+    (r"faiss-(pp-)?(\d+)", lambda p, pp, n: faiss_kmeans(p, "Kmeans", int(n), bool(pp))),
     (r"faiss-super-(\d+)", lambda p, n: faiss_kmeans(p, "SuperKmeans", int(n))),
     (
         r"superkmeans(?:-(sq8|lvq4|rabitq))?-(h?)(\d+)",
         lambda p, quantizer, h, n: superkmeans(p, quantizer, bool(h), int(n)),
     ),
-    (r"sklearn-(\d+)", lambda p, n: sklearn_kmeans(p, int(n))),
+    (r"sklearn-(\d+)((?:@\w+=[^@]+)*)", lambda p, n, options: sklearn_kmeans(p, int(n), _options(options))),
+    (r"flspp", flspp),
+    (r"bkmeans", breathing),
     (r"sklearn-minibatch(?:-(\d+))?", lambda p, batch: minibatch(p, batch and int(batch))),
-    (r"sklearnex-(\d+)", lambda p, n: sklearnex(p, int(n))),
+    (r"sklearnex-(\d+)((?:@\w+=[^@]+)*)", lambda p, n, options: sklearnex(p, int(n), _options(options))),
     (r"fastkmeans-(\d+)", lambda p, n: fastkmeans(p, int(n))),
     (
         r"fastann(?:-([^@]+))?((?:@\w+=[^@]+)*)",
