@@ -4,7 +4,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from functools import lru_cache
 from importlib import metadata
@@ -16,6 +16,7 @@ from fastann import kernels
 from fastann.index import gpu
 from fastann.index.base import Index, Spec, distances_in_cells
 
+FEW = 2e6  # multiplications and additions that one thread does before OpenMP's others have woken up
 MOST_EF = 4096  # a graph that does not reach a recall with this ef_search does not reach it
 
 
@@ -65,6 +66,11 @@ class faiss_threads:
             faiss().omp_set_num_threads(_held.free if self.before is None else self.before)
 
 
+def threads_for(operations: float) -> AbstractContextManager[None]:
+    """Context in which FAISS does so many multiplications and additions, by itself where they are few."""
+    return faiss_threads(1) if operations < FEW else nullcontext()
+
+
 _held = threading.local()  # count: what FAISS is limited to in this thread; free: what it had when it was loaded
 
 
@@ -93,7 +99,8 @@ class FaissIndex(Index):
         self.index, self.centroids = index, centroids
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
+        with threads_for(x.shape[0] * self.centroids.size):
+            sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
         return self._finished(x, ids.astype(np.int32), sqdist)
 
     def _finished(self, x: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +194,9 @@ def ivf(centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: i
     index.cp.seed = seed
     index.cp.min_points_per_centroid = 1
     index.cp.max_points_per_centroid = k  # else FAISS trains on a subsample of 256 per cell
-    index.train(centroids)
-    index.add(centroids)
+    with threads_for(train_iter * nlist * centroids.size):
+        index.train(centroids)
+        index.add(centroids)
     return FaissIVF(gpu.place(faiss(), index, device), centroids, nlist, nprobe)
 
 

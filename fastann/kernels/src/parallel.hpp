@@ -8,13 +8,11 @@ namespace {
 
 constexpr double FEW = 2e5;  // multiplications and additions that one thread does before another would have woken up
 
-// Run body(piece) for every piece, on the threads of the pool; on the caller alone if all take less than `FEW`
-// operations.
+// Run body(piece) for every piece, on the threads of the pool: on as many as have `FEW` operations to do.
 template <class Body>
 inline void parallel(int64_t pieces, double operations, const Body& body) {
-    run(
-        pieces, operations < FEW, [](void* f, int64_t piece) { (*static_cast<const Body*>(f))(piece); },
-        const_cast<Body*>(&body));
+    const int64_t most = operations < 1e6 * FEW ? 1 + static_cast<int64_t>(operations / FEW) : 1000000;
+    run(pieces, most, [](void* f, int64_t piece) { (*static_cast<const Body*>(f))(piece); }, const_cast<Body*>(&body));
 }
 
 // Run body(first, end) for ranges of at most `size` out of `n`.

@@ -1,5 +1,6 @@
 #include "pool.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -214,7 +215,7 @@ int set_threads(int count) {
 
 void set_check(bool (*function)()) { check.store(function); }
 
-void run(int64_t pieces, bool alone, void (*body)(void*, int64_t), void* context) {
+void run(int64_t pieces, int64_t most, void (*body)(void*, int64_t), void* context) {
     if (pieces <= 0) return;
     if (inside) {
         for (int64_t piece = 0; piece < pieces; piece++) body(context, piece);
@@ -222,8 +223,8 @@ void run(int64_t pieces, bool alone, void (*body)(void*, int64_t), void* context
     }
     Pool& p = *pool;
     Job job(body, context, pieces);
-    const int64_t wanted = alone ? 1 : threads();
-    const int helpers = static_cast<int>((wanted < pieces ? wanted : pieces) - 1);
+    const int64_t wanted = std::min<int64_t>(most, threads());
+    const int helpers = static_cast<int>(std::min(wanted, pieces) - 1);
     if (helpers > 0) {
         job.room = helpers;
         {

@@ -22,8 +22,8 @@ int threads();
 int set_threads(int count);
 
 // Run body(context, piece) for every piece. A piece that throws ends the run, and the exception comes out here.
-// `alone` keeps the run on the calling thread: right where waking others takes longer than the work.
-void run(int64_t pieces, bool alone, void (*body)(void* context, int64_t piece), void* context);
+// At most `most` threads run it, as waking one can take longer than the work it would do.
+void run(int64_t pieces, int64_t most, void (*body)(void* context, int64_t piece), void* context);
 
 // Have the calling thread of a run ask `check` twenty times a second whether to stop.
 void set_check(bool (*check)());

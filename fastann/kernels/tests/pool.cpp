@@ -21,7 +21,7 @@ namespace {
 template <class Body>
 void each(int64_t pieces, const Body& body) {
     fastann::run(
-        pieces, false, [](void* f, int64_t piece) { (*static_cast<const Body*>(f))(piece); }, const_cast<Body*>(&body));
+        pieces, 1000, [](void* f, int64_t piece) { (*static_cast<const Body*>(f))(piece); }, const_cast<Body*>(&body));
 }
 
 // Every piece is run once.
