@@ -31,7 +31,9 @@ _HOME = {
     "show_versions": "fastann.versions",
 }
 
-__all__ = ["__version__", *_HOME]
+_CALLABLE = ("report",)  # packages that are functions, too: `fastann.report(folder)`
+
+__all__ = ["__version__", *_HOME, *_CALLABLE]
 
 if TYPE_CHECKING:
     from fastann.cluster.stop import StopReason as StopReason
@@ -57,9 +59,14 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'fastann' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    try:
+        if name in _CALLABLE:
+            return import_module(f"fastann.{name}")
+        value = getattr(import_module(_HOME[name]), name)
+    except AttributeError as error:  # of which `from fastann import ...` would hide everything
+        raise ImportError(f"fastann.{name} cannot be imported: AttributeError: {error}") from error
     globals()[name] = value
     return value
 

@@ -1,10 +1,15 @@
-"""Reports: a study, a fit or an evaluation as one page of HTML that needs nothing but itself."""
+"""Reports: a study, a fit or an evaluation as one page of HTML that needs nothing but itself.
+
+This package is a function, too: ``fastann.report(folder)`` is `build`.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 from fastann import records, storage
 
@@ -56,3 +61,11 @@ def _require(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ImportError(f'reports need {" and ".join(missing)}; install with: pip install "fastann[report]"')
+
+
+class _Callable(ModuleType):
+    def __call__(self, folder: str | os.PathLike[str]) -> Path:
+        return build(folder)
+
+
+sys.modules[__name__].__class__ = _Callable
