@@ -163,11 +163,9 @@ class Cosine(Space):
     per_score: ClassVar[float] = 2.0
 
     def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
-        if look.least == 0 and zero_rows:
-            return UnitNorm(source, look.zeros)
-        if look.least == 0:
+        if len(look.zeros) and not zero_rows:
             raise ValueError(
-                f"row {look.least_row} is zero and has no direction, which metric='cosine' needs; "
+                f"row {look.zeros[0]} is zero and has no direction, which metric='cosine' needs; "
                 "remove zero rows or use metric='euclidean'"
             )
         if look.least < SMALLEST:
@@ -175,8 +173,8 @@ class Cosine(Space):
                 f"row {look.least_row} has norm {look.least**0.5:.1e}, whose square vanishes in float32; "
                 "scale the rows up, which changes no direction"
             )
-        unit = abs(look.least - 1) < _UNIT and abs(look.most - 1) < _UNIT
-        return source if unit else UnitNorm(source)
+        unit = not len(look.zeros) and abs(look.least - 1) < _UNIT and abs(look.most - 1) < _UNIT
+        return source if unit else UnitNorm(source, look.zeros)
 
     def inward(self, centers: np.ndarray) -> np.ndarray:
         out = np.empty(centers.shape, np.float32)

@@ -23,7 +23,10 @@ class TooLarge(ValueError):
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at every row tells: mean (float64 [d]), total variance, extreme squared norms, zero rows."""
+    """What one look at every row tells: mean (float64 [d]), total variance, extreme squared norms, zero rows.
+
+    `least` is of the rows that are not zero, infinite if there are none.
+    """
 
     mean: np.ndarray
     variance: float
@@ -48,11 +51,13 @@ def survey(source: Source) -> Survey:
             _refuse(source, start + int(bad[0]))
         total += sums
         squares += float(sqnorm.sum())
+        most = max(most, float(sqnorm.max()))
+        zero = np.flatnonzero(sqnorm == 0)
+        zeros.append(start + zero)
+        sqnorm[zero] = np.inf
         low = int(sqnorm.argmin())
         if sqnorm[low] < least:
             least, least_row = float(sqnorm[low]), start + low
-        most = max(most, float(sqnorm.max()))
-        zeros.append(start + np.flatnonzero(sqnorm == 0))
     mean = total / source.n
     variance = max(0.0, squares / source.n - float(mean @ mean))
     return Survey(mean, variance, least, least_row, most, np.concatenate(zeros))

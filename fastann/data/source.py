@@ -242,6 +242,56 @@ class Subset(View):
         return self.base.convert(block)
 
 
+class Without(View):
+    """A source without some of its rows, which are few: most blocks pass as they are.
+
+    Parameters
+    ----------
+    base : Source
+    gone : int64 array
+        Numbers of the rows that are left out, ascending.
+    """
+
+    def __init__(self, base: Source, gone: np.ndarray):
+        super().__init__(base)
+        self.gone, self.n = gone, base.n - len(gone)
+
+    def at(self, rows: Any) -> np.ndarray:
+        """Numbers in the base of rows of this source."""
+        rows = np.asarray(rows)
+        return rows + np.searchsorted(self.gone - np.arange(len(self.gone)), rows, side="right")
+
+    def ids(self) -> np.ndarray | None:
+        ids = self.base.ids()
+        return None if ids is None else np.delete(ids, self.gone)
+
+    def fingerprint(self) -> None:
+        return None
+
+    def native(self, rows: Any) -> np.ndarray:
+        return self.base.native(self.at(np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows))
+
+    def convert(self, block: np.ndarray) -> np.ndarray:
+        return self.base.convert(block)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        return self.base.take(self.at(indices))
+
+    def chunks(self, rows: int | None = None, part: slice | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        first, last = (0, self.n) if part is None else (part.start, part.stop)
+        if first >= last:
+            return
+        begin, end = self.at([first, last - 1])
+        for start, block in self.base.chunks(rows, slice(int(begin), int(end) + 1)):
+            low, high = np.searchsorted(self.gone, (start, start + block.shape[0]))
+            if low < high:
+                stays = np.ones(block.shape[0], bool)
+                stays[self.gone[low:high] - start] = False
+                block = block[stays]
+            if block.shape[0]:
+                yield start - int(low), block
+
+
 class Gathered(View):
     """Some rows of a source, lying side by side in an array of the stored dtype that may be mapped from a file."""
 
