@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from fastann import KMeans
 from fastann.cli import main
-from fastann.estimators import kmeans as kmeans_module
+from fastann.estimators import kmeans_closing
 from fastann.index.spec import SPECS
 from fastann.storage import begin_run
 
@@ -360,7 +360,7 @@ def test_a_failure_is_one_line(here, monkeypatch, error):
     def fail(*args, **options):
         raise error
 
-    monkeypatch.setattr(kmeans_module, "labelled", fail)
+    monkeypatch.setattr(kmeans_closing, "labelled", fail)
     result = fit("-k", 5)
     refused(result, FAILED, str(error))
     assert result.stderr.count("\n") == 1
@@ -370,7 +370,7 @@ def test_an_interrupt_in_the_closing_step_fails_and_writes_nothing(here, monkeyp
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kmeans_module, "labelled", interrupt)
+    monkeypatch.setattr(kmeans_closing, "labelled", interrupt)
     refused(fit("-k", 5), FAILED, "interrupted; nothing was completed")
     assert [p.name for p in here.iterdir()] == ["x.npy"]
 
@@ -379,7 +379,7 @@ def test_an_interrupt_in_the_closing_step_leaves_the_run_that_force_would_replac
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kmeans_module, "labelled", interrupt)
+    monkeypatch.setattr(kmeans_closing, "labelled", interrupt)
     fit("-k", 4, "--force")
     assert KMeans.load(run).n_clusters == 5
 

@@ -358,6 +358,8 @@ def test_parameters_all_do_something(blobs):
         "effort",
         "decay",  # test_online.py
         "margins",
+        "algorithm",  # test_drop_in.py
+        "copy_x",
         "max_memory",  # test_memory.py
         "temp_folder",
         "checkpoint",  # test_checkpoint.py

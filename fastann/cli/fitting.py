@@ -238,6 +238,7 @@ def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
 @click.option(
     "--index", default=None, help="Search with this index, not with the one of the run; see `fastann indexes`."
 )
+@click.option("--metric", default=None, help="Of a file of centres: euclidean (the default) or cosine.")
 @with_options(data_options)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @errors
@@ -246,13 +247,14 @@ def predict(
     data: str,
     out: str,
     index: str | None,
+    metric: str | None,
     column: str | None,
     id_column: str | None,
     dtype: str | None,
     d: int | None,
     force: bool,
 ) -> None:
-    """Label the rows of DATA with the nearest centres of RUN.
+    """Label the rows of DATA with the nearest centres of RUN, which may also be a file of centres.
 
     DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern. A .npy file gets the labels alone
     (int32), a .csv or .parquet file the columns row, id (where DATA has ids), cluster and distance.
@@ -269,9 +271,14 @@ def predict(
     if format in tables.FORMATS:
         tables.check_format(out, format)
     storage.check_file(out, force=force)
-    km = KMeans.load(run)
-    if index is not None:
-        km.index_ = plan.choose_index(index, len(km.cluster_centers_))
+    if Path(run).is_file():
+        km = KMeans.from_centers(run, index=index or "flat", metric=metric or "euclidean")
+    elif metric is not None:
+        raise click.UsageError(f"--metric is for a file of centres; {run} has its own, as it was fitted")
+    else:
+        km = KMeans.load(run)
+        if index is not None:
+            km.index_ = plan.choose_index(index, len(km.cluster_centers_))
     source = as_source(rows_of(data, column, id_column, dtype, d))
     if format == "npy":
         labels = km.predict(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from fastann.cluster.space import Space
 from fastann.cluster.stop import StopReason
 from fastann.data.source import Source
 from fastann.index.base import Index, Spec
-from fastann.index.recall import recall
+from fastann.index.recall import Sampled
 from fastann.index.repair import search
 
 
@@ -57,6 +58,34 @@ class Labelling:
     ids: np.ndarray | None = None
     data: dict[str, Any] | None = None
 
+    @classmethod
+    def of_none(cls, margins: bool = False) -> Labelling:
+        """Of no rows."""
+        labels, distances = np.empty(0, np.int32), np.empty(0, np.float32)
+        return cls(labels, distances, 0.0, second=labels if margins else None, margins=distances if margins else None)
+
+    def among(self, view: Source, zeros: np.ndarray, k: int, memory: Memory) -> Labelling:
+        """The same for all rows of a view, those too (`zeros`, their numbers) that have no direction.
+
+        Their cosine to every centre counts as 0: they get the first label, at distance 1.
+        """
+        others = np.ones(view.n, bool)
+        others[zeros] = False
+
+        def spread(values: np.ndarray | None, rest: float) -> np.ndarray | None:
+            if values is None:
+                return None
+            out = memory.full(view.n, values.dtype, rest)
+            out[others] = values
+            return out
+
+        labels, distances = spread(self.labels, 0), spread(self.distances, 1)
+        assert labels is not None
+        assert distances is not None
+        second, margins = spread(self.second, 1 if k > 1 else -1), spread(self.margins, 0 if k > 1 else np.inf)
+        ids, data = view.ids(), view.fingerprint()
+        return replace(self, labels=labels, distances=distances, second=second, margins=margins, ids=ids, data=data)
+
 
 @dataclass(frozen=True, eq=False)
 class Means:
@@ -65,7 +94,7 @@ class Means:
     Attributes
     ----------
     centers : float32 or float64 [k, d]
-        In the user's coordinates.
+        In the user's coordinates; not to be written to, as indexes are built over them.
     weights : float64 [k]
         Weight of the rows that each has seen.
     lengths : float64 [k]
@@ -85,6 +114,13 @@ class Means:
     seed: int
     seen: float
 
+    def __post_init__(self) -> None:
+        self.centers.setflags(write=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()  # arrays come writable out of pickles and copies
+
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
@@ -101,6 +137,8 @@ class Clustering:
     history : list of Iteration
         A record per iteration of the best start.
     stop_reason : StopReason
+    predict_recall : float
+        Share of rows to which the index gives their nearest centre, measured on a sample; NaN where it was not.
     """
 
     space: Space
@@ -109,6 +147,7 @@ class Clustering:
     rows: Labelling
     history: list[Iteration] = field(repr=False)
     stop_reason: StopReason
+    predict_recall: float = 1.0
 
     @property
     def centers(self) -> np.ndarray:
@@ -127,7 +166,11 @@ class Clustering:
 
     def with_index(self, spec: Spec) -> Clustering:
         """The same, to be searched with another index."""
-        return self if spec == self.spec else replace(self, spec=spec)
+        return self if spec == self.spec else replace(self, spec=spec, predict_recall=np.nan)
+
+    def with_centers(self, centers: np.ndarray) -> Clustering:
+        """The same with other centres, as many; the rows keep their labels."""
+        return replace(self, means=replace(self.means, centers=centers), predict_recall=np.nan)
 
     def with_ids(self, ids: np.ndarray | None) -> Clustering:
         """The same, with other names of the rows."""
@@ -151,10 +194,9 @@ def labelled(
     work: Pass,
     index: Index,
     criterion: Criterion,
-    seed: int,
+    audit: Callable[[], Sampled],
     *,
     margins: bool,
-    audited: int,
     memory: Memory | None = None,
 ) -> Labelling:
     """Give the rows of a pass their final labels, and measure how good these are.
@@ -166,12 +208,10 @@ def labelled(
     index : Index
         Over these; it makes the labels, where rows do not remember what is near.
     criterion : Criterion
-    seed : int
-        Of the sample of rows that recall is measured on.
+    audit : callable
+        Gives the sample of rows that recall is measured on, if it is wanted.
     margins : bool
         Whether to find the second nearest centroids too.
-    audited : int
-        Rows of that sample.
     memory : Memory, optional
     """
     ids, data = work.source.ids(), work.source.fingerprint()
@@ -182,7 +222,8 @@ def labelled(
         second, apart = _runners_up(work, closed, distances, index, memory or Memory())
         out = replace(out, second=second, margins=apart)
     if closed.lists is not None or not index.exact or criterion.looks > 1:  # else they are exact by construction
-        measured = recall(work, closed.labels, work.centroids, seed, audited)
+        sample = audit()
+        measured = sample.of(closed.labels[sample.picks])
         out = replace(out, recall=measured.value, interval=measured.interval)
     return out
 

@@ -17,6 +17,7 @@ from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Pass
+from fastann.cluster.passes.every import Every
 from fastann.cluster.plan import Plan
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
@@ -47,8 +48,8 @@ class Task:
     k : int
     space : Space
     plan : Plan
-    start : str or float32 [k, d]
-        A method of `fastann.cluster.start`, or centroids.
+    start : str, float32 [k, d] or callable
+        A method of `fastann.cluster.start`, or centroids, or what gives those of a start by its number.
     n_init : int
     empty : str
         A policy of `fastann.cluster.empty`.
@@ -62,7 +63,7 @@ class Task:
     k: int
     space: Space
     plan: Plan
-    start: str | np.ndarray
+    start: str | np.ndarray | Callable[[int], np.ndarray]
     n_init: int
     empty: str
     device: Any
@@ -180,7 +181,7 @@ class Fit:
         self.rng = np.random.default_rng([task.seed, 0, attempt])
         if not isinstance(task.start, str):
             self._enter()
-            self.work.centroids = task.start
+            self.work.centroids = task.start(attempt) if callable(task.start) else task.start
         elif self.whole:
             self._enter()
             self.work.centroids, _ = self._start(task.start, self.work)
@@ -321,6 +322,19 @@ def cluster(
     return fit.best
 
 
+def untrained(task: Task) -> Trained:
+    """The centroids that the task starts from, given as an array or by a function, as they are."""
+    assert not isinstance(task.start, str)
+    centroids = task.start(0) if callable(task.start) else task.start
+    work = Every.over(task.source, task.weights, centroids, task.space, task.memory)
+    spec, target = task.plan.spec, task.plan.recall
+    if target is None:
+        return Trained(work, [], StopReason.GIVEN, None)
+    adapt = Adaptive(spec, target, work, np.random.default_rng([task.seed, 0, 0]))
+    adapt(spec.started().build(centroids, seed=0, device=task.device), centroids)
+    return Trained(work, [], StopReason.GIVEN, adapt.spec)
+
+
 def iterate(
     states: Iterator[State],
     rules: Rules,
@@ -345,7 +359,8 @@ def iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        if done and (record.empty == 0 or ignore_empty or _idle(history, rules.tol)) and not state.rose:
+        filled = record.empty == 0 or ignore_empty or record.inertia == 0  # with 0, there is nothing to fill them for
+        if done and (filled or _idle(history, rules.tol)) and not state.rose:
             return StopReason.CONVERGED
         if ctrl_c.pressed:
             return StopReason.INTERRUPTED

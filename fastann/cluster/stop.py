@@ -18,6 +18,7 @@ class StopReason(StrEnum):
     TIME_LIMIT = "time_limit"
     INTERRUPTED = "interrupted"
     CALLBACK = "callback"
+    GIVEN = "given"
 
     @property
     def sentence(self) -> str:
@@ -34,12 +35,13 @@ _SENTENCES = {
     StopReason.TIME_LIMIT: "Another iteration would have exceeded time_limit.",
     StopReason.INTERRUPTED: "Ctrl-C was pressed; the running iteration was finished.",
     StopReason.CALLBACK: "The callback returned True.",
+    StopReason.GIVEN: "The centres are those that were given; no iteration was asked for.",
 }
 
 
 def converged(previous: float | None, inertia: float, moved: int, tol: float) -> bool:
-    """Whether nothing moved or the inertia decreased by at most the share `tol` of itself."""
-    return moved == 0 or (previous is not None and previous - inertia <= tol * previous)
+    """Whether nothing moved, the inertia is 0 or it decreased by at most the share `tol` of itself."""
+    return moved == 0 or inertia == 0 or (previous is not None and previous - inertia <= tol * previous)
 
 
 class Deadline:

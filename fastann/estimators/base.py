@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -19,8 +21,18 @@ from fastann.data.source import ArraySource, Source
 from fastann.index import gpu
 from fastann.index.faiss import faiss_threads
 
+OURS = ("fastann.", "sklearn.", "contextlib")  # modules whose lines a warning does not point to
+
 # Indexes built to predict with. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
 _built: WeakKeyDictionary[Any, tuple[Any, Any, Any]] = WeakKeyDictionary()
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of something at the line of the program that called into this package, or into scikit-learn before it."""
+    level, frame = 1, sys._getframe()
+    while (outer := frame.f_back) is not None and frame.f_globals.get("__name__", "").startswith(OURS):
+        level, frame = level + 1, outer
+    warnings.warn(message, category, stacklevel=level)
 
 
 class Model(BaseEstimator):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+import numpy as np
+
+from fastann.cluster.closing import Clustering, Labelling, Means
 from fastann.cluster.lloyd import State
 from fastann.cluster.space import Space
+from fastann.cluster.stop import StopReason
 from fastann.index.base import Spec
 
 if TYPE_CHECKING:
@@ -35,21 +39,21 @@ else:
 
 
 class Callbacks:
-    """Tells scikit-learn's callbacks of a fit and of each iteration of it.
+    """Tells scikit-learn's callbacks of a fit, or of a batch, and of each iteration of it.
 
-    `spec` is the index that a model made from the running iteration predicts with.
+    `spec` is the index that a model made from the running iteration predicts with, and `most` how many iterations
+    there may be: of all starts, and on all samples.
     Calling it with a `State` reports the iteration; the answer is whether a callback asks to stop.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, space: Space, spec: Spec):
-        self.estimator, self.space, self.spec = estimator, space, spec
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any, space: Space, spec: Spec, most: int):
+        self.estimator, self.space, self.spec, self.most = estimator, space, spec, most
         self.root: Any = None
         self.data = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
 
     def __enter__(self) -> Self:
         if getattr(self.estimator, "_skl_callbacks", None):
-            most = self.estimator.max_iter * self.estimator.n_init
-            self.root = self.estimator._init_callback_context(max_subtasks=most)
+            self.root = self.estimator._init_callback_context(max_subtasks=self.most)
             self.root.call_on_fit_task_begin(estimator=self.estimator, **self.data)
         return self
 
@@ -58,15 +62,18 @@ class Callbacks:
             return False
         task = self.root.subcontext(task_name="iteration")
         task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-        fitted = {
-            "cluster_centers_": self.space.outward(state.centroids),
-            "_space": self.space,
-            "index_": self.spec,
-            "_n_features_out": len(state.centroids),
-            "n_iter_": state.record.iteration,
-        }
+
+        def fitted() -> dict[str, Any]:
+            """Attributes of a model that can predict; made where a callback asks for one."""
+            centers, ones = self.space.outward(state.centroids), np.ones(len(state.centroids))
+            means = Means(centers, ones, ones, 1, 0, float(len(ones)))
+            found = Clustering(
+                self.space, self.spec, means, Labelling.of_none(), [state.record], StopReason.CALLBACK, np.nan
+            )
+            return {"clustering_": found, "index_": found.spec, "n_iter_": state.record.iteration}
+
         return bool(task.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes=fitted))
 
-    def __exit__(self, *exc: object) -> None:
-        if self.root is not None:
-            self.root.call_on_fit_task_end(estimator=self.estimator, **self.data)
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if self.root is not None and kind is None:  # a fit that failed has not come to its end
+            self.root.call_on_fit_task_end(estimator=self.estimator, **self.data, reconstruction_attributes={})

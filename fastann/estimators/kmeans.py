@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from fastann import checks, kernels
+from fastann import checks
 from fastann.cluster import plan, start
-from fastann.cluster.closing import Clustering, Means, closer, labelled, means_of
+from fastann.cluster.closing import Labelling, Means, labelled
 from fastann.cluster.criterion import NEAREST
-from fastann.cluster.fit import Rules, Task, Trained, cluster
+from fastann.cluster.fit import Rules, Task, cluster, untrained
 from fastann.cluster.lloyd import State
 from fastann.cluster.memory import plan_memory
-from fastann.cluster.passes.base import Pass
 from fastann.cluster.space import fit_space
 from fastann.cluster.stop import Deadline
 from fastann.cluster.stream import Online
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
-from fastann.estimators.kmeans_fitted import Centers
-from fastann.estimators.kmeans_parameters import check_kmeans, check_kmeans_data, checkpoints_of, given_centroids
-from fastann.index.base import Index, Spec
+from fastann.estimators.kmeans_closing import close, foreseen
+from fastann.estimators.kmeans_fitted import Centers, Directed
+from fastann.estimators.kmeans_parameters import (
+    check_directed,
+    check_kmeans,
+    check_kmeans_data,
+    checkpoints_of,
+    given_start,
+    index_of,
+    starts,
+    takes_sparse,
+)
+from fastann.index.recall import Sampled
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
-
-BATCH_PLUS_PLUS = 1024  # clusters up to which a stream starts with k-means++
 
 
 class KMeans(CallbackSupport, Centers):
@@ -60,11 +66,12 @@ class KMeans(CallbackSupport, Centers):
         ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 8 rows a cluster and 32,768 in all, which
         one look at all rows draws, those far from all others more often; above 256 clusters a row drawn is compared
         with the rows near to it only. ``"k-means||"`` over all rows; ``"auto"`` is ``"k-means++"``. A callable is
-        called as ``init(X, n_clusters, random_state)``.
-    n_init : int, default=1
-        Starts tried; the one of lowest inertia is kept.
+        called as ``init(X, n_clusters, random_state)``, once for each start.
+    n_init : int or "auto", default=1
+        Starts tried; the one of lowest inertia is kept. "auto" is what it is in scikit-learn: 10 for ``"random"`` and
+        a callable, else 1.
     max_iter : int, default=25
-        Iterations at most, on samples and on all rows together.
+        Iterations at most, on samples and on all rows together. 0 only labels the rows, by the centres given as `init`.
     tol : float, default=1e-4
         Stop when an iteration decreases the inertia by no more than this share of it. With 0, stop when no
         row moves.
@@ -115,6 +122,11 @@ class KMeans(CallbackSupport, Centers):
         fit. scikit-learn's own callbacks (``set_callbacks``, scikit-learn >= 1.9) work too.
     verbose : bool, default=False
         Show a progress bar on a terminal.
+    algorithm : {"lloyd", "elkan"} or None, default=None
+        scikit-learn's names for exact iterations, whose results are the same: with either, ``index="auto"`` is
+        ``"flat"``. None leaves it to `index`.
+    copy_x : bool, default=True
+        As in scikit-learn, where False lets a fit change `X`. Here `X` is never changed, and not copied for that.
     device : str or list, default="cpu"
         ``"cuda"``, ``"cuda:1"`` or several of them: GPUs that search the index.
     n_jobs : int or None, default=None
@@ -125,7 +137,8 @@ class KMeans(CallbackSupport, Centers):
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features)
-        float32; float64 if the data was centred because it lies far from the origin.
+        float32; float64 if the data was centred because it lies far from the origin. Not to be written to; other
+        centres, as many, may be assigned.
     labels_ : int32 ndarray of shape (n_samples,)
         The nearest centre of each row that the index finds.
     distances_ : float32 ndarray of shape (n_samples,)
@@ -145,6 +158,10 @@ class KMeans(CallbackSupport, Centers):
         sample of rows, 1.0 by construction for an exact index.
     assignment_recall_interval_ : tuple of float
         Its 95% interval (Wilson, 1927).
+    predict_recall_ : float
+        Share of rows for which `predict` finds the nearest centre; measured on a sample of those fitted to, 1.0 for an
+        exact index. The automatic mode searches as far as 99.9% of the sample need. NaN where `set_search` or other
+        centres came after.
     weights_ : float64 ndarray of shape (n_clusters,)
         Weight of the rows that each centre has seen: of all rows after `fit`; in a stream, as far as `decay` remembers.
     n_steps_ : int
@@ -191,7 +208,7 @@ class KMeans(CallbackSupport, Centers):
         recall: float | None = None,
         metric: str = "euclidean",
         init: Any = "auto",
-        n_init: int = 1,
+        n_init: int | str = 1,
         max_iter: int = 25,
         tol: float = 1e-4,
         candidates: int | None = None,
@@ -210,6 +227,8 @@ class KMeans(CallbackSupport, Centers):
         checkpoint_seconds: float = 300.0,
         callback: Callable[[State], Any] | None = None,
         verbose: bool = False,
+        algorithm: str | None = None,
+        copy_x: bool = True,
         device: Any = "cpu",
         n_jobs: int | None = None,
         random_state: Any = None,
@@ -238,6 +257,8 @@ class KMeans(CallbackSupport, Centers):
         self.checkpoint_seconds = checkpoint_seconds
         self.callback = callback
         self.verbose = verbose
+        self.algorithm = algorithm
+        self.copy_x = copy_x
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -264,7 +285,7 @@ class KMeans(CallbackSupport, Centers):
             self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, first_batch: bool = False) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         deadline = Deadline(check_kmeans(self))
         source = self._source(X, reset=True)
         weights = checks.sample_weight(sample_weight, source.n)
@@ -277,37 +298,42 @@ class KMeans(CallbackSupport, Centers):
             seed = checkpoints.seed
             deadline.spend(checkpoints.spent)
         with self._threads():
-            space, view = fit_space(source, self.metric)
-            given = given_centroids(self, X, k, source.d, space, seed)
-            # A batch is small, and what it starts with lasts.
-            begin = "k-means++" if first_batch and self.init == "auto" and k <= BATCH_PLUS_PLUS else self.init
-            train, train_weights = view, weights
-            if size is not None and size < source.n:
-                train, train_weights = start.subsample(view, weights, size, np.random.default_rng([seed, 1]), memory)
-            spec = Flat() if source.sparse else plan.choose_index(self.index, k, device, self.limits)
-            with Callbacks(self, X, y, sample_weight, space, spec) as callbacks:
-                task = Task(
-                    train,
-                    train_weights,
-                    k,
-                    space,
-                    self._plan(train, k, device),
-                    start=begin if given is None else given,
-                    n_init=self.n_init,
-                    empty=self.empty,
-                    device=device,
-                    seed=seed,
-                    memory=memory,
-                )
-                done = cluster(
-                    task,
-                    Rules(self.max_iter, self.tol, deadline),
-                    checkpoints=checkpoints,
-                    watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
-                    verbose=self.verbose,
-                )
-            self._close(task, done, spec if done.spec is None else done.spec, view, weights)
+            space, view = fit_space(source, self.metric, zero_rows=True)
+            table = Directed.of(view, weights)
+            check_directed(table.whole.n, table.zeros, table.weights, k)
+            train, train_weights = table.source, table.weights
+            if size is not None and size < train.n:
+                rng = np.random.default_rng([seed, 1])
+                train, train_weights = start.subsample(train, train_weights, size, rng, memory)
+            task = Task(
+                train,
+                train_weights,
+                k,
+                space,
+                self._plan(train, k, device),
+                start=given_start(self, X, source, k, space, seed),
+                n_init=starts(self),
+                empty=self.empty,
+                device=device,
+                seed=seed,
+                memory=memory,
+            )
+            spec = Flat() if source.sparse else plan.choose_index(index_of(self), k, device, self.limits)
+            most = self.max_iter * task.n_init * len(task.plan.levels)
+            with Callbacks(self, X, y, sample_weight, space, spec.started(), most) as callbacks:
+                if self.max_iter == 0:
+                    done = untrained(task)
+                else:
+                    done = cluster(
+                        task,
+                        Rules(self.max_iter, self.tol, deadline),
+                        checkpoints=checkpoints,
+                        watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
+                        verbose=self.verbose,
+                    )
+                self._publish(close(self, task, done, table, spec if done.spec is None else done.spec))
 
+    @with_callbacks
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of a stream, so that centres are means of all rows seen (of which `decay` may forget).
 
@@ -326,75 +352,41 @@ class KMeans(CallbackSupport, Centers):
         -------
         self
         """
-        if not hasattr(self, "cluster_centers_"):
-            with self._unchanged_on_error():
-                self._fit(X, None, sample_weight, first_batch=True)
-            return self
-        check_kmeans(self)
-        with self._threads():
-            view, before, device = self._view(X), self.clustering_.means, self._device()
-            weights = checks.sample_weight(sample_weight, view.n)
-            mass, step = float(view.n if weights is None else weights.sum()), before.steps + 1
+        with self._unchanged_on_error():
+            if hasattr(self, "cluster_centers_"):
+                check_kmeans(self)
+                with self._threads(), Callbacks(self, X, y, sample_weight, self._space, self.index_, 0):
+                    self._take_in(X, sample_weight)
+            else:
+                self._fit(X, y, sample_weight)
+        return self
+
+    def _take_in(self, X: Any, sample_weight: Any) -> None:
+        """Take in a batch that is not the first."""
+        view, before, device, space = self._view(X), self.clustering_.means, self._device(), self._space
+        table = Directed.of(view, checks.sample_weight(sample_weight, view.n))
+        check_directed(view.n, table.zeros)
+        batch, weights, step = table.source, table.weights, before.steps + 1
+        means, rows, recall = replace(before, steps=step), Labelling.of_none(self.margins), self.predict_recall_
+        if batch.n:
+            mass = float(batch.n if weights is None else weights.sum())
             online, work = Online.of(self._centroids(), before.weights, before.lengths).after(
-                view,
+                batch,
                 weights,
                 lambda centroids: self.index_.build(centroids, seed=step, device=device),
                 decay=before.seen / (before.seen + mass) if self.decay == "auto" else float(self.decay),
-                space=self._space,
+                space=space,
                 rng=np.random.default_rng([before.seed, 2, step]),
             )
-            self.cluster_centers_ = self._space.outward(online.centroids)
-            work.centroids = self._centroids()
-            rows = labelled(work, self._index(), NEAREST, step, margins=self.margins, audited=self.limits.audited)
-            means = Means(
-                self.cluster_centers_, online.seen.counts, online.lengths, step, before.seed, before.seen + mass
-            )
-            self._publish(replace(self.clustering_, spec=self.index_, means=means, rows=rows))
-        return self
-
-    def _close(self, task: Task, done: Trained, spec: Spec, view: Source, weights: np.ndarray | None) -> None:
-        """Label every row as the criterion closes, measure how good the labels are, and publish all."""
-        k, space, seed = task.k, task.space, task.seed
-        if task.plan.criterion.closing.looks == 1:
-            done.work.settle()
-        self.cluster_centers_, self._space, self.index_ = space.outward(done.work.centroids), space, spec
-        work = closer(done.work, view, weights, self._centroids(), self.exact_labels, task.memory)
-        rows = labelled(
-            work,
-            self._closing_index(work, task.device),
-            task.plan.criterion.closing,
-            seed,
-            margins=self.margins,
-            audited=self.limits.audited,
-            memory=task.memory,
-        )
-        counts = kernels.tally(rows.labels, k)
-        means = means_of(work, rows, counts, self.cluster_centers_, seed)
-        self._publish(Clustering(space, self.index_, means, rows, done.history, done.stop_reason))
-        if self.recall is not None and rows.interval[1] < self.recall:
-            warnings.warn(
-                f"{self.index_} reaches a recall of {rows.recall:.4f}, less than the {self.recall:g} asked "
-                "for; use a richer index (more links, more cells searched) or a lower recall",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        used = np.count_nonzero(counts)
-        if used < k and not work.distinct(k):
-            warnings.warn(
-                f"Number of distinct clusters ({used}) found smaller than n_clusters ({k}): X has fewer "
-                "distinct rows than that; lower n_clusters or add data",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    def _closing_index(self, work: Pass, device: Any) -> Index:
-        """What finds the final labels: the index that predicts, or where rows remember, what searched in the fit."""
-        centroids, spec = work.centroids, self.index_
-        if not work.remembers:
-            return Flat().build(centroids) if self.exact_labels else self._index(centroids)
-        if spec != Flat() and plan.choose_index(self.index, work.k, device, self.limits).open is None:
-            spec = plan.searcher(self.index, work.k, device, self.limits)
-        return spec.build(centroids, device=device)
+            seen, centers = before.seen + mass, space.outward(online.centroids)
+            means = Means(centers, online.seen.counts, online.lengths, step, before.seed, seen)
+            work.centroids = space.inward(centers)
+            audit = lru_cache(partial(Sampled, work, work.centroids, step, self.limits.audited))
+            index = self._index_over(centers, self.index_, lambda: work.centroids)
+            rows = labelled(work, index, NEAREST, audit, margins=self.margins)
+            recall = foreseen(self.index_, lambda: index, audit)[1]
+        rows = table.all(rows, len(means.centers))
+        self._publish(replace(self.clustering_, spec=self.index_, means=means, rows=rows, predict_recall=recall))
 
     def begin_run(self, source: Source, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Make the run directory of a fit to rows in files that is yet to be made, after checking both.
@@ -414,12 +406,12 @@ class KMeans(CallbackSupport, Centers):
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
-        wishes = plan.Wishes(self.index, self.candidates, self.size_aware, self.swaps, self.effort, self.recall)
+        wishes = plan.Wishes(index_of(self), self.candidates, self.size_aware, self.swaps, self.effort, self.recall)
         d = entries_per_row(train)
         return plan.choose(wishes, train.n, d, k, sparse=train.sparse, device=device, limits=self.limits)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = takes_sparse(self)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from fastann import checks
+from fastann.cluster import plan
 from fastann.cluster.checkpoint import remove
-from fastann.cluster.closing import Clustering
+from fastann.cluster.closing import Clustering, Labelling
 from fastann.cluster.criterion import NEAREST
+from fastann.cluster.memory import Memory
 from fastann.cluster.passes.every import Every
-from fastann.cluster.space import Space
+from fastann.cluster.space import Space, space_of
 from fastann.data.csr import Densified
-from fastann.data.source import Source
+from fastann.data.open import as_source
+from fastann.data.source import Source, UnitNorm, Without, dense
 from fastann.estimators.base import Model
 from fastann.index.base import Index, Spec
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
+
+ORTHOGONAL = 2.0  # squared distance of unit vectors at right angles, as which a row without a direction counts
+
+
+@dataclass(frozen=True)
+class Directed:
+    """Rows to cluster: under the cosine metric without those that are zero, which have no direction.
+
+    Attributes
+    ----------
+    whole : Source
+        All rows, seen in the space they are clustered in.
+    zeros : int64 array
+        Which of them have no direction.
+    source : Source
+        The others.
+    weights : float64 array or None
+        Of these.
+    """
+
+    whole: Source
+    zeros: np.ndarray
+    source: Source
+    weights: np.ndarray | None
+
+    @classmethod
+    def of(cls, view: Source, weights: np.ndarray | None = None) -> Self:
+        """Of all rows of a view, with their weights (float64 [n])."""
+        zeros = zeros_of(view)
+        if not len(zeros):
+            return cls(view, zeros, view, weights)
+        return cls(view, zeros, Without(view, zeros), None if weights is None else np.delete(weights, zeros))
+
+    def all(self, rows: Labelling, k: int, memory: Memory | None = None) -> Labelling:
+        """Labels of all rows, from those of the rows that have a direction."""
+        return rows.among(self.whole, self.zeros, k, memory or Memory()) if len(self.zeros) else rows
+
+
+def zeros_of(view: Source) -> np.ndarray:
+    """Rows of a view that have no direction in its space: int64, ascending."""
+    base = view.base if isinstance(view, Densified) else view
+    return base.zeros if isinstance(base, UnitNorm) else np.empty(0, np.int64)
 
 
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
@@ -36,14 +83,89 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
     """
 
     _read = staticmethod(runs.read)
-    cluster_centers_: np.ndarray
     index_: Spec
     clustering_: Clustering
     checkpoint: Any
-    _space: Space
+
+    @classmethod
+    def from_centers(cls, centers: Any, *, index: Any = "flat", **parameters: Any) -> Self:
+        """Make a model of centres that are there already: of another library, or from a file.
+
+        It is as if it had been fitted to the centres themselves: `labels_` are theirs, and in `partial_fit`, which
+        goes on from them, each weighs one row. `fit` begins anew.
+
+        Parameters
+        ----------
+        centers : array-like of shape (n_clusters, n_features), or whatever else `fit` takes as rows
+            Finite. Under the cosine metric of any norm but 0; they are scaled to unit norm.
+        index : str or spec, default="flat"
+            Exact unless another is given.
+        **parameters
+            As of the class, such as ``metric="cosine"``; without `n_clusters` and `init`.
+
+        Returns
+        -------
+        estimator
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `centers` are no table of finite numbers, or a parameter makes no sense.
+        """
+        source = as_source(centers, "centers")
+        rows = dense(source.native(slice(0, source.n)))
+        checks.centers(rows, source.n, source.d, "centers", origin=rows.mean(axis=0, dtype=np.float64))
+        space_of(parameters.get("metric", "euclidean")).inward(rows)
+        if plan.choose_index(index, source.n).open is not None:
+            raise ValueError(f"index={str(index)!r} is tuned on rows, and there are centres only; give a number")
+        model: Any = cls(source.n, index=index, **parameters)
+        asked = {name: getattr(model, name) for name in ("init", "n_init", "max_iter")}
+        model.set_params(init=rows, n_init=1, max_iter=0).fit(rows)
+        model.clustering_ = replace(model.clustering_, predict_recall=np.nan)  # centres are no sample of rows
+        model.set_params(**asked)
+        return cast(Self, model)
+
+    @property
+    def cluster_centers_(self) -> np.ndarray:
+        return self._fitted("cluster_centers_").centers
+
+    @cluster_centers_.setter
+    def cluster_centers_(self, centers: Any) -> None:
+        found = self._fitted("cluster_centers_")
+        k, d = found.centers.shape
+        checked = checks.centers(centers, k, d, "cluster_centers_", origin=found.space.mean)
+        centers = np.array(checked)  # a copy, which nobody else writes to
+        if centers.dtype not in (np.float32, np.float64):
+            centers = centers.astype(np.float64)
+        found.space.inward(centers)
+        self.clustering_ = found.with_centers(centers)
+
+    @property
+    def predict_recall_(self) -> float:
+        found = self._fitted("predict_recall_")
+        return 1.0 if self.index_ == Flat() else found.with_index(self.index_).predict_recall
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self._fitted("_n_features_out").centers)
+
+    @property
+    def _space(self) -> Space:
+        return self._fitted("_space").space
+
+    def _fitted(self, name: str) -> Clustering:
+        """The result, of which attribute `name` is asked for."""
+        found: Clustering | None = self.__dict__.get("clustering_")
+        if found is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted yet")
+        return found
 
     def predict(self, X: Any) -> np.ndarray:
-        """Nearest centre of each row, through the index: int32 [n_samples]."""
+        """Nearest centre of each row, through the index: int32 [n_samples].
+
+        `predict_recall_` says of how many rows it finds the nearest one. A zero row has no direction, and under the
+        cosine metric a cosine of 0 to every centre: it gets the first, as in a fit.
+        """
         return self._search(X, 1)[1][:, 0]
 
     def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
@@ -79,6 +201,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
                 sqdist = euclidean_distances(block, centroids, squared=True)
                 out[start : start + block.shape[0]] = self._space.distance(sqdist)
+            out[zeros_of(view)] = self._space.distance(np.array(ORTHOGONAL))
         return out
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -86,8 +209,8 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         check_is_fitted(self)
         with self._threads():
             view = self._view(X)
-            weights = checks.sample_weight(sample_weight, view.n)
-            work = Every.over(view, weights, self._centroids(), self._space)
+            table = Directed.of(view, checks.sample_weight(sample_weight, view.n))
+            work = Every.over(table.source, table.weights, self._centroids(), self._space)
             return -work.close(self._index(), NEAREST).inertia
 
     def set_search(self, **options: int) -> Self:
@@ -106,8 +229,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         self.clustering_ = self.clustering_.with_ids(ids)
 
     def _publish(self, found: Clustering) -> None:
-        rows, means, self._space = found.rows, found.means, found.space
-        self.clustering_, self.cluster_centers_, self._n_features_out = found, means.centers, len(means.centers)
+        rows, means, self.clustering_ = found.rows, found.means, found
         self.labels_, self.distances_, self.inertia_ = rows.labels, rows.distances, rows.inertia
         for name, array in (("second_labels_", rows.second), ("margins_", rows.margins)):
             self.__dict__.pop(name, None)
@@ -138,7 +260,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
 
     def _view(self, X: Any) -> Source:
         """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
-        view = self._space.view(self._source(X))
+        view = self._space.view(self._source(X), zero_rows=True)
         return Densified(view) if view.sparse and self.index_ != Flat() else view
 
     def _centroids(self) -> np.ndarray:
@@ -146,11 +268,14 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
 
     def _index(self, centroids: np.ndarray | None = None) -> Index:
         """The index over the published centres, built once while the model lives; `centroids` if they are known."""
-        spec, device = self.index_, self._device()
+        known = self._centroids if centroids is None else lambda: centroids
+        return self._index_over(self.cluster_centers_, self.index_, known)
+
+    def _index_over(self, centers: np.ndarray, spec: Spec, centroids: Callable[[], np.ndarray]) -> Index:
+        """The same over centres that are published, or about to be."""
+        device = self._device()
         index: Index = self._built_once(
-            (*spec.built_with, device),
-            self.cluster_centers_,
-            lambda: spec.build(self._centroids() if centroids is None else centroids, seed=0, device=device),
+            (*spec.built_with, device), centers, lambda: spec.build(centroids(), seed=0, device=device)
         )
         return index.retuned(spec)
 
@@ -165,4 +290,6 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             for first, block in view.chunks():
                 part = slice(first, first + block.shape[0])
                 ids[part], sqdist[part], _ = search(index, block, m, centroids)
+            zeros = zeros_of(view)
+            ids[zeros], sqdist[zeros] = np.arange(m), ORTHOGONAL
         return sqdist, ids

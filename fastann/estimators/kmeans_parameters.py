@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from fastann import checks
 from fastann.cluster import plan
@@ -13,12 +15,17 @@ from fastann.cluster.checkpoint import Checkpoints, plain
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.space import METRICS, Space
 from fastann.cluster.start import STARTS
+from fastann.data.csr import CSRSource
 from fastann.data.identity import identity
-from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Source
+from fastann.estimators.base import warn
 from fastann.index import gpu
+from fastann.index.base import Spec
 from fastann.index.faiss import faiss
+from fastann.index.parse import parse_index
 from fastann.index.spec import Flat
+
+ALGORITHMS = ("lloyd", "elkan")  # scikit-learn's, whose results are the same
 
 # Parameters that decide what a fit does next; with others of these it cannot go on from a checkpoint.
 DECISIVE = (
@@ -27,17 +34,62 @@ DECISIVE = (
 )  # fmt: skip
 
 
+def index_of(model: Any) -> Spec | str:
+    """The index that a fit goes by: exact where `algorithm` names one of scikit-learn's, which are exact.
+
+    Raises
+    ------
+    ValueError
+        If both are given and contradict each other.
+    """
+    index: Spec | str = model.index
+    if model.algorithm is None:
+        return index
+    checks.choice(model.algorithm, "algorithm", ALGORITHMS)
+    if index != "auto" and parse_index(index) != Flat():
+        raise ValueError(
+            f"algorithm={model.algorithm!r} compares every row with every centre, which index={str(index)!r} does not; "
+            "pass one of them"
+        )
+    return Flat()
+
+
+def takes_sparse(model: Any) -> bool:
+    """Whether rows may be sparse; of an index that does not exist, which a fit refuses, they may."""
+    try:
+        index = index_of(model)
+        return index == "auto" or parse_index(index) == Flat()
+    except (TypeError, ValueError):
+        return True
+
+
+def starts(model: Any) -> int:
+    """How many starts a fit tries: what scikit-learn understands by "auto", and one from a given array."""
+    drawn = isinstance(model.init, str)
+    if not drawn and not callable(model.init):
+        return 1
+    if model.n_init == "auto":
+        return 10 if model.max_iter and (not drawn or model.init == "random") else 1
+    return int(model.n_init)
+
+
 def check_kmeans(model: Any) -> float | None:
     """Check the parameters of a `KMeans` that do not depend on the data; return the time limit."""
-    checks.integer(model.n_init, "n_init", 1)
-    checks.integer(model.max_iter, "max_iter", 1)
+    if model.n_init != "auto":
+        checks.integer(model.n_init, "n_init", 1)
+    checks.integer(model.max_iter, "max_iter", 0)
+    if model.max_iter == 0 and (isinstance(model.init, str) or starts(model) > 1):
+        raise ValueError(
+            "max_iter must be >= 1, or 0 to label the rows by centres that are given as init, as one start; got 0 with "
+            f"init={model.init!r} and n_init={model.n_init!r}"
+        )
     checks.real(model.tol, "tol", 0.0)
     if model.decay != "auto" and checks.real(model.decay, "decay", 0.0, above=True) > 1:
         raise ValueError(f"decay must be in (0, 1], got {model.decay}; 1 forgets nothing")
     checks.real(model.effort, "effort", 0.0, above=True)
     if model.recall is not None:
         checks.real(model.recall, "recall", 0.0, above=True)
-        if model.recall >= 1 or plan.choose_index(model.index, 1).open is None:
+        if model.recall >= 1 or plan.choose_index(index_of(model), 1).open is None:
             raise ValueError(
                 f"recall={model.recall!r} is what an index whose search option is 'auto' must reach, below 1, as in "
                 f"KMeans(index=IVF(nprobe='auto'), recall=0.99); got index={str(model.index)!r}"
@@ -47,7 +99,7 @@ def check_kmeans(model: Any) -> float | None:
     for name in ("size_aware", "swaps"):
         if not isinstance(value := getattr(model, name), bool | np.bool_) and value != "auto":
             raise ValueError(f"{name} must be True, False or 'auto', got {value!r}")
-    for name in ("exact_labels", "margins"):
+    for name in ("exact_labels", "margins", "copy_x"):
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")
     checks.choice(model.metric, "metric", METRICS)
@@ -65,14 +117,35 @@ def check_kmeans(model: Any) -> float | None:
 
 def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]:
     """Check the parameters that depend on the data or the machine: clusters, rows to train on, devices."""
-    if source.sparse and model.index != "auto" and plan.choose_index(model.index, 1) != Flat():
+    if source.sparse and not takes_sparse(model):
         raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(model.index)!r}")
     k = checks.n_clusters(model.n_clusters, source.n)
     device = gpu.parse_device(model.device)
     if device != "cpu":
         gpu.require(faiss(), device)
-    plan.choose_index(model.index, k)
+    plan.choose_index(index_of(model), k)
     return k, checks.sample(model.sample, source.n, k), device
+
+
+def check_directed(n: int, zeros: np.ndarray, weights: np.ndarray | None = None, k: int = 0) -> None:
+    """Warn of rows without a direction, of which there are `zeros` among `n`; a fit needs `k` others, and a weight."""
+    if not len(zeros):
+        return
+    if n - len(zeros) < k:
+        raise ValueError(
+            f"n_clusters={k} needs at least {k} rows that are not zero, as metric='cosine' goes by directions; "
+            f"{len(zeros)} of {n} rows are zero, row {zeros[0]} first: lower n_clusters, add data or use "
+            "metric='euclidean'"
+        )
+    if k and weights is not None and not weights.any():
+        raise ValueError(
+            "every row of positive sample_weight is zero, and has no direction, which metric='cosine' needs"
+        )
+    warn(
+        f"{len(zeros)} of {n} rows are zero, row {zeros[0]} first: they have no direction, which metric='cosine' "
+        "needs. They are left out of the centres, and get label 0 at distance 1",
+        UserWarning,
+    )
 
 
 def checkpoints_of(model: Any, source: Source, weights: np.ndarray | None, seed: int) -> Checkpoints | None:
@@ -80,19 +153,34 @@ def checkpoints_of(model: Any, source: Source, weights: np.ndarray | None, seed:
     if model.checkpoint is None:
         return None
     parameters = {name: plain(getattr(model, name)) for name in DECISIVE}
+    parameters |= {"index": plain(index_of(model)), "n_init": starts(model)}
     task = {"data": identity(source, weights), "parameters": parameters, "seed": seed}
     return Checkpoints(model.checkpoint, model.checkpoint_seconds, task)
 
 
-def given_centroids(model: Any, X: Any, k: int, d: int, space: Space, seed: int) -> np.ndarray | None:
-    """The centroids to start from, if they are given: as an array, or by a function of the rows."""
+def given_start(
+    model: Any, X: Any, source: Source, k: int, space: Space, seed: int
+) -> str | np.ndarray | Callable[[int], np.ndarray]:
+    """What a fit starts from: the name of a method, centroids, or what gives those of a start by its number."""
     if isinstance(model.init, str):
-        return None
-    if model.n_init > 1:
-        raise ValueError(f"n_init={model.n_init} starts need a random init; pass n_init=1 with given centres")
-    centers = model.init
-    if callable(centers):
-        source = as_source(X, sparse=False)
-        data = source.array if isinstance(source, ArraySource) else X
-        centers = centers(data, k, np.random.RandomState(seed))
-    return space.inward(checks.centers(centers, k, d, origin=space.mean))
+        return str(model.init)
+    d = source.d
+    if not callable(model.init):
+        if model.n_init not in ("auto", 1):
+            warn(
+                f"Explicit initial center position passed: performing only one init in {type(model).__name__} instead "
+                f"of n_init={model.n_init}; pass n_init=1",
+                RuntimeWarning,
+            )
+        return space.inward(checks.centers(_dense(model.init), k, d, origin=space.mean))
+    rows = source.array if isinstance(source, ArraySource) else source.matrix if isinstance(source, CSRSource) else X
+
+    def called(number: int) -> np.ndarray:
+        state = np.random.RandomState(seed if number == 0 else [seed, number])
+        return space.inward(checks.centers(_dense(model.init(rows, k, state)), k, d, origin=space.mean))
+
+    return called
+
+
+def _dense(centers: Any) -> Any:
+    return centers.toarray() if issparse(centers) else centers

@@ -107,6 +107,22 @@ class Index(ABC):
         """The same built index, searched with the options of a spec that agrees with its own on ``built_with``."""
         return self
 
+    def reach(self, x: Any, ids: np.ndarray) -> np.ndarray | None:
+        """The least value of its search option with which a search of each row comes to a given centroid.
+
+        Parameters
+        ----------
+        x : float32 [n, d]
+        ids : int32 [n]
+            The centroids.
+
+        Returns
+        -------
+        int64 [n] or None
+            None where that cannot be told.
+        """
+        return None
+
     @property
     def most(self) -> int:
         """The value of its search option beyond which there is nothing more to look at; 1 where it has none."""

@@ -141,6 +141,12 @@ class CellsIndex(Index):
         other.nprobe = min(spec.number("nprobe"), len(self.centers))
         return other
 
+    def reach(self, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        cell = np.empty(len(self.centroids), np.int32)
+        cell[self.columns] = np.repeat(np.arange(len(self.centers), dtype=np.int32), np.diff(self.offsets))
+        order, _ = FlatIndex(self.centers, screened=False).search(x, len(self.centers))
+        return 1 + np.argmax(order == cell[ids][:, None], axis=1)
+
     @property
     def most(self) -> int:
         return len(self.centers)

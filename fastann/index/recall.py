@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -75,12 +76,17 @@ class Audit:
     ----------
     x : float32 [s, d], or a float32 CSR matrix
     centroids : float32 [k, d]
+
+    Attributes
+    ----------
+    nearest : int32 [s]
+        The nearest centroid of each row.
     """
 
     def __init__(self, x: Any, centroids: np.ndarray):
         self.x, self.centroids = x, centroids
-        nearest = FlatIndex(centroids).search(x, 1)[0][:, 0]
-        self.least = kernels.own_sqdist(x, centroids, nearest)
+        self.nearest = np.ascontiguousarray(FlatIndex(centroids).search(x, 1)[0][:, 0])
+        self.least = kernels.own_sqdist(x, centroids, self.nearest)
 
     def of(self, labels: np.ndarray) -> Recall:
         """Recall of labels (int32 [s]): a centroid as near as the nearest is right too."""
@@ -91,12 +97,26 @@ class Audit:
         """Recall of an index, rows that it finds nothing for being searched exactly."""
         return self.of(search(index, self.x, 1, self.centroids)[0][:, 0])
 
+    def part(self, step: int) -> Audit:
+        """Every `step`th of its rows."""
+        out, some = copy(self), np.arange(0, self.x.shape[0], step)
+        out.x, out.nearest, out.least = self.x[some], self.nearest[some], self.least[some]
+        return out
+
+
+class Sampled(Audit):
+    """An audit of a seeded sample of at most `sample` of some rows, of which `picks` are the numbers."""
+
+    def __init__(self, rows: Taken, centroids: np.ndarray, seed: int, sample: int = SAMPLE):
+        n, rng = rows.n, np.random.default_rng([seed, 5])  # of a seed alone come the rows that a fit starts from, too
+        self.picks = np.sort(rng.choice(n, sample, replace=False)) if n > sample else np.arange(n)
+        super().__init__(rows.take(self.picks), centroids)
+
 
 def recall(rows: Taken, labels: np.ndarray, centroids: np.ndarray, seed: int, sample: int = SAMPLE) -> Recall:
     """Recall of the labels (int32 [n]) of some rows, measured on a seeded sample of at most `sample` of them."""
-    n, rng = rows.n, np.random.default_rng(seed)
-    picks = np.sort(rng.choice(n, sample, replace=False)) if n > sample else np.arange(n)
-    return Audit(rows.take(picks), centroids).of(labels[picks])
+    audit = Sampled(rows, centroids, seed, sample)
+    return audit.of(labels[audit.picks])
 
 
 def least(passes: Callable[[int], bool], start: int, high: int) -> int:

@@ -99,6 +99,7 @@ def write(
         "inertia": rows.inertia,
         "assignment_recall": rows.recall,
         "assignment_recall_interval": list(rows.interval),
+        "predict_recall": None if math.isnan(found.predict_recall) else found.predict_recall,
         "stop_reason": str(found.stop_reason),
         "history": [record.as_dict() for record in found.history],
         "feature_names": about.names,
@@ -206,11 +207,17 @@ def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Clustering, lis
             rows,
             [Iteration(**record) for record in manifest["history"]],
             StopReason(manifest["stop_reason"]),
+            _predict_recall(manifest.get("predict_recall")),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise storage.RunError(f"{path} does not describe a fitted {kind.__name__}: {what}; fit again") from error
     return model, found, names
+
+
+def _predict_recall(value: Any) -> float:
+    """Share of rows that predictions are right of; NaN where it was not measured, as in runs of old."""
+    return math.nan if value is None else checks.real(value, "predict_recall", 0.0)
 
 
 def _labelling(manifest: dict[str, Any], arrays: dict[str, np.ndarray], k: int) -> Labelling:

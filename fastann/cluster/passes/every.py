@@ -53,7 +53,7 @@ class Every(Pass):
         return self.centroids, self.inertia
 
     def settle(self) -> None:
-        del self.sums
+        self.__dict__.pop("sums", None)  # of a pass that goes on from a checkpoint there may be none
 
     def close(self, index: Any, criterion: Criterion) -> Closed:
         mass = self._mass() if criterion.looks > 1 else np.empty(0)

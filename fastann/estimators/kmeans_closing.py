@@ -1,0 +1,108 @@
+"""How a fit of `KMeans` ends: rows labelled, what labels and predictions miss measured, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from fastann import kernels
+from fastann.cluster import plan
+from fastann.cluster.closing import Clustering, closer, labelled, means_of
+from fastann.cluster.fit import Task, Trained
+from fastann.cluster.passes.base import Pass
+from fastann.estimators.base import warn
+from fastann.estimators.kmeans_fitted import Directed
+from fastann.estimators.kmeans_parameters import index_of
+from fastann.index.base import Index, Spec
+from fastann.index.recall import Sampled
+from fastann.index.spec import Flat
+
+PREDICTED = 0.999  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
+MEASURED = 1024  # of the rows audited, at least so many are searched where that alone tells what `predict` finds
+
+
+def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) -> Clustering:
+    """Label every row as the criterion closes, measure how good labels and predictions are.
+
+    Parameters
+    ----------
+    model : KMeans
+    task : Task
+    done : Trained
+    table : Directed
+        The rows to label.
+    spec : Spec
+        The index to predict with.
+    """
+    space, memory = task.space, task.memory
+    if task.plan.criterion.closing.looks == 1:
+        done.work.settle()
+    centers = space.outward(done.work.centroids)
+    work = closer(done.work, table.source, table.weights, space.inward(centers), model.exact_labels, memory)
+    audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, model.limits.audited))
+    rows = labelled(
+        work,
+        _closing_index(model, work, task.device, spec, centers),
+        task.plan.criterion.closing,
+        audit,
+        margins=model.margins,
+        memory=memory,
+    )
+    counts = kernels.tally(rows.labels, task.k)
+    means = means_of(work, rows, counts, centers, task.seed)
+    automatic = isinstance(model.index, str) and model.index == "auto"
+    spec, recall = foreseen(
+        spec, lambda: model._index_over(centers, spec, lambda: work.centroids), audit, tuned=automatic
+    )
+    if model.recall is not None and rows.interval[1] < model.recall:
+        warn(
+            f"{spec} reaches a recall of {rows.recall:.4f}, less than the {model.recall:g} asked "
+            "for; use a richer index (more links, more cells searched) or a lower recall",
+            ConvergenceWarning,
+        )
+    used = np.count_nonzero(counts)
+    if used < task.k and not work.distinct(task.k):
+        warn(
+            f"Number of distinct clusters ({used}) found smaller than n_clusters ({task.k}). Possibly due to duplicate "
+            "points in X: it has fewer distinct rows than that; lower n_clusters or add data",
+            ConvergenceWarning,
+        )
+    return Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
+
+
+def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:
+    """What finds the final labels: the index that predicts, or where rows remember, what searched in the fit."""
+    centroids, asked = work.centroids, index_of(model)
+    if not work.remembers:
+        if model.exact_labels:
+            return Flat().build(centroids)
+        index: Index = model._index_over(centers, spec, lambda: centroids)
+        return index
+    if spec != Flat() and plan.choose_index(asked, work.k, device, model.limits).open is None:
+        spec = plan.searcher(asked, work.k, device, model.limits)
+    return spec.build(centroids, device=device)
+
+
+def foreseen(
+    spec: Spec, build: Callable[[], Index], audit: Callable[[], Sampled], *, tuned: bool = False
+) -> tuple[Spec, float]:
+    """The index to predict with, and its recall on a sample of rows; 1 where it is exact.
+
+    With `tuned` as many cells are searched as most rows need: labels of a fit are better than those of a single search,
+    as rows remember what they found before, and `predict` is to agree with them.
+    """
+    if spec == Flat():
+        return spec, 1.0
+    index, sample = build(), audit()
+    reach, option = index.reach(sample.x, sample.nearest), spec.search_option
+    if reach is None or option is None:
+        return spec, sample.part(max(1, len(sample.nearest) // MEASURED)).measure(index).value
+    wanted = int(np.sort(reach)[math.ceil(PREDICTED * len(reach)) - 1])
+    if tuned and wanted > spec.number(option):
+        spec = spec.at(wanted)
+    return spec, float((reach <= spec.number(option)).mean())
