@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastann import storage
+from fastann import checks, storage
 
 SCHEMA = 1
 STUDY = "study.json"
@@ -254,9 +254,12 @@ def _processor() -> str:
 
 def _memory() -> str:
     try:
-        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return "unknown"
+    limit = checks.memory_limit()
+    limited = f", limited to {limit / 2**30:.3g} GiB" if limit < there else ""
+    return f"{there / 2**30:.0f} GiB{limited}"
 
 
 def frontier(points: Sequence[tuple[float, float]], x: Metric, y: Metric) -> list[int]:

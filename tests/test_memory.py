@@ -380,3 +380,65 @@ def test_members_are_found_without_sorting():
     values, w = rng.random(500).astype(np.float32), rng.random(500)
     np.testing.assert_array_equal(kernels.tally(labels, 9), np.bincount(labels, minlength=9))
     np.testing.assert_array_equal(kernels.tally(labels, 12, values, w)[:9], np.bincount(labels, values * w))
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit", "left"),
+    [
+        # version 2, of a step of SLURM: the job's limit bounds it
+        (
+            "0::/system.slice/job_7/step_0/task_0",
+            {
+                "system.slice/job_7/memory.max": 4 * GIB,
+                "system.slice/job_7/memory.current": 3 * GIB,
+                "system.slice/job_7/memory.stat": f"anon 5\nfile {GIB}\nshmem 0",
+                "system.slice/job_7/step_0/memory.max": "max",
+                "system.slice/job_7/step_0/memory.current": GIB,
+            },
+            4 * GIB,
+            2 * GIB,
+        ),
+        # a service of systemd that is slowed down before it is killed
+        ("0::/user.slice/mine", {"user.slice/mine/memory.high": GIB, "user.slice/mine/memory.max": 2 * GIB}, GIB, GIB),
+        # version 1: the outer group has the lower limit, "no limit" is a large number
+        (
+            "9:memory:/slurm/uid_1/job_2\n1:name=systemd:/x\n0::/",
+            {
+                "memory/memory.limit_in_bytes": 9223372036854771712,
+                "memory/slurm/memory.limit_in_bytes": 3 * GIB,
+                "memory/slurm/memory.usage_in_bytes": 2 * GIB,
+                "memory/slurm/memory.stat": f"cache 1\ntotal_cache {GIB}\ntotal_shmem {GIB // 2}",
+                "memory/slurm/uid_1/job_2/memory.limit_in_bytes": 5 * GIB,
+                "memory/slurm/uid_1/job_2/memory.usage_in_bytes": GIB,
+            },
+            3 * GIB,
+            1.5 * GIB,
+        ),
+        # version 1 in a container: the path is the host's
+        ("4:memory:/docker/ab12", {"memory/memory.limit_in_bytes": GIB, "memory/memory.usage_in_bytes": 0}, GIB, GIB),
+        # both versions side by side
+        ("0::/a", {"unified/a/memory.max": GIB, "unified/a/memory.current": GIB // 2}, GIB, GIB / 2),
+        # more than may be: nothing is left, not less
+        ("0::/a", {"a/memory.max": GIB, "a/memory.current": 2 * GIB}, GIB, 0),
+        ("0::/", {}, np.inf, np.inf),
+    ],
+    ids=["SLURM", "systemd", "version 1", "container", "hybrid", "over", "none"],
+)
+def test_limits_of_nested_groups_are_heeded(groups, files, limit, left, tmp_path):
+    (tmp_path / "groups").write_text(groups + "\n")
+    for name, text in files.items():
+        file = tmp_path / "root" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    given = str(tmp_path / "groups"), str(tmp_path / "root")
+    assert (checks.memory_limit(*given), checks.memory_left(*given)) == (limit, left)
+
+
+def test_a_fit_and_a_reader_heed_the_limit_of_the_group(monkeypatch):
+    monkeypatch.setattr(checks, "memory_left", lambda **given: 3e6)
+    monkeypatch.setattr(checks, "memory_limit", lambda: 4e6)
+    assert memory.free() == 3e6
+    assert Limits().memory == 4e6

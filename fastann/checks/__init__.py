@@ -47,6 +47,7 @@ from fastann.checks.files import (
     unchanged,
     whole_rows,
 )
+from fastann.checks.groups import memory_left, memory_limit, quota
 from fastann.checks.pickles import needs_this_version
 from fastann.checks.values import (
     choice,
@@ -56,7 +57,6 @@ from fastann.checks.values import (
     n_clusters,
     nbytes,
     place,
-    quota,
     real,
     sample,
     seed,
@@ -91,6 +91,8 @@ __all__ = [
     "lists",
     "matrix",
     "missing",
+    "memory_left",
+    "memory_limit",
     "n_clusters",
     "nbytes",
     "needs_this_version",

@@ -5,11 +5,11 @@ import numbers
 import os
 import re
 import sys
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastann.checks.groups import quota
 
 
 def integer(value: Any, name: str, low: int, high: int | None = None) -> int:
@@ -100,42 +100,6 @@ def seed(random_state: Any) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-@lru_cache(maxsize=1)
-def quota(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> float:
-    """Cores that this process may use by the quotas of its control groups (cgroup v1 or v2), nested ones too.
-
-    Infinite where there is none. joblib, like most, reads the outermost group alone.
-    """
-    try:
-        lines = Path(groups).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return math.inf
-    least = math.inf
-    for _, controllers, inside in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        at = Path(root, controllers, inside.lstrip("/")) if controllers else Path(root, inside.lstrip("/"))
-        for folder in (at, *at.parents):
-            least = min(least, _quota_of(folder))
-            if folder == Path(root):
-                break
-    return least
-
-
-def _quota_of(folder: Path) -> float:
-    """Cores by one group's quota: its share of a period."""
-    try:
-        if (folder / "cpu.max").exists():
-            share, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-        else:
-            share, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
-            )
-        return float(share) / float(period) if share.strip() != "max" and float(share) > 0 else math.inf
-    except (OSError, ValueError):
-        return math.inf
 
 
 def _cores() -> int:

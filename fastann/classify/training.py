@@ -17,6 +17,7 @@ from fastann.cluster.fit import Rules, iterate
 from fastann.cluster.lloyd import Progress, State, Upkeep, lloyd
 from fastann.cluster.passes.groups import Shared, Sharing, Within
 from fastann.cluster.passes.rows import Rows
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space
 from fastann.cluster.stop import CtrlC, Deadline
 from fastann.data.source import Source, Subset
@@ -130,7 +131,7 @@ class Course:
 
     Attributes
     ----------
-    bar : tqdm or None
+    bar : Bar or None
     history : list of Epoch
     before : float32 [K, d], CSR matrix or None
         Prototypes before the epoch that runs.
@@ -138,7 +139,7 @@ class Course:
         When it began, by `time.perf_counter`.
     """
 
-    bar: Any = None
+    bar: Bar | None = None
     history: list[Epoch] = field(default_factory=list)
     before: Any = None
     clock: float = field(default_factory=time.perf_counter)
@@ -156,8 +157,7 @@ class Course:
         shift = mean_shift(self.before, vectors)
         self.history.append(Epoch(phase, rows, objective, shift, 0, vectors.shape[0], now - self.clock))
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{phase}, shift {shift:.2e}, {vectors.shape[0]:,} prototypes", refresh=False)
-            self.bar.update()
+            self.bar.step(note=f"{phase}, shift {shift:.2e}, {vectors.shape[0]:,} prototypes")
         self.begin(vectors)
 
     def thinned(self, merged: int, active: int) -> None:

@@ -19,6 +19,7 @@ from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Pass
 from fastann.cluster.passes.every import Every
 from fastann.cluster.plan import Plan
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
 from fastann.cluster.swap import Swaps
@@ -299,25 +300,28 @@ def cluster(
     *,
     checkpoints: Checkpoints | None = None,
     watchers: Sequence[Callable[[State], Any]] = (),
-    verbose: bool = False,
+    bar: Bar | None = None,
 ) -> Trained:
     """Cluster the rows from `n_init` starts; the best clustering is returned.
 
     Each start trains on the samples the plan names, one after the other, the last being all rows. Each of
     `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
-    running iteration. With `checkpoints` it goes on from the last of these.
+    running iteration. With `checkpoints` it goes on from the last of these. `bar` shows the iterations.
     """
     # Each sample takes one iteration at least, and all rows one.
     task = replace(task, plan=replace(task.plan, levels=task.plan.levels[-rules.max_iter :]))
+    bar = Bar(False, "k-means") if bar is None else bar
+    watchers = [partial(_show, bar), *watchers]
     fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest) or Fit.begin(task)
     keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
         for attempt in fit.attempts():
-            with _bar(verbose, rules.max_iter, attempt if task.n_init > 1 else None) as bar:
-                for states in fit.stages():
-                    now = replace(rules, max_iter=fit.allowed(rules.max_iter))
-                    enough = partial(task.plan.enough, fit.level)
-                    fit.reason = iterate(states, now, enough, ctrl_c, [bar, *watchers], fit.part, keep=keep)
+            if task.n_init > 1:
+                bar.begin(f"k-means, start {attempt + 1}")
+            for states in fit.stages():
+                now = replace(rules, max_iter=fit.allowed(rules.max_iter))
+                enough = partial(task.plan.enough, fit.level)
+                fit.reason = iterate(states, now, enough, ctrl_c, watchers, fit.part, keep=keep)
     assert fit.best is not None
     return fit.best
 
@@ -386,22 +390,6 @@ def _named(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-class _bar:
-    """A watcher that draws a progress bar, on a terminal only."""
-
-    def __init__(self, verbose: bool, total: int, attempt: int | None):
-        from tqdm import tqdm
-
-        name = "k-means" if attempt is None else f"k-means, start {attempt + 1}"
-        self.bar = tqdm(total=total, desc=name, unit="it", disable=None if verbose else True)
-
-    def __enter__(self) -> _bar:
-        return self
-
-    def __call__(self, state: State) -> None:
-        record = state.record
-        self.bar.set_postfix_str(f"inertia {record.inertia:.6g}, moved {record.moved / record.rows:.1%}", refresh=False)
-        self.bar.update()
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.close()
+def _show(bar: Bar, state: State) -> None:
+    record = state.record
+    bar.step(note=f"inertia {record.inertia:.6g}, moved {record.moved / record.rows:.1%}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastann import checks
 from fastann.data.source import Gathered, Source, Subset
 
 PART = 2**18  # rows looked at once: what is computed for each of them is small beside a block of rows
@@ -165,14 +166,9 @@ def _available() -> float | None:
 
 
 def _left_in_container(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """What a control group (version 2) may still take, with its cache of files on disks, which it gives up."""
-    try:
-        limit, used = (root / "memory.max").read_text().strip(), int((root / "memory.current").read_text())
-        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        cache = int(stat.get("file", 0)) - int(stat.get("shmem", 0))
-        return None if limit == "max" else float(int(limit) - used + cache)
-    except (OSError, ValueError):
-        return None
+    """What the control groups of this process may still take; None where they have no limit."""
+    left = checks.memory_left(root=str(root))
+    return None if left == np.inf else left
 
 
 def size_of(nbytes: float) -> str:

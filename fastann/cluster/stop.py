@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
 from enum import StrEnum
 from types import FrameType
 from typing import Any
@@ -39,6 +41,12 @@ _SENTENCES = {
 }
 
 
+CTRL_C = (
+    "Ctrl-C: this fit ends after the running iteration, with stop_reason_ 'interrupted', and the program goes on; "
+    "a second Ctrl-C before that raises KeyboardInterrupt"
+)
+
+
 def converged(previous: float | None, inertia: float, moved: int, tol: float) -> bool:
     """Whether nothing moved, the inertia is 0 or it decreased by at most the share `tol` of itself."""
     return moved == 0 or inertia == 0 or (previous is not None and previous - inertia <= tol * previous)
@@ -60,7 +68,7 @@ class Deadline:
 
 
 class CtrlC:
-    """Context that turns the first Ctrl-C into a flag; a second one interrupts at once.
+    """Context that turns the first Ctrl-C into a flag, and says so; a second one raises KeyboardInterrupt at once.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
     """
@@ -81,6 +89,9 @@ class CtrlC:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
+        with suppress(OSError, ValueError, RuntimeError, AttributeError):  # of a stream that is closed, busy or None
+            sys.stderr.write(("\n" if sys.stderr.isatty() else "") + CTRL_C + "\n")
+            sys.stderr.flush()
 
     def __exit__(self, *exc: object) -> None:
         if self.before is not None:

@@ -4,11 +4,14 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from fastann import checks
 
-def _physical_memory() -> float:
+
+def _memory() -> float:
+    physical = float("inf")
     with suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return float("inf")
+        physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(physical, checks.memory_limit())
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,14 @@ class Limits:
     direct_bytes : int
         A larger float32 file is read in chunks, so that disk and compute overlap; a smaller one is used as mapped.
     memory : float
-        Bytes of memory of the machine. Of a larger mapped file, pages that were read are let go.
+        Bytes of memory of the machine, or of the control groups of this process. Of a larger mapped file, pages that
+        were read are let go.
     """
 
     chunk_bytes: int = 30 * 2**20
     at_once: int = 2**20
     direct_bytes: int = 256 * 2**20
-    memory: float = field(default_factory=_physical_memory)
+    memory: float = field(default_factory=_memory)
 
 
 DEFAULT = Limits()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels
+from fastann.cluster.progress import Bar
 from fastann.cluster.survey import survey
 from fastann.data.csr import Densified
 from fastann.data.open import as_source, reopen
@@ -48,7 +49,8 @@ def dedup(
     Parameters
     ----------
     model : KMeans
-        Fitted. Its centres, scaled to unit norm, decide what is compared with what, so fits of
+        Fitted; where it is `verbose` and there is no terminal, a line says every ten seconds that this runs. Its
+        centres, scaled to unit norm, decide what is compared with what, so fits of
         ``metric="cosine"`` suit best; rows are assigned anew to the most similar one.
     X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path of a file
         What the model was fitted on. When not given, the files that it was fitted on are opened again, if they did not
@@ -87,7 +89,8 @@ def dedup(
         source = Densified(source)
     checks.features(source.d, model.cluster_centers_.shape[1], type(model).__name__)
     checks.fitted_rows(source.n, len(model.labels_))
-    with kernels.limit_threads(checks.jobs(n_jobs)):
+    told = Bar(model.verbose, "dedup", note=f"{source.n:,} rows", drawn=False)
+    with kernels.limit_threads(checks.jobs(n_jobs)), told:
         return find(
             source,
             model.cluster_centers_,

@@ -15,6 +15,7 @@ from fastann.classify.model import Classification
 from fastann.classify.search import PrototypeSearch, choose_search
 from fastann.classify.stream import Stream
 from fastann.classify.training import Course, LabelledRows, choose_sizes
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import fit_space
 from fastann.data.source import Source, UnitNorm
 from fastann.estimators.classifier_fitted import Prototyped
@@ -89,7 +90,8 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     reject_label : object, default=None
         None: -1 where labels are numbers, "rejected" where they are strings.
     verbose : bool, default=False
-        Show a progress bar on a terminal.
+        Show how far it is, on standard error: a progress bar on a terminal and in a notebook, elsewhere a line every
+        ten seconds.
     device : str or list, default="cpu"
         GPUs that search dense prototypes, as in `KMeans`.
     n_jobs : int or None, default=None
@@ -213,7 +215,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             For data, labels or parameters that make no sense; the message says what was given, what was
             needed and what to do.
         """
-        with self._unchanged_on_error(), self._threads():
+        with self._unchanged_on_error(), self._threads(), Bar(self.verbose, "prototypes", unit="epoch") as bar:
             check_classifier(self)
             source = self._source(X, reset=True)
             labels = checks.class_labels(y, source.n)
@@ -228,9 +230,8 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             sizes = sizes_of(self, classes)
             if sizes is None:
                 sizes = choose_sizes(recipe, data, rng)
-            with self._bar() as bar:
-                course = Course(bar)
-                prototypes, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
+            course = Course(bar)
+            prototypes, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
             stream = Stream(prototypes)
             spec, searched = self._choose_search(stream, view, rng)
             self._publish(
@@ -257,7 +258,12 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         -------
         self
         """
-        with self._unchanged_on_error(), self._threads():
+        told = f"after {len(self.classes_):,} classes" if hasattr(self, "classes_") else "the first batch"
+        with (
+            self._unchanged_on_error(),
+            self._threads(),
+            Bar(self.verbose, "partial_fit", note=told, owner=self),
+        ):
             check_classifier(self)
             first = not hasattr(self, "classification_")
             source = self._source(X, reset=first)
@@ -288,11 +294,6 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         known = (self.index_, self.classification_.searched) if hasattr(self, "classification_") else (Flat(), 0)
         search, device = PrototypeSearch(self.index), self._device()
         return choose_search(search, stream.prototypes, view, rng, recall=self.recall, device=device, known=known)
-
-    def _bar(self) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(desc="prototypes", unit="epoch", disable=None if self.verbose else True)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

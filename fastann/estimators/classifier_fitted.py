@@ -16,6 +16,7 @@ from fastann.classify.model import Classification
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.search import PrototypeSearch
 from fastann.classify.training import Epoch
+from fastann.cluster.progress import Bar
 from fastann.data.csr import Densified, Sparsified
 from fastann.data.source import Source
 from fastann.estimators.base import Model
@@ -45,6 +46,7 @@ class Prototyped(Model):
     history_: list[Epoch]
     index_: Spec
     dtype: str
+    verbose: bool
     reject_below: float | None
     reject_label: Any
 
@@ -126,10 +128,12 @@ class Prototyped(Model):
             present = np.unique(p.owner)
             first = p.first(len(self.classes_))[present]
             out = np.full((view.n, len(self.classes_)), np.inf)
-            for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
-                sqdist = np.maximum(euclidean_distances(block, p.vectors, squared=True), 0, dtype=np.float64)
-                sqdist[self._directionless(block)] = 2
-                out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
+            with Bar(self.verbose, "scores", view.n, "row") as bar:
+                for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
+                    sqdist = np.maximum(euclidean_distances(block, p.vectors, squared=True), 0, dtype=np.float64)
+                    sqdist[self._directionless(block)] = 2
+                    out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
+                    bar.step(block.shape[0])
         return out
 
     # ----------------------------------------------------------------- what was learned
@@ -201,11 +205,13 @@ class Prototyped(Model):
         with self._threads():
             view, (index, prototypes) = self._view(X), self._index()
             ids, sqdist = np.empty((view.n, m), np.int32), np.empty((view.n, m), np.float32)
-            for start, block in view.chunks():
-                part = slice(start, start + block.shape[0])
-                ids[part], sqdist[part], _ = search(index, block, m, prototypes.vectors)
-                zero = start + self._directionless(block)
-                ids[zero], sqdist[zero] = np.arange(m), 2
+            with Bar(self.verbose, "predict", view.n, "row") as bar:
+                for start, block in view.chunks():
+                    part = slice(start, start + block.shape[0])
+                    ids[part], sqdist[part], _ = search(index, block, m, prototypes.vectors)
+                    zero = start + self._directionless(block)
+                    ids[zero], sqdist[zero] = np.arange(m), 2
+                    bar.step(block.shape[0])
         return sqdist, ids
 
     def _directionless(self, block: Any) -> np.ndarray:

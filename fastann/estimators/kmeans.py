@@ -17,6 +17,7 @@ from fastann.cluster.criterion import NEAREST
 from fastann.cluster.fit import Rules, Task, cluster, untrained
 from fastann.cluster.lloyd import State
 from fastann.cluster.memory import plan_memory
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import fit_space
 from fastann.cluster.stop import Deadline
 from fastann.cluster.stream import Online
@@ -121,7 +122,8 @@ class KMeans(CallbackSupport, Centers):
         Called with a `State` (``record``, ``centroids``) after every iteration; returning True stops the
         fit. scikit-learn's own callbacks (``set_callbacks``, scikit-learn >= 1.9) work too.
     verbose : bool, default=False
-        Show a progress bar on a terminal.
+        Show how far it is, on standard error: a progress bar on a terminal and in a notebook, elsewhere a line every
+        ten seconds.
     algorithm : {"lloyd", "elkan"} or None, default=None
         scikit-learn's names for exact iterations, whose results are the same: with either, ``index="auto"`` is
         ``"flat"``. None leaves it to `index`.
@@ -297,7 +299,7 @@ class KMeans(CallbackSupport, Centers):
         if checkpoints is not None:
             seed = checkpoints.seed
             deadline.spend(checkpoints.spent)
-        with self._threads():
+        with self._threads(), Bar(self.verbose, "k-means", self.max_iter) as bar:
             space, view = fit_space(source, self.metric, zero_rows=True)
             table = Directed.of(view, weights)
             check_directed(table.whole.n, table.zeros, table.weights, k)
@@ -329,7 +331,7 @@ class KMeans(CallbackSupport, Centers):
                         Rules(self.max_iter, self.tol, deadline),
                         checkpoints=checkpoints,
                         watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
-                        verbose=self.verbose,
+                        bar=bar,
                     )
                 self._publish(close(self, task, done, table, spec if done.spec is None else done.spec))
 
@@ -355,7 +357,10 @@ class KMeans(CallbackSupport, Centers):
         with self._unchanged_on_error():
             if hasattr(self, "cluster_centers_"):
                 check_kmeans(self)
-                with self._threads(), Callbacks(self, X, y, sample_weight, self._space, self.index_, 0):
+                before = self.clustering_.means
+                told = f"batch {before.steps + 1:,}, after rows of a weight of {before.seen:,.0f}"
+                bar = Bar(self.verbose, "partial_fit", note=told, owner=self)
+                with self._threads(), bar, Callbacks(self, X, y, sample_weight, self._space, self.index_, 0):
                     self._take_in(X, sample_weight)
             else:
                 self._fit(X, y, sample_weight)

@@ -18,6 +18,7 @@ from fastann.cluster.closing import Clustering, Labelling
 from fastann.cluster.criterion import NEAREST
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.every import Every
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space, space_of
 from fastann.data.csr import Densified
 from fastann.data.open import as_source
@@ -86,6 +87,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
     index_: Spec
     clustering_: Clustering
     checkpoint: Any
+    verbose: bool
 
     @classmethod
     def from_centers(cls, centers: Any, *, index: Any = "flat", **parameters: Any) -> Self:
@@ -198,9 +200,11 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             view = self._view(X)
             centroids = self._centroids()
             out = np.empty((view.n, len(centroids)), np.float32)
-            for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
-                sqdist = euclidean_distances(block, centroids, squared=True)
-                out[start : start + block.shape[0]] = self._space.distance(sqdist)
+            with Bar(self.verbose, "transform", view.n, "row") as bar:
+                for start, block in view.chunks():  # float32 in, float64 inside: no cancellation
+                    sqdist = euclidean_distances(block, centroids, squared=True)
+                    out[start : start + block.shape[0]] = self._space.distance(sqdist)
+                    bar.step(block.shape[0])
             out[zeros_of(view)] = self._space.distance(np.array(ORTHOGONAL))
         return out
 
@@ -287,9 +291,11 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             index = self._index(centroids)
             ids = np.empty((view.n, m), np.int32)
             sqdist = np.empty((view.n, m), np.float32)
-            for first, block in view.chunks():
-                part = slice(first, first + block.shape[0])
-                ids[part], sqdist[part], _ = search(index, block, m, centroids)
+            with Bar(self.verbose, "predict", view.n, "row") as bar:
+                for first, block in view.chunks():
+                    part = slice(first, first + block.shape[0])
+                    ids[part], sqdist[part], _ = search(index, block, m, centroids)
+                    bar.step(block.shape[0])
             zeros = zeros_of(view)
             ids[zeros], sqdist[zeros] = np.arange(m), ORTHOGONAL
         return sqdist, ids
