@@ -356,6 +356,72 @@ def test_a_result_is_what_the_function_returns_and_nothing_that_is_printed(troub
     assert answer == Answer("done", "", [], {"asked": {"of": [1, "a"]}, "threads": "3"})
 
 
+TASKS = """
+import os
+import numpy as np
+from fastann.study import process
+import nearby
+
+def who(order, tell):
+    if order.get("fail"):
+        raise ValueError("no")
+    return {"pid": os.getpid(), "nearby": nearby.__file__}
+
+def held(order, tell):
+    process.forget_peak()
+    before = process.resident()
+    rows = np.ones(order["mib"] * 2**17)
+    return {"mib": (process.peak() - before) / 2**20}
+"""
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    """Modules that only ``sys.path`` leads to."""
+    (tmp_path / "nearby.py").write_text("")
+    (tmp_path / "sometasks.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_a_process_finds_what_is_on_the_path_and_goes_on_to_the_next_order(on_path, trouble):
+    with process.Worker("sometasks:who", threads=1) as one:
+        first, refused, last = (one.run(order) for order in ({}, {"fail": True}, {}))
+        assert first.result["nearby"] == str(on_path / "nearby.py")
+        assert (refused.status, refused.error) == ("failed", "ValueError: no")
+        assert last.result["pid"] == first.result["pid"]
+        alone = one.run({}, memory_limit=8).result["pid"]
+        after = one.run({}).result["pid"]
+        assert len({first.result["pid"], alone, after}) == 3, "one with a limit of memory is for one order"
+        one.task = "trouble:crash"
+        assert one.run({}).error == "crashed with SIGSEGV"
+        one.task = "trouble:slow"
+        assert one.run({}, time_limit=0.3).error == "took longer than 0.3 s; raise time_limit"
+        one.task = "sometasks:who"
+        assert one.run({}).result["pid"] not in (first.result["pid"], after)
+    assert one.child is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can forget a peak")
+def test_the_peak_of_an_order_is_its_own_in_a_process_that_did_others(on_path):
+    with process.Worker("sometasks:held", threads=1) as one:
+        found = [one.run({"mib": mib}).result["mib"] for mib in (4, 300, 4, 40)]
+    np.testing.assert_allclose(found, [4, 300, 4, 40], atol=1.5)
+
+
+def test_a_process_that_would_import_another_installation_says_so(on_path, monkeypatch):
+    monkeypatch.setattr(process, "PACKAGE", "/elsewhere/fastann/__init__.py")
+    answer = process.run("sometasks:who", {})
+    assert answer.status == "failed"
+    assert "but /elsewhere/fastann/__init__.py asked for it; uninstall one" in answer.error
+
+
+def test_a_sweep_whose_every_run_fails_is_an_error(x, tmp_path):
+    with pytest.raises(RuntimeError, match=r"every run failed, all 2 of them: ivf:nlist=99: ValueError: nlist=99 exce"):
+        sweep(x, 10, ["ivf:nlist=99"], baseline="", seeds=2, out=tmp_path / "out")
+    assert [r.status for r in records.load_records(tmp_path / "out")] == ["failed"] * 2
+
+
 def test_a_failed_run_is_a_record_without_values(x, tmp_path, trouble):
     def refuse(order, **limits):
         return process.run("trouble:refuse", order, **limits)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastann import checks, records
+from fastann.cluster.progress import Bar
 from fastann.cluster.space import METRICS
 from fastann.records import Record, RecordError, Study
 from fastann.study import grid, process
@@ -27,11 +28,6 @@ TASK = "fastann.study.worker:carry_out"
 
 Watch = Callable[[int, str, int, str], None]
 Runner = Callable[..., process.Answer]
-
-
-def own_process(order: dict[str, Any], *, time_limit: float | None, memory_limit: float | None) -> process.Answer:
-    """Do a run in a process of its own on this machine; see `process.run`."""
-    return process.run(TASK, order, threads=order["threads"], time_limit=time_limit, memory_limit=memory_limit)
 
 
 # --------------------------------------------------------------------- the two commands
@@ -57,11 +53,12 @@ def sweep(
     command: str = "",
     n_jobs: int | None = None,
     retry: bool = False,
-    runner: Runner = own_process,
+    runner: Runner | None = None,
 ) -> Result:
     """Try every index of a grid, with every seed, and record time, recall and inertia of each.
 
-    Calling it again with the same request goes on where it stopped.
+    Calling it again with the same request goes on where it stopped. Runs import what this process would, by its
+    ``sys.path``.
 
     Parameters
     ----------
@@ -102,12 +99,16 @@ def sweep(
         Run those again that failed.
     runner : callable
         What does a run: called as ``runner(order, time_limit=..., memory_limit=...)``, it returns a
-        `fastann.study.process.Answer`. A process of its own on this machine when not given.
+        `fastann.study.process.Answer`. When not given, a process on this machine, which is used for the next run too
+        unless a run crashed or came too late, or there is a `memory_limit`: loading libraries takes longer than many
+        a run.
 
     Raises
     ------
     fastann.records.RecordError
         If `out` is another study, or no study.
+    RuntimeError
+        If every run failed, and no `runner` was given.
     KeyboardInterrupt
         On Ctrl-C; finished runs stay.
     """
@@ -147,7 +148,7 @@ def bench(
     command: str = "",
     n_jobs: int | None = None,
     retry: bool = False,
-    runner: Runner = own_process,
+    runner: Runner | None = None,
 ) -> Result:
     """Compare methods of clustering, over numbers of clusters and of rows: time, memory and quality.
 
@@ -214,7 +215,7 @@ def _seeds(value: Any) -> list[int]:
 # --------------------------------------------------------------------- doing it
 
 
-def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: bool, runner: Runner) -> Result:
+def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: bool, runner: Runner | None) -> Result:
     """Do all runs that have no record yet."""
     study.machine = records.machine()
     study.settings = records.plain(study.settings)
@@ -228,10 +229,26 @@ def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: b
         order = {name: study.settings[name] for name in ORDERED} | data.place(folder) | {"task": study.what}
         order |= {"centroids": str((folder / CENTROIDS).absolute()), "truth": str((folder / TRUTH).absolute())}
         try:
-            _do(folder, study, order, progress, retry, runner)
+            with process.Worker(TASK, threads=study.settings["threads"]) as worker:
+                _do(folder, study, order, progress, retry, worker.run if runner is None else runner)
         finally:
             compare(folder, study)
-    return Result.load(folder)
+    result = Result.load(folder)
+    if runner is None:  # what fails in a runner of the caller's is the caller's to look at
+        _check_some_done(result)
+    return result
+
+
+def _check_some_done(result: Result) -> None:
+    """Refuse a study without any result."""
+    failed = [record for record in result.records if record.status == process.FAILED]
+    if len(failed) == len(result.records) > 0:
+        reasons = list(dict.fromkeys(record.error for record in failed))
+        others = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+        raise RuntimeError(
+            f"every run failed, all {len(failed)} of them: {failed[0].method}: {reasons[0].rstrip('.')}{others}; mend "
+            f"that and ask for the same with retry=True; the records lie in {result.folder}"
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -294,7 +311,8 @@ def _do(folder: Path, study: Study, order: dict[str, Any], progress: Watch | Non
             record.status, record.error = "skipped", reason
         else:
             asked = {"method": run.method, "n": run.n, "n_clusters": run.n_clusters, "seed": run.seed}
-            answer = runner(order | asked, **limits)
+            with Bar(progress is not None, f"running {run.label}", drawn=False):
+                answer = runner(order | asked, **limits)
             record.status, record.error = answer.status, answer.error
             record.values, record.series = (answer.result.get(name, {}) for name in ("values", "series"))
         records.save_record(folder, record)
