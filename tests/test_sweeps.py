@@ -655,13 +655,45 @@ def test_files_that_changed_are_refused_by_the_run(x, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["matrix", "source", "file"])
-def test_sparse_rows_are_refused_in_a_sentence(kind, tmp_path, pretend):
+def test_sparse_rows_are_stored_and_read_as_they_are(kind, tmp_path, pretend):
     matrix = sparse.random(200, 30, 0.1, "csr", np.float32, random_state=0)
     sparse.save_npz(tmp_path / "x.npz", matrix)
     given = {"matrix": matrix, "source": CSRSource(matrix), "file": tmp_path / "x.npz"}[kind]
-    with pytest.raises((TypeError, ValueError), match=r"[Ss]parse"):
-        pretend.sweep(given, 10, ["auto"], out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    found = pretend.sweep(given, 10, ["auto"], seeds=1, out=tmp_path / "out")
+    assert (tmp_path / "out" / "data.npz").exists() == (kind != "file")
+    back = data.read(pretend[0] | {"n": 200})
+    assert abs(back - matrix).nnz == 0
+    assert data.read(pretend[0] | {"n": 150}).shape == (150, 30)
+    pretend.sweep(given, 10, ["auto"], seeds=1, out=tmp_path / "out")
+    assert len(pretend) == 2, "resumed, as the data is the same"
+    with pytest.raises(RecordError, match="data fingerprint"):
+        pretend.sweep(matrix * 2, 10, ["auto"], seeds=1, out=tmp_path / "out")
+    assert found.study.data["n"] == 200
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("method", ["auto", "flat", "sklearn", "vanilla", "faiss", "ivf:nlist=2,nprobe=1"])
+def test_methods_that_take_sparse_rows_do_and_others_say_so(method, metric, tmp_path):
+    matrix = sparse.random(300, 40, 0.2, "csr", np.float32, random_state=1)
+    order = Data(matrix).place(tmp_path) | {"n": 300, "n_clusters": 6, "seed": 0, "method": method, "metric": metric}
+    order |= {"sample": None, "threads": 1, "max_iter": 3, "tol": 1e-4, "silhouette": True}
+    order |= {name: str(tmp_path / f"{name}.npy") for name in ("centroids", "truth")}
+    worker.carry_out(order | {"task": "prepare"}, lambda phase: None)
+    tasks = ("fit", "assign")
+    if method in ("vanilla", "faiss", "ivf:nlist=2,nprobe=1"):
+        for task in tasks:
+            with pytest.raises(TypeError, match=r"takes dense rows, and these are sparse; sparse ones are for auto, "):
+                worker.carry_out(order | {"task": task}, lambda phase: None)
+        return
+    fitted, searched = (worker.carry_out(order | {"task": task}, lambda phase: None)["values"] for task in tasks)
+    assert searched["recall"] == 1
+    assert fitted["recall"] > 0.99 or (method, metric) == ("sklearn", "cosine")
+    start = np.sort(np.random.default_rng([0, 2]).choice(300, 6, replace=False))
+    full = matrix.toarray()
+    if metric == "cosine":
+        full /= np.maximum(np.linalg.norm(full, axis=1, keepdims=True), 1e-30)
+    dense = KMeans(6, index="flat", init=full[start], max_iter=3, metric=metric, random_state=0).fit(full)
+    assert fitted["inertia"] == pytest.approx(dense.inertia_ / 300, rel=0.02)
 
 
 # --------------------------------------------------------------------- comparing

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 import fastann
@@ -182,6 +183,19 @@ def test_too_few_rows_are_refused(clouds):
 def test_cosine_and_float16_can_be_tuned(clouds):
     found = fastann.tune(clouds.astype(np.float16), 100, metric="cosine", index="cells", recall=0.9, random_state=0)
     assert isinstance(found.index, Cells)
+
+
+@pytest.mark.parametrize("kind", ["matrix", "file"])
+def test_sparse_rows_are_searched_exactly(kind, tmp_path):
+    matrix = sparse.random(3000, 60, 0.1, "csr", np.float32, random_state=0)
+    sparse.save_npz(tmp_path / "x.npz", matrix)
+    given = matrix if kind == "matrix" else tmp_path / "x.npz"
+    for metric, index in (("euclidean", None), ("euclidean", "flat")):
+        found = fastann.tune(given, 20, metric=metric, index=index, random_state=0)
+        assert found.index == Flat()
+        assert (found.recall, len(found.trials)) == (1.0, 1)
+    with pytest.raises(ValueError, match=r"sparse rows are searched by index='flat' alone, got 'ivf'; leave index out"):
+        fastann.tune(given, 20, index="ivf")
 
 
 # --------------------------------------------------------------------------- estimate

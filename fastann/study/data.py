@@ -1,4 +1,4 @@
-"""The rows of a study: files that stay where they are, or `data.npy` in its folder; and how a run's process reads them.
+"""The rows of a study: files that stay where they are, or one in its folder; and how a run's process reads them.
 
 Rows lie in memory while a run is measured, so that reading them is no part of its time.
 """
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from fastann import storage
+from fastann.data.csr import CSRSource
 from fastann.data.identity import sampled
 from fastann.data.open import as_source, can_reopen, in_files, reopen
-from fastann.data.source import Source
+from fastann.data.source import ArraySource, Source
 from fastann.data.whole import stored_rows
 
-DATA = "data.npy"
+DATA = {False: "data.npy", True: "data.npz"}  # of dense rows, and of sparse ones
 
 
 class Data:
@@ -35,13 +37,11 @@ class Data:
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, PermissionError, ImportError
-        As `fastann.open_source` does; also for sparse rows.
+        As `fastann.open_source` does.
     """
 
     def __init__(self, x: Any):
         self.source = as_source(x)
-        if self.source.sparse:
-            raise TypeError("sparse rows were passed, but the methods of a study take dense ones; call .toarray()")
         known = self.source.fingerprint()
         files = list(known["files"]) if known is not None and can_reopen(known) else []
         self.name = _name(x) or _name(files) or "array"
@@ -58,20 +58,33 @@ class Data:
         }
 
     def place(self, folder: Path) -> dict[str, Any]:
-        """Where `read` finds the rows, as part of an order: files as they are, else `data.npy`, written once."""
+        """Where `read` finds the rows, as part of an order: files as they are, else a file in it, written once."""
 
         def write(source: Source) -> Path:
-            if not (folder / DATA).exists():
-                storage.write_array(folder / DATA, stored_rows(source))
-            return folder / DATA
+            path = folder / DATA[source.sparse]
+            if not path.exists():
+                rows = stored_rows(source)
+                if source.sparse:
+                    storage.write_file(path, lambda file: sparse.save_npz(file, rows))
+                else:
+                    storage.write_array(path, rows)
+            return path
 
         return {"files": in_files(self.source, write)}
 
 
-def read(order: dict[str, Any]) -> np.ndarray:
-    """The rows of an order, in memory, as they are stored: all, or the first `n` of a fixed permutation."""
+def read(order: dict[str, Any]) -> Any:
+    """The rows of an order, in memory, as they are stored: all, or the first `n` of a fixed permutation.
+
+    An array, or a CSR matrix.
+    """
     source = reopen(order["files"])
     return stored_rows(source, _picks(source.n, order["n"]))
+
+
+def in_memory(x: Any) -> Source:
+    """What `read` gave, as a source."""
+    return CSRSource(x) if sparse.issparse(x) else ArraySource(x)
 
 
 def _picks(n: int, wanted: int) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from fastann.cluster import plan
 from fastann.estimators.kmeans import KMeans
 from fastann.index.base import Spec
 from fastann.index.faiss import faiss
+from fastann.index.parse import parse_index
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.study import vanilla
@@ -24,11 +25,13 @@ Search = Callable[[np.ndarray], np.ndarray]  # rows [n, d] -> the nearest centro
 class Problem:
     """What is asked of a method: cluster the rows of `x` [n, d] into as many clusters as there are starting rows.
 
+    `x` is an array, or a CSR matrix.
+
     `sample` is the number of rows to train on, None for all; all rows are labelled. `unit` says that centres are
     compared by their direction: the metric is one of unit-norm rows.
     """
 
-    x: np.ndarray
+    x: Any
     start: np.ndarray
     seed: int
     metric: str
@@ -38,11 +41,12 @@ class Problem:
     threads: int
     unit: bool = False
 
-    def training(self) -> np.ndarray:
+    def training(self) -> Any:
         """The rows to train on, of the methods that know no samples."""
-        if self.sample is None or self.sample >= len(self.x):
+        n = self.x.shape[0]
+        if self.sample is None or self.sample >= n:
             return self.x
-        return self.x[np.sort(np.random.default_rng([self.seed, 1]).choice(len(self.x), self.sample, replace=False))]
+        return self.x[np.sort(np.random.default_rng([self.seed, 1]).choice(n, self.sample, replace=False))]
 
 
 @dataclass
@@ -72,11 +76,14 @@ class Method:
     own : bool
         Whether it is this package, which is given rows as they are stored; peers are given float32, of unit norm
         where the metric wants that.
+    sparse : bool
+        Whether it takes sparse rows.
     """
 
     fit: Callable[[Problem], Fitted]
     build: Callable[[np.ndarray, int], tuple[Any, Search]]
     own: bool = False
+    sparse: bool = False
 
 
 def method_of(name: str, k: int) -> Method:
@@ -88,7 +95,8 @@ def method_of(name: str, k: int) -> Method:
         index = plan.choose_index(name, k).build(centroids, seed=seed)
         return index, lambda x: search(index, x, 1, centroids)[0][:, 0]
 
-    return Method(lambda p: _fit_own(p, name), build, own=True)
+    exact = name == "auto" or parse_index(name) == Flat()  # sparse rows know no other search
+    return Method(lambda p: _fit_own(p, name), build, own=True, sparse=exact)
 
 
 def part_of(p: Problem, *, own: bool) -> Problem:
@@ -212,6 +220,6 @@ def _search_faiss(centroids: np.ndarray, seed: int) -> tuple[None, Search]:
 
 PEERS: dict[str, Method] = {
     "vanilla": Method(_fit_vanilla, _search_vanilla),
-    "sklearn": Method(_fit_sklearn, _search_sklearn),
+    "sklearn": Method(_fit_sklearn, _search_sklearn, sparse=True),
     "faiss": Method(_fit_faiss, _search_faiss),
 }

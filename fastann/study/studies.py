@@ -64,7 +64,7 @@ def sweep(
     ----------
     x : array-like, torch tensor, or what `fastann.open_source` takes or returns
         Files are used where they lie, and read anew by every run; other rows are written into `out`, as runs are
-        processes. Every run holds all rows in memory. Sparse rows are refused.
+        processes. Every run holds all rows in memory. Of sparse rows, the methods that take dense ones are failures.
     n_clusters : int
     indexes : str or sequence of str
         Patterns that `expand` takes, ``"auto"``, or one of the methods of `bench`.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels
+from fastann.data.csr import CSRSource
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Source
 from fastann.estimators.kmeans import KMeans
@@ -130,7 +131,8 @@ def tune(
 
     Parameters
     ----------
-    x : array-like of shape (n_samples, n_features), torch tensor, or path
+    x : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path
+        Sparse rows are searched exactly, so all there is to find out of them is how long that takes.
     n_clusters : int
     recall : float, default=0.99
         Share of rows that must get their true nearest centroid; below 1.
@@ -158,7 +160,9 @@ def tune(
         raise ValueError(f"recall must be below 1, got {recall!r}; index='flat' is exact")
     checks.real(budget, "budget", 0.0, above=True)
     kind = None if index is None else parse_index(index)
-    source = as_source(x, sparse=False)
+    source = as_source(x)
+    if source.sparse:
+        kind = _of_sparse_rows(kind)
     k = checks.n_clusters(n_clusters, source.n)
     if source.n < 4 * k and source.n < AUDIT_ROWS:
         raise ValueError(
@@ -173,13 +177,21 @@ def tune(
     km = KMeans(k, metric=metric, max_iter=5, init="random", n_jobs=n_jobs, random_state=int(rng.integers(2**31)))
     km.fit(train)
     centroids = km.clustering_.centroids
-    views = (km.clustering_.space.view(ArraySource(rows)) for rows in (audit, fresh, timed))
+    kept = CSRSource if source.sparse else ArraySource
+    views = (km.clustering_.space.view(kept(rows)) for rows in (audit, fresh, timed))
     audit, fresh, timed = (view.take(np.arange(view.n)) for view in views)
     with kernels.limit_threads(threads), faiss_threads(threads):
         return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
 
 
-def _split(source: Source, k: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _of_sparse_rows(kind: Spec | None) -> Spec:
+    """The one index that searches sparse rows."""
+    if kind is not None and kind != Flat():
+        raise ValueError(f"sparse rows are searched by index='flat' alone, got {str(kind)!r}; leave index out")
+    return Flat()
+
+
+def _split(source: Source, k: int, rng: np.random.Generator) -> list[Any]:
     """Rows to train on, to find recall on, to confirm it on and to time with, apart where there are enough."""
     n = source.n
     held = min(AUDIT_ROWS, n // 4)
@@ -206,9 +218,9 @@ def _option(spec: Spec, kind: Spec | None) -> str | None:
 
 def _search(
     centroids: np.ndarray,
-    audit: np.ndarray,
-    fresh: np.ndarray,
-    timed: np.ndarray,
+    audit: Any,
+    fresh: Any,
+    timed: Any,
     n: int,
     k: int,
     target: float,
@@ -300,12 +312,12 @@ class _Setting:
         self.searches = []
         return True
 
-    def time(self, x: np.ndarray) -> None:
+    def time(self, x: Any) -> None:
         """Time one search."""
         clock = time.perf_counter()
         self.index.search(x, 1)
         self.searches.append(time.perf_counter() - clock)
-        self.rows = len(x)
+        self.rows = x.shape[0]
 
     def pass_seconds(self, n: int) -> float:
         """Seconds to build the index and search `n` rows."""

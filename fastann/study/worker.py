@@ -14,7 +14,7 @@ from fastann.cluster import plan
 from fastann.cluster.criterion import NEAREST
 from fastann.cluster.passes.every import Every
 from fastann.cluster.space import Space, fit_space, space_of
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import Source, dense
 from fastann.data.whole import float32_rows
 from fastann.estimators.kmeans import KMeans
 from fastann.index.own import FlatIndex
@@ -57,9 +57,11 @@ def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, A
     if name not in PEERS:
         plan.choose_index(name, k).check(k)
     x = data.read(order)
-    space, view = fit_space(ArraySource(x), order["metric"])
-    seen = view if unit else ArraySource(x)  # what peers cluster, who know one metric; and what fits start from
-    start = seen.take(np.sort(np.random.default_rng([seed, 2]).choice(len(x), k, replace=False)))
+    rows = data.in_memory(x)
+    check_sparse(method, name, rows)
+    space, view = fit_space(rows, order["metric"])
+    seen = view if unit else rows  # what peers cluster, who know one metric; and what fits start from
+    start = dense(seen.take(np.sort(np.random.default_rng([seed, 2]).choice(rows.n, k, replace=False))))
     asked = ("metric", "max_iter", "tol", "sample", "threads")
     problem = Problem(x if method.own else float32_rows(seen), start, seed, unit=unit, **{a: order[a] for a in asked})
     _warm(method, problem)
@@ -80,6 +82,13 @@ def _fit(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, A
         count = fitted.index.build(centroids).distances
         values |= {} if count is None else {"distances": count}
     return values, fitted.series
+
+
+def check_sparse(method: Method, name: str, rows: Source) -> None:
+    """Refuse sparse rows for a method that takes dense ones."""
+    if rows.sparse and not method.sparse:
+        takes = ["auto", *(peer for peer, of in PEERS.items() if of.sparse), "flat"]
+        raise TypeError(f"{name} takes dense rows, and these are sparse; sparse ones are for {', '.join(takes)}")
 
 
 def _warm(method: Method, p: Problem) -> None:
@@ -134,15 +143,15 @@ def _prepare(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[st
     km = KMeans(
         order["n_clusters"], metric=order["metric"], max_iter=10, n_jobs=order["threads"], random_state=order["seed"]
     ).fit(x)
-    space, view = fit_space(ArraySource(x), order["metric"])
+    space, view = fit_space(data.in_memory(x), order["metric"])
     truth = FlatIndex(space.inward(km.cluster_centers_)).search(_searched(order, view), 1)[0][:, 0]
     storage.write_array(order["centroids"], km.cluster_centers_)
     storage.write_array(order["truth"], truth)
     return {}, {}
 
 
-def _searched(order: dict[str, Any], view: Source) -> np.ndarray:
-    """The rows that are searched, float32: all, or a sample that is the same in every run."""
+def _searched(order: dict[str, Any], view: Source) -> Any:
+    """The rows that are searched, float32, an array or a CSR matrix: all, or a sample that is the same in every run."""
     size = order["sample"]
     if size is None or size >= view.n:
         return float32_rows(view)
@@ -152,12 +161,14 @@ def _searched(order: dict[str, Any], view: Source) -> np.ndarray:
 def _assign(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str, Any]]:
     """Time building an index over fixed centroids and searching rows in it, then compare with the truth."""
     name, k, seed = order["method"], order["n_clusters"], order["seed"]
-    space, view = fit_space(ArraySource(data.read(order)), order["metric"])
+    rows = data.in_memory(data.read(order))
+    space, view = fit_space(rows, order["metric"])
     centroids, truth = space.inward(np.load(order["centroids"])), np.load(order["truth"])
     x = _searched(order, view)
     if name not in PEERS:
         plan.choose_index(name, k).check(k)
-    method = method_of(name, k)
+    method = method_of("flat" if name == "auto" and rows.sparse else name, k)
+    check_sparse(method, name, rows)
     if not name.startswith(Factory.name):  # nothing to compile there, and some cannot train on fewer centroids
         method.build(centroids[:FEW], seed)[1](x[:FEW])
     forget_peak()
@@ -179,7 +190,7 @@ def _assign(order: dict[str, Any], tell: Tell) -> tuple[dict[str, Any], dict[str
     values = {
         "seconds": float(np.median(times)),
         "seconds_build": seconds_build,
-        **_recall(Recall(int(np.count_nonzero(found <= best)), len(x))),  # a centroid equally near is right too
+        **_recall(Recall(int(np.count_nonzero(found <= best)), x.shape[0])),  # a centroid equally near is right too
         "inertia": float(found.mean()),
         "relative_inertia": _over(float(found.sum()), float(best.sum())),
         "peak_mib": max(0, most - before) / 2**20,
