@@ -291,6 +291,28 @@ def test_a_fit_on_a_sample_labels_all_rows(method, file):
     assert ("distances" in values) == (method in methods.PEERS)
 
 
+@pytest.mark.parametrize("method", ["faiss", "faiss-k-means++", "faiss-super"])
+def test_faiss_does_every_iteration_where_its_objective_repeats(method):
+    """Rows in a narrow cone: from 1.15 on faiss.Kmeans stops by itself after some of the iterations."""
+    rng = np.random.default_rng(0)
+    rows = (1 + 0.02 * rng.standard_normal((5000, 32))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    asked = methods.Problem(rows, rows[:50].copy(), 1, "cosine", 25, 1e-4, None, 1, unit=True)
+    found = methods.PEERS[method].fit(asked)
+    assert found.values["iterations"] == 25
+    assert (found.centers[found.labels] * rows).sum(axis=1).mean() > 0.999
+    again = methods.PEERS[method].fit(asked)
+    np.testing.assert_array_equal(found.labels, again.labels)
+
+
+def test_a_method_that_this_faiss_lacks_says_so(x, monkeypatch):
+    import faiss
+
+    monkeypatch.delattr(faiss, "SuperKmeans")
+    with pytest.raises(ImportError, match="has no SuperKmeans; install a newer one"):
+        methods.PEERS["faiss-super"].fit(methods.Problem(x, x[:5].copy(), 1, "euclidean", 2, 0.0, None, 1))
+
+
 # --------------------------------------------------------------------- limits, crashes
 
 TROUBLE = """

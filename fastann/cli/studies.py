@@ -112,7 +112,7 @@ def sweep(
     "--methods",
     default="vanilla,sklearn,faiss,auto,ivf,hnsw",
     show_default=True,
-    help="vanilla, sklearn, faiss, auto or any index, separated by commas.",
+    help="vanilla, sklearn, faiss, faiss-k-means++, faiss-super, auto or any index, separated by commas.",
 )
 @click.option("--sizes", default=None, help="Numbers of rows to cluster, separated by commas; all when not given.")
 @with_options(data_options)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -192,10 +194,27 @@ def _search_sklearn(centroids: np.ndarray, seed: int) -> tuple[None, Search]:
     return None, lambda x: pairwise_distances_argmin(x, centroids)
 
 
-def _fit_faiss(p: Problem) -> Fitted:
-    """Fit by faiss.Kmeans; it always does `max_iter` iterations."""
-    x = p.training()
-    km = faiss().Kmeans(
+def _fit_faiss(p: Problem, kind: str = "Kmeans", init: str | None = None) -> Fitted:
+    """Fit by faiss.Kmeans, or another `kind` of it, for exactly `max_iter` iterations.
+
+    Parameters
+    ----------
+    p : Problem
+    kind : str
+        Name of a class of FAISS.
+    init : str or None
+        A start of FAISS's own, by the end of its constant's name; None begins with `Problem.start`, where the kind
+        takes that.
+    """
+    library, x = faiss(), p.training()
+    if not hasattr(library, kind):
+        raise ImportError(f"faiss {library.__version__} has no {kind}; install a newer one")
+    own = kind != "Kmeans" or init is not None  # it chooses its start, by the seed
+    options: dict[str, Any] = {} if init is None else {"init_method": getattr(library, f"ClusteringInitMethod_{init}")}
+    if kind == "Kmeans" and hasattr(library.ClusteringParameters, "early_stop_threshold"):
+        # From 1.15 on it would stop when its objective, a float32 sum, does not change.
+        options["early_stop_threshold"] = -1.0
+    km = getattr(library, kind)(
         x.shape[1],
         len(p.start),
         niter=p.max_iter,
@@ -203,12 +222,16 @@ def _fit_faiss(p: Problem) -> Fitted:
         spherical=p.unit,
         min_points_per_centroid=1,
         max_points_per_centroid=2**31 // len(p.start),
+        **options,
     )
-    km.train(x, init_centroids=p.start)
-    labels = km.index.search(p.x, 1)[1][:, 0]
+    km.train(x, **({} if own else {"init_centroids": p.start}))
+    _, labels = km.assign(p.x)
     steps, series = km.iteration_stats, {}
     if not p.unit:  # of unit rows it sums cosines
-        series = {"inertia": [s["obj"] / len(x) for s in steps], "seconds": [s["time"] for s in steps]}
+        ends = [s["time"] for s in steps]
+        # SuperKmeans tells the seconds of each iteration, Kmeans those since the start.
+        ends = ends if kind == "Kmeans" else list(itertools.accumulate(ends))
+        series = {"inertia": [s["obj"] / len(x) for s in steps], "seconds": ends}
     return Fitted(km.centroids, labels, {"iterations": float(len(steps))}, series, Flat())
 
 
@@ -222,4 +245,6 @@ PEERS: dict[str, Method] = {
     "vanilla": Method(_fit_vanilla, _search_vanilla),
     "sklearn": Method(_fit_sklearn, _search_sklearn, sparse=True),
     "faiss": Method(_fit_faiss, _search_faiss),
+    "faiss-k-means++": Method(partial(_fit_faiss, init="KMEANS_PLUS_PLUS"), _search_faiss),
+    "faiss-super": Method(partial(_fit_faiss, kind="SuperKmeans"), _search_faiss),
 }

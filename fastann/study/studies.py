@@ -155,14 +155,16 @@ def bench(
     Every method starts from the same rows and delivers centres and the label of every row; both are in its time.
     Under the cosine metric, scikit-learn and vanilla cluster the unit-norm rows, but all centres are measured at unit
     norm: those two then have a recall below 1. scikit-learn's `tol` is its own, on the movement of centres, and
-    faiss.Kmeans always does `max_iter` iterations.
+    FAISS always does `max_iter` iterations: its own rule, to stop where a float32 objective repeats, is switched off.
+    ``faiss-k-means++`` and ``faiss-super`` choose their starts themselves, by the seed.
 
     Parameters
     ----------
     n_clusters : int or sequence of int
     methods : sequence of str
         ``"vanilla"``, the textbook in NumPy; ``"sklearn"``, scikit-learn's Lloyd; ``"faiss"``, faiss.Kmeans on all
-        rows; ``"auto"``, or any index.
+        rows; ``"faiss-k-means++"``, the same from a start by its k-means++; ``"faiss-super"``, faiss.SuperKmeans;
+        ``"auto"``, or any index.
     sizes : sequence of int or None
         Numbers of rows, of one random order; None is all.
     x, seeds, metric, max_iter, tol, baseline, time_limit, memory_limit, out, progress, command, n_jobs, retry, runner
