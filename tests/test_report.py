@@ -266,6 +266,70 @@ def test_the_finding_is_honest(tmp_path, runs, told):
     assert told in read(write(tmp_path, runs)).text
 
 
+@pytest.mark.parametrize(
+    ("flat", "ivf", "told"),
+    [
+        ([10.0], [1.0], "10.0 times faster (1 s against 10 s); with one seed, no difference beyond noise is shown."),
+        ([10.0], [20.0], "takes 2 times as long (20 s against 10 s); with one seed, no difference beyond noise is sho"),
+        ([10.0, 11.0], [9.5, 10.2], "in 9.850 s, and flat takes 10.50 s: no difference beyond noise, as seeds took "),
+        ([10.0, 11.0, 12.0], [12.5, 11.5, 10.5], "no difference beyond noise, as seeds took 10.50 to 12.50 and 10 to"),
+        ([10.0, 30.0, 20.0], [5.0, 15.0, 16.0], "no difference beyond noise"),
+        ([10.0, 30.0], [0.5, 1.5], "20.0 times faster"),
+        ([10.0, 10.1], [9.0, 9.1], "1.11 times faster"),
+        ([10.0, 10.1], [15.0, 15.1], "Nothing that comes within 1% of flat's inertia is faster than flat"),
+    ],
+)
+def test_a_difference_is_one_beyond_noise(flat, ivf, told, tmp_path):
+    runs = [
+        run(method, seed, seconds=seconds, relative_inertia=0.0, inertia=1.0, speedup=flat[seed] / seconds)
+        for method, times in (("flat", flat), ("ivf", ivf))
+        for seed, seconds in enumerate(times)
+    ]
+    text = read(write(tmp_path, runs)).text
+    assert told in text
+    assert ("beyond noise, as seeds" in text) == ("noise, as seeds" in told or told == "no difference beyond noise")
+    assert not ("as seeds took" in text and "times faster" in text)
+
+
+def test_without_a_baseline_the_fastest_is_one_beyond_noise(tmp_path):
+    def page_of(name, *times):
+        runs = [
+            run(method, seed, seconds=seconds, inertia=1.0)
+            for method, own in zip("ab", times, strict=True)
+            for seed, seconds in enumerate(own)
+        ]
+        return read(write(tmp_path / name, runs, baseline="")).text
+
+    assert "in 1.050 s, and b takes 1.150 s: no difference beyond noise" in page_of("near", [1.0, 1.1], [1.05, 1.25])
+    assert "in 1.050 s, the fastest that does." in page_of("far", [1.0, 1.1], [5.0, 5.1])
+    assert "the fastest that does; with one seed, no difference beyond noise is shown." in page_of("one", [1.0], [5.0])
+
+
+def tick_labels(drawing):
+    """Texts of a drawing that are numbers."""
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+    return [text for text in texts if re.fullmatch(r"[-+\u2212]?[\d,.]+(e[-+]\d+)?%?", text)]
+
+
+@pytest.mark.parametrize("name", ["relative_inertia", "recall"])
+@pytest.mark.parametrize("base", [0.0, 0.5, 123456.0])
+@pytest.mark.parametrize("step", [0.0, 1e-17, 1e-6, 1e-3, 40.0])
+def test_no_axis_has_a_label_twice(name, base, step):
+    values = [base, base + step, base + 2 * step]
+    axis = plots.Axis.of(METRICS[name], values)
+    points = [plots.Point(1.0 + i, value, i, f"m{i}") for i, value in enumerate(values)]
+    (drawing,) = plots.pareto("p", points, plots.Axis("x", lambda value: f"at {value}"), axis, small=True)
+    labels = tick_labels(drawing)
+    assert len(labels) == len(set(labels)) > 1, labels
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.1, 1.4), (0.9, 2.0), (3.0, 40.0), (1000.0, 9000.0), (0.001, 70.0)])
+def test_an_axis_of_powers_has_labels(low, high):
+    line = plots.Line([low, high], [low, high], 0, "one")
+    drawing = plots.lines("g", [line], plots.Axis("rows", scale="log"), plots.Axis("time", scale="log"))
+    assert len(tick_labels(drawing)) >= 4, "two on each axis"
+
+
 def test_a_sweep_of_searches_asks_for_recall(tmp_path):
     runs = [run("flat", seconds=8.0, recall=1.0, speedup=1.0)]
     runs += [run("cells", seconds=2.0, recall=0.9931, recall_low=0.991, recall_high=0.995, speedup=4.0)]

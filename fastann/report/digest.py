@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from fastann.records import METRICS, Metric, Record, Study, frontier
-from fastann.report.html import is_number, number, percent, with_unit, written
+from fastann.report.html import is_number, number, percent, span, with_unit, written
 
 TIME, SPEEDUP, INERTIA = METRICS["seconds"], METRICS["speedup"], METRICS["inertia"]
 QUALITY = {"fit": METRICS["relative_inertia"], "assign": METRICS["recall"]}
 ENOUGH = {"fit": 0.01, "assign": 0.99}  # what counts as good as the baseline
+NOISE = "no difference beyond noise"
 PROBLEM = {"n": "rows", "n_clusters": "clusters"}
 
 
@@ -88,13 +90,13 @@ class Panel:
             return min(y for _, y in self.points) * (1 + ENOUGH["fit"])
         return ENOUGH["assign" if self.quality is QUALITY["assign"] else "fit"]
 
-    def best(self) -> Group | None:
-        """The fastest method, other than the baseline, whose quality is enough."""
+    def best(self, leave: Group | None = None) -> Group | None:
+        """The fastest method, other than the baseline and one to leave out, whose quality is enough."""
         sign = 1 if self.quality.better == "lower" else -1
         good = [
             (x, sign * y, i)
             for i, (x, y) in enumerate(self.points)
-            if sign * y <= sign * _some(self.enough) and self.shown[i] is not self.baseline
+            if sign * y <= sign * _some(self.enough) and self.shown[i] not in (self.baseline, leave)
         ]
         return self.shown[min(good)[2]] if good else None
 
@@ -115,19 +117,26 @@ class Panel:
             return self._none_is_enough()
         time = with_unit(best.median(TIME), TIME)
         told = f"{best.method} {self._reaches(best)}"
+        other = self.baseline or self.best(leave=best)
+        if other is None:
+            return f"{told} in {time}; nothing else does."
+        doubt = noise(best, other)
+        once = f"; with one seed, {NOISE} is shown" if one_seed(best, other) else ""
+        if doubt:
+            return f"{told} in {time}, and {other.method} takes {with_unit(other.median(TIME), TIME)}: {doubt}."
+        if self.baseline is None:
+            return f"{told} in {time}, the fastest that does{once}."
         speedup, ratios = self._speedup(best)
-        if self.baseline is None or speedup is None:
-            return f"{told} in {time}, the fastest that does."
         against = f"{time} against {with_unit(self.baseline.median(TIME), TIME)}"
         if speedup <= 1:
             return (
                 f"Nothing that {self._would_reach()} is faster than {self.baseline.method}: the fastest, {best.method} "
                 f"({written(best.median(self.quality), self.quality)}), takes {number(1 / speedup)} times as long "
-                f"({against})."
+                f"({against}){once}."
             )
         low, high = (_short(pick(ratios)) for pick in (min, max))
         seeds = f"; {low} to {high} over {len(ratios)} seeds" if low != high else ""
-        return f"{told} {_short(speedup)} times faster ({against}{seeds})."
+        return f"{told} {_short(speedup)} times faster ({against}{seeds}){once}."
 
     def _reaches(self, group: Group) -> str:
         value = group.median(self.quality)
@@ -155,12 +164,37 @@ class Panel:
         than = "" if self.baseline is None else f", but {self.baseline.method}"
         return f"Nothing{than} {self._would_reach()}: the nearest is {near.method} ({value}), in {time}."
 
-    def _speedup(self, group: Group) -> tuple[float | None, list[float]]:
+    def _speedup(self, group: Group) -> tuple[float, list[float]]:
         """Speed-up over the baseline as recorded; by medians where the records have none."""
-        ratios = group.values(SPEEDUP)
-        if not ratios and self.baseline is not None:
-            ratios = [_some(self.baseline.median(TIME)) / _some(group.median(TIME))] if group.median(TIME) else []
-        return (statistics.median(ratios) if ratios else None), ratios
+        assert self.baseline is not None
+        ratios = group.values(SPEEDUP) or [_ratio(_some(self.baseline.median(TIME)), _some(group.median(TIME)))]
+        return statistics.median(ratios), ratios
+
+
+def one_seed(*groups: Group) -> bool:
+    """Whether a method has one time only, which says nothing of how much times differ by chance."""
+    return min(len(group.values(TIME)) for group in groups) < 2
+
+
+def noise(one: Group, other: Group) -> str:
+    """What to say where times over seeds tell no difference between two methods; "" where they do.
+
+    Medians that are apart by no more, as a ratio, than the slowest and the fastest seed of one of them are, may be
+    apart by chance.
+    """
+    if one_seed(one, other):
+        return ""
+    times = [group.values(TIME) for group in (one, other)]
+    low, high = sorted(map(statistics.median, times))
+    spread = max(_ratio(max(values), min(values)) for values in times)
+    if _ratio(high, low) > spread:
+        return ""
+    told = " and ".join(span(values, TIME) or written(values[0], TIME) for values in times)
+    return f"{NOISE}, as seeds took {told} s"
+
+
+def _ratio(high: float, low: float) -> float:
+    return high / low if low > 0 else math.inf if high > 0 else 1.0
 
 
 def panels(study: Study, records: Sequence[Record]) -> list[Panel]:

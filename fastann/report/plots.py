@@ -67,6 +67,8 @@ class Axis:
         Whether ticks are whole numbers.
     below : bool
         Whether the better lies below.
+    least : float
+        Room on both sides of the values, at least: differences far below it are not worth looking at.
     """
 
     title: str
@@ -74,6 +76,7 @@ class Axis:
     scale: str = "linear"
     whole: bool = False
     below: bool = False
+    least: float = 0.0
 
     @classmethod
     def of(cls, metric: Metric, values: Sequence[float], *, hint: bool = False) -> Axis:
@@ -87,7 +90,8 @@ class Axis:
         elif low < 0.01 and high > 0.2 and not metric.unit and metric.better == "lower":
             scale = "about zero"
         title = f"{metric.title}, {metric.better} is better" if hint and metric.better else metric.title
-        return cls(title, lambda value: written(value, metric), scale, below=metric.better == "lower")
+        least = 1e-4 if metric.name == "relative_inertia" else 0.0
+        return cls(title, lambda value: written(value, metric), scale, below=metric.better == "lower", least=least)
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,9 @@ def _scale(ax: Any, which: str, axis: Axis, values: Sequence[float]) -> None:
     if axis.scale == "log":
         set_scale("log")
         narrow = math.log10(high / low) < 2.5
-        this.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
+        few = high < 4 * low  # powers of ten, and two and five times these, might all lie outside
+        logs = ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12)
+        this.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]) if few else logs)
         pad = (high / low) ** 0.06
         set_limits(low / pad, high * pad)
     elif axis.scale == "to one":
@@ -268,19 +274,46 @@ def _scale(ax: Any, which: str, axis: Axis, values: Sequence[float]) -> None:
         set_limits(low - max(0.003, -low * 0.3), high * 1.6)
     else:
         this.set_major_locator(ticker.MaxNLocator(5, integer=axis.whole, steps=[1, 2, 2.5, 5, 10]))
-        pad = (high - low) * 0.07 or abs(high) * 0.1 or 1.0
+        same = high - low <= 1e-9 * max(abs(high), abs(low))  # but for the noise of computing them
+        pad = max(axis.least, (high - low) * 0.07 if axis.least or not same else abs(high) * 0.1 or 1.0)
         set_limits(low - pad, high + pad)
     this.set_minor_locator(ticker.NullLocator())
-    this.set_major_formatter(ticker.FuncFormatter(lambda value, _: _tick(axis, value)))
+
+    class Labels(ticker.Formatter):
+        def __call__(self, value: float, pos: int | None = None) -> str:
+            return _tick(axis, value)
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            return _ticks(axis, values)
+
+    this.set_major_formatter(Labels())
     if which == "x":
         ax.set_xlabel(axis.title, loc="left")
     else:
         ax.set_title(axis.title, loc="left", fontsize=12)
 
 
+def _ticks(axis: Axis, values: Sequence[float]) -> list[str]:
+    """Numbers on an axis, with as many digits as it takes to tell them apart."""
+    labels = [_tick(axis, value) for value in values]
+    if len(set(labels)) == len(set(map(float, values))):
+        return labels
+    percent = labels[0].endswith("%")
+    scale, sign = (100, "+") if percent else (1, "")
+    for digits in range(1, 16):
+        finer = [f"{scale * value:{sign if value else ''},.{digits}f}" for value in values]
+        if len(set(finer)) == len(set(map(float, values))):
+            return [_shorn(text) + ("%" if percent else "") for text in finer]
+    return labels
+
+
 def _tick(axis: Axis, value: float) -> str:
     """A number on an axis: without the noise of its computation, nor zeros at its end."""
-    text = axis.write(float(f"{value:.10g}"))
+    return _shorn(axis.write(float(f"{value:.10g}")))
+
+
+def _shorn(text: str) -> str:
+    """A number without zeros at the end of its fraction."""
     return re.sub(r"\.?0+(?=%?$)", "", text) if "." in text else text
 
 
