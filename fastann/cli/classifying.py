@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from fastann.cli.common import errors, label_column, main, with_options
+from fastann.cli.common import choices, data_argument, errors, label_column, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
@@ -22,16 +22,30 @@ SHOWN = 5  # worst classes, and confusions, that evaluate lists
 
 _fit_options = [
     click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
-    click.option("--metric", default="cosine", show_default=True, help="cosine or euclidean."),
-    click.option("--init", default="k-means++", show_default=True, help="k-means++ or random."),
+    click.option(
+        "--metric",
+        metavar=choices("cosine", "euclidean"),
+        default="cosine",
+        show_default=True,
+        help="How rows are compared.",
+    ),
+    click.option(
+        "--init",
+        metavar=choices("k-means++", "random"),
+        default="k-means++",
+        show_default=True,
+        help="How k-means starts.",
+    ),
     click.option(
         "--assignment",
+        metavar=choices("hard", "soft"),
         default="hard",
         show_default=True,
         help="Training rows go to the nearest prototype of their class (hard), or are shared (soft).",
     ),
     click.option(
         "--scores",
+        metavar=choices("linear", "softmax"),
         default="linear",
         show_default=True,
         help="Shares of soft assignment: linear in the similarity, or its softmax.",
@@ -73,6 +87,7 @@ _fit_options = [
     ),
     click.option(
         "--refine",
+        metavar=choices("auto", "softmax", "none"),
         default="auto",
         show_default=True,
         help="Gradient steps after k-means: softmax, none, or auto (where rows held out gain by them).",
@@ -114,7 +129,7 @@ def classify() -> None:
 
 
 @classify.command()
-@click.argument("data", type=click.Path())
+@data_argument()
 @click.argument("labels", type=click.Path())
 @label_column
 @with_options(data_options)
@@ -163,7 +178,7 @@ def fit(
 
 @classify.command()
 @click.argument("model", type=click.Path())
-@click.argument("data", type=click.Path())
+@data_argument()
 @with_options(data_options)
 @click.option("--out", required=True, type=click.Path(), help="File to write: .npy, .txt or .csv.")
 @click.option("--reject-below", type=float, default=None, help="Reject rows of a smaller similarity.")
@@ -201,6 +216,7 @@ def predict(
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
     _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
     fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
+    fitted.set_params(verbose=True)
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
         storage.write_array(out, shares)
@@ -223,7 +239,7 @@ def predict(
 
 @classify.command()
 @click.argument("model", type=click.Path())
-@click.argument("data", type=click.Path())
+@data_argument()
 @click.argument("labels", type=click.Path())
 @label_column
 @with_options(data_options)
@@ -254,6 +270,7 @@ def evaluate(
     if out is not None:
         _check_out("--json", out, [".json"], force)
     fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
+    fitted.set_params(verbose=True)
     y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
     check_like(y, fitted.classes_, labels)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
 from fastann import __version__, show_versions
 from fastann.cli.words import in_words_of
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # what click.option returns
 
 
 class Failure(click.ClickException):
@@ -45,8 +49,25 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+# As they are used: look, cluster, see how good that is, do better, go on; commands that are not named here come last.
+ORDER = (
+    *("demo", "fit", "predict", "evaluate", "report", "indexes", "estimate", "tune", "sweep", "bench"),
+    *("dedup", "classify", "export"),
+)
+
+
+class InOrder(click.Group):
+    """Commands that help lists in the order of their use."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        known = sorted(self.commands)
+        return sorted(known, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=InOrder,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("--version", is_flag=True, help="Say which version this is.")
 @click.option("-v", "--verbose", is_flag=True, help="With --version: versions of libraries, instructions, threads.")
@@ -64,14 +85,57 @@ def main(context: click.Context, version: bool, verbose: bool) -> None:
         context.exit()
 
 
+WHOLE = r"[0-9]+|[0-9]{1,3}(,[0-9]{3})+|[0-9]{1,3}(_[0-9]{3})+"
+
+
+class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
+    """A whole number, whose thousands may stand apart: 1,000 and 1_000 are 1000."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        if isinstance(value, str) and re.fullmatch(WHOLE, value, re.ASCII):
+            value = re.sub("[,_]", "", value)
+        return int(click.INT.convert(value, param, context))
+
+
+COUNT = Count()
+
+
+def choices(*names: str) -> str:
+    """What help shows of an option with few values; the package checks them, as it does in Python."""
+    return f"[{'|'.join(names)}]"
+
+
+def _given(context: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> Any:
+    """One path as it is, none as None, several as a list: what a shell made of a pattern without quotes.
+
+    A shell sorts part-10 before part-2. Rows are to be those, in the same order, of the pattern in quotes.
+    """
+    from fastann.data.paths import natural
+
+    if len(paths) < 2:
+        return paths[0] if paths else None
+    return sorted(paths, key=lambda path: natural(Path(path))) if list(paths) == sorted(paths) else list(paths)
+
+
+def data_argument(*, required: bool = True) -> Option:
+    """The argument DATA: a path, or several, which come one after the other."""
+    return click.argument(
+        "data",
+        nargs=-1,
+        required=required,
+        type=click.Path(),
+        callback=_given,
+        metavar="DATA" if required else "[DATA]",
+    )
+
+
 label_column = click.option(
     "--label-column",
     default=None,
     help='Column of a .csv, .tsv or .parquet file of labels; the only one, or "label", when not given.',
 )
-
-
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]  # what click.option returns
 
 
 def with_options(options: Sequence[Option]) -> Option:

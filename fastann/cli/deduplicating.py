@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastann.cli.common import errors, main, with_options
+from fastann.cli.common import choices, data_argument, errors, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
     from fastann.duplicates.result import Duplicates
 
 
-@main.command()
+@main.command(short_help="Find near-duplicate rows, and keep one of each.")
 @click.argument("run", type=click.Path())
-@click.argument("data", type=click.Path(), required=False)
+@data_argument(required=False)
 @with_options(data_options)
 @click.option(
     "--threshold",
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--keep",
+    metavar=choices("central", "outlying", "first"),
     default="central",
     show_default=True,
     help="Which row stays: the one most similar to its centre (central), least similar (outlying), or first.",
@@ -66,7 +67,14 @@ def dedup(
 
     check_target(out, force=force)
     x = rows_of(data, column, id_column, dtype, d)
-    found = find(KMeans.load(run), x, threshold=threshold, keep=keep, neighbours=neighbours, n_jobs=n_jobs)
+    found = find(
+        KMeans.load(run).set_params(verbose=True),
+        x,
+        threshold=threshold,
+        keep=keep,
+        neighbours=neighbours,
+        n_jobs=n_jobs,
+    )
     found.save(out, force=force)
     click.echo(summary(found, out))
 

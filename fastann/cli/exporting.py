@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import click
 
-from fastann.cli.common import errors, main
+from fastann.cli.common import choices, errors, main
 
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--format", required=True, help="faiss, faiss-ivf or npy (centres); csv, parquet or km (rows).")
+@click.option(
+    "--format",
+    metavar=choices("faiss", "faiss-ivf", "npy", "csv", "parquet", "km"),
+    required=True,
+    help="faiss, faiss-ivf or npy (centres); csv, parquet or km (rows).",
+)
 @click.option("--out", required=True, type=click.Path(), help="File to write.")
 @click.option(
     "--ids",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import sys
 import time
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fastann.cli.common import errors, main, with_options
+from fastann.cli.common import COUNT, WHOLE, Option, choices, data_argument, errors, main, with_options
 
 if TYPE_CHECKING:
     from fastann.estimators.kmeans import KMeans
@@ -21,14 +25,21 @@ def _sample(value: str | None) -> int | float | None:
     if value is None:
         return None
     try:
-        if "_" in value:  # int() and float() would take 1_0
+        if re.fullmatch(WHOLE, value):
+            return COUNT.convert(value, None, None)
+        if "_" in value:  # float() would take 1_0
             raise ValueError
-        return int(value) if value.isdigit() else float(value)
+        return float(value)
     except ValueError:
         raise click.UsageError(f"--sample must be rows (100000) or a fraction (0.1), got {value!r}") from None
 
 
-_fit_options = [
+def _iterations(most: int) -> Option:
+    return click.option("--max-iter", default=most, show_default=True, help="Iterations at most.")
+
+
+_ITERATIONS = _iterations(25)
+_fit_options: list[Option] = [
     click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
     click.option(
         "--recall",
@@ -36,10 +47,22 @@ _fit_options = [
         default=None,
         help="Recall@1 that an index with nprobe=auto or ef_search=auto must reach; 0.99 when not given.",
     ),
-    click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine."),
-    click.option("--init", default="auto", show_default=True, help="auto, random, k-means++ or k-means||."),
+    click.option(
+        "--metric",
+        metavar=choices("euclidean", "cosine"),
+        default="euclidean",
+        show_default=True,
+        help="How rows are compared.",
+    ),
+    click.option(
+        "--init",
+        metavar=choices("auto", "random", "k-means++", "k-means||"),
+        default="auto",
+        show_default=True,
+        help="How k-means starts.",
+    ),
     click.option("--n-init", default=1, show_default=True, help="Starts tried; the one of lowest inertia is kept."),
-    click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
+    _ITERATIONS,
     click.option(
         "--effort",
         default=1.0,
@@ -62,6 +85,7 @@ _fit_options = [
     ),
     click.option(
         "--empty",
+        metavar=choices("split", "farthest", "keep"),
         default="split",
         show_default=True,
         help="An empty cluster takes half of another (split), moves to the farthest row (farthest) or stays (keep).",
@@ -103,8 +127,8 @@ def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: 
 
 
 @main.command()
-@click.argument("data", type=click.Path(), required=False)
-@click.option("--n-clusters", "-k", type=int, default=None, help="Number of clusters; needed without --resume.")
+@data_argument(required=False)
+@click.option("--n-clusters", "-k", type=COUNT, default=None, help="Number of clusters; needed without --resume.")
 @with_options(data_options)
 @with_options(_fit_options)
 @click.option("--margins/--no-margins", default=True, help="Find second nearest centres too (the default), or not.")
@@ -157,7 +181,10 @@ def fit(
     Ctrl-C and --time-limit end a fit early but complete the run.
     """
     from fastann import storage
+    from fastann.report import build, check_libraries
 
+    if report:
+        check_libraries()  # before hours of work
     if resume is not None:
         _refuse_beside_resume(context)
         _resume(resume, quiet, options)
@@ -177,9 +204,7 @@ def fit(
         else:
             _begin(source, out, force, quiet, {**options, "checkpoint_seconds": checkpoint})
     if report:
-        from fastann import report as package
-
-        click.echo(f"{'report':<11}{package.build(out)}")
+        click.echo(f"{'report':<11}{build(out)}")
 
 
 BESIDE_RESUME = ("resume", "report", "quiet", "n_jobs", "max_memory", "temp_folder")
@@ -233,7 +258,7 @@ def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.argument("data", type=click.Path())
+@data_argument()
 @click.option("--out", required=True, type=click.Path(), help="File to write: labels (.npy), or a .csv or .parquet.")
 @click.option(
     "--index", default=None, help="Search with this index, not with the one of the run; see `fastann indexes`."
@@ -280,6 +305,7 @@ def predict(
         if index is not None:
             km.index_ = plan.choose_index(index, len(km.cluster_centers_))
     source = as_source(rows_of(data, column, id_column, dtype, d))
+    km.set_params(verbose=True)
     if format == "npy":
         labels = km.predict(source)
         storage.write_array(out, labels)
@@ -305,22 +331,53 @@ def indexes() -> None:
                 click.echo(f"    {f.name}: {f.metadata['help']}{default}")
 
 
-@main.command()
-@click.option("--n-clusters", "-k", default=1000, show_default=True, help="Number of clusters.")
-@with_options(_fit_options)
+_DEMO = [_iterations(100) if option is _ITERATIONS else option for option in _fit_options]
+
+
+@main.command(short_help="Cluster the patches of two photographs: a first look.")
+@click.option("--n-clusters", "-k", type=COUNT, default=1000, show_default=True, help="Number of clusters.")
+@with_options(_DEMO)
 @click.option("--out", default="demo-run", show_default=True, type=click.Path(), help="Run directory to write.")
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @errors
 def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
-    """Cluster the 531,720 8x8 patches of scikit-learn's two sample photographs."""
+    """Cluster the 531,720 8x8 patches of scikit-learn's two sample photographs, and write a report."""
     from fastann import storage
     from fastann.data.patches import patches
+    from fastann.report import build, check_libraries
 
     storage.check_target(out, force=force)
-    click.echo("Cutting the two photographs into 8x8 patches ...", err=True)
+    click.echo("1 of 3: cutting two photographs into 8x8 patches", err=True)
     data = patches()
+    told = f"{len(data):,} patches of {data.shape[1]} numbers into {options['n_clusters']:,} clusters"
+    click.echo(f"2 of 3: clustering {told}, which takes seconds", err=True)
     _fit_and_save(_estimator(quiet, options), data, out, force=force)
+    try:
+        check_libraries()
+        click.echo("3 of 3: writing the report", err=True)
+        click.echo(f"{'report':<11}{build(out).absolute()}")
+    except ImportError as error:
+        click.echo(f"3 of 3: no report, as {error}", err=True)
+    click.echo(NEXT.format(fastann=_called()))
+
+
+NEXT = """
+What to try next, beside opening the report in a browser:
+  {fastann} fit YOURS.npy -k 100 --report --out runs/first
+      your own rows: .npy, Parquet, HDF5, a folder of files, ...
+  {fastann} bench YOURS.npy -k 100 --methods vanilla,faiss,auto --out runs/bench
+      beside k-means in NumPy and of FAISS
+  {fastann} --help
+      everything else"""
+
+
+def _called() -> str:
+    """How a shell finds this command: an environment that is not active has it beside its Python."""
+    beside = Path(sys.executable).with_name("fastann")
+    if shutil.which("fastann") or not beside.exists():
+        return "fastann"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:

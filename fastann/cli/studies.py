@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,14 +10,22 @@ from typing import Any
 
 import click
 
-from fastann.cli.common import errors, label_column, main, with_options
+from fastann.cli.common import COUNT, choices, data_argument, errors, label_column, main, with_options
 from fastann.cli.fitting import data_options, rows_of
+from fastann.cluster.progress import Bar
 
-_metric = click.option("--metric", default="euclidean", show_default=True, help="euclidean or cosine.")
+_metric = click.option(
+    "--metric",
+    metavar=choices("euclidean", "cosine"),
+    default="euclidean",
+    show_default=True,
+    help="How rows are compared.",
+)
 _seed = click.option("--seed", default=0, show_default=True, help="Seed of all randomness.")
 _jobs = click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given.")
 _study = [
     _metric,
+    _jobs,
     click.option("--seeds", default=3, show_default=True, help="Runs of each method, with different starts."),
     click.option("--max-iter", default=25, show_default=True, help="Iterations at most."),
     click.option(
@@ -35,27 +44,41 @@ def _command() -> str:
 
 
 def _numbers(text: str, name: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if any(re.fullmatch("0[0-9]+", part) for part in parts[1:]):
+        raise click.UsageError(f"{name} {text}: commas stand between numbers here; write {text.replace(',', '')}")
     try:
-        return [int(float(part)) for part in text.split(",")]
+        found = [float(part) for part in parts]
+        if not all(number.is_integer() for number in found):
+            raise ValueError
+        return [int(number) for number in found]
     except ValueError:
         raise click.UsageError(f"{name} must be numbers separated by commas, such as 1000,4096; got {text!r}") from None
 
 
-def _report(folder: Any, wanted: bool) -> None:
-    """Write report.html, or say why not: a report is no reason to fail."""
-    if not wanted:
-        return
-    from fastann import report
+def _can_report(wanted: bool) -> bool:
+    """Whether report.html will be written; says before the work why not, as that is no reason to fail."""
+    from fastann.report import check_libraries
 
     try:
-        click.echo(f"\nreport  {report.build(folder)}")
+        if wanted:
+            check_libraries()
     except ImportError as error:
-        click.echo(f"no report.html: {error}", err=True)
+        click.echo(f"no report.html will be written: {error}", err=True)
+        return False
+    return wanted
 
 
-@main.command()
-@click.argument("data", type=click.Path())
-@click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
+def _report(folder: Any, wanted: bool) -> None:
+    from fastann.report import build
+
+    if wanted:
+        click.echo(f"\nreport  {build(folder)}")
+
+
+@main.command(short_help="Try a grid of index settings.")
+@data_argument()
+@click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option(
     "--index",
     "indexes",
@@ -64,7 +87,11 @@ def _report(folder: Any, wanted: bool) -> None:
     help='Setting or grid, such as "ivf:nlist=32|64,nprobe=1|4"; repeat it for several.',
 )
 @click.option(
-    "--what", default="fit", show_default=True, help="fit: whole fits; assign: one search of fixed centroids."
+    "--what",
+    metavar=choices("fit", "assign"),
+    default="fit",
+    show_default=True,
+    help="fit: whole fits; assign: one search of fixed centroids.",
 )
 @click.option(
     "--sample", type=int, default=None, help="Rows to train on (fit) or to search (assign); all when not given."
@@ -89,24 +116,24 @@ def sweep(
     no_report: bool,
     **options: Any,
 ) -> None:
-    """Try index settings on DATA, each run in a process of its own.
+    """Try index settings on DATA, in processes beside this one.
 
-    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern
-    ("vectors/*.parquet"). Every run reads it anew and holds all rows in memory.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every run
+    reads it anew and holds all rows in memory. Of sparse rows, methods that take dense ones are failures.
 
     A sweep that was stopped goes on where it was when the same command is given again.
     """
     from fastann import sweep as run
     from fastann.study.results import ProgressLine
 
-    rows = rows_of(data, column, id_column, dtype, d)
+    rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
     done = run(rows, n_clusters, list(indexes), out=out, progress=ProgressLine(), command=_command(), **options)
     click.echo(done.table())
-    _report(done.folder, not no_report)
+    _report(done.folder, reported)
 
 
-@main.command()
-@click.argument("data", type=click.Path(), required=False)
+@main.command(short_help="Compare with k-means of NumPy, scikit-learn and FAISS.")
+@data_argument(required=False)
 @click.option("--n-clusters", "-k", default="100,1000", show_default=True, help="One or more, separated by commas.")
 @click.option(
     "--methods",
@@ -136,13 +163,13 @@ def bench(
 ) -> None:
     """Compare with plain k-means: NumPy, scikit-learn, FAISS; on DATA, or on patches of two photographs.
 
-    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern
-    ("vectors/*.parquet"). Every run reads it anew and holds all rows in memory.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern ("vectors/*.parquet"). Every run
+    reads it anew and holds all rows in memory. Of sparse rows, methods that take dense ones are failures.
     """
     from fastann import bench as run
     from fastann.study.results import ProgressLine
 
-    rows = rows_of(data, column, id_column, dtype, d)
+    rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
     done = run(
         _photographs() if rows is None else rows,
         _numbers(n_clusters, "--n-clusters"),
@@ -154,7 +181,7 @@ def bench(
         **options,
     )
     click.echo(done.table())
-    _report(done.folder, not no_report)
+    _report(done.folder, reported)
 
 
 def _photographs() -> Any:
@@ -164,8 +191,8 @@ def _photographs() -> Any:
 
 
 @main.command()
-@click.argument("data", type=click.Path())
-@click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
+@data_argument()
+@click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option("--recall", default=0.99, show_default=True, help="Share of rows that must get their nearest centroid.")
 @click.option("--index", default=None, help="Only this kind of index, such as ivf or ivf:nlist=64.")
 @click.option("--budget", default="60s", show_default=True, help="Time to spend, such as 500ms, 60s, 5min or 1h.")
@@ -187,12 +214,14 @@ def tune(
 ) -> None:
     """Find the fastest index that reaches a recall on DATA.
 
-    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern.
     """
     from fastann import tune as run
 
     rows = rows_of(data, column, id_column, dtype, d)
-    click.echo(run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options).summary())
+    with Bar(True, "tune", drawn=False):
+        found = run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options)
+    click.echo(found.summary())
 
 
 def _seconds(text: str) -> float:
@@ -204,12 +233,14 @@ def _seconds(text: str) -> float:
         raise click.UsageError(f"--budget must be a time such as 60s or 5min, got {text!r}") from None
 
 
-@main.command()
+@main.command(short_help="Measure how good a clustering is.")
 @click.argument("clustering", type=click.Path())
-@click.argument("data", type=click.Path())
+@data_argument()
 @click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv, .tsv or .parquet.")
 @label_column
-@click.option("--metric", default=None, help="euclidean or cosine, for labels; a run knows its own.")
+@click.option(
+    "--metric", metavar=choices("euclidean", "cosine"), default=None, help="Needed for labels; a run knows its own."
+)
 @click.option(
     "--sample", default=20_000, show_default=True, help="Rows for silhouette, Davies-Bouldin and Calinski-Harabasz."
 )
@@ -217,7 +248,13 @@ def _seconds(text: str) -> float:
 @click.option(
     "--retrieval", is_flag=True, help="Measure recall@10 of an inverted file with these clusters for its lists."
 )
-@click.option("--projection", default="pca", show_default=True, help="How the map is drawn: pca, tsne or umap.")
+@click.option(
+    "--projection",
+    metavar=choices("pca", "tsne", "umap"),
+    default="pca",
+    show_default=True,
+    help="How the map is drawn: pca, tsne or umap.",
+)
 @with_options(data_options)
 @click.option("--out", default=None, type=click.Path(), help="Folder for evaluation.json and report.html.")
 @_seed
@@ -239,17 +276,20 @@ def evaluate(
     """
     from fastann import evaluate as run
 
-    done = run(Path(clustering), rows_of(data, column, id_column, dtype, d), random_state=seed, **options)
+    rows = rows_of(data, column, id_column, dtype, d)
+    reported = _can_report(out is not None)
+    with Bar(True, "evaluate", drawn=False):
+        done = run(Path(clustering), rows, random_state=seed, **options)
     click.echo(done.summary())
     if out is not None:
         done.save(out)
-        _report(out, True)
+        _report(out, reported)
 
 
-@main.command()
+@main.command(short_help="Predict what a fit will cost on this machine.")
 @click.option("--rows", type=float, required=True, help="Number of rows, such as 1e8.")
 @click.option("--dims", type=int, required=True, help="Number of columns.")
-@click.option("--n-clusters", "-k", type=int, required=True, help="Number of clusters.")
+@click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option(
     "--index",
     multiple=True,
@@ -268,7 +308,7 @@ def estimate(index: tuple[str, ...], **options: Any) -> None:
     click.echo(table(run(index=list(index) or None, **options)))
 
 
-@main.command()
+@main.command(short_help="Write report.html into the folder of a fit, a study or an evaluation.")
 @click.argument("folder", type=click.Path())
 @errors
 def report(folder: str) -> None:

@@ -44,7 +44,7 @@ def build(folder: str | os.PathLike[str]) -> Path:
     if not found:
         what = f"has none of {', '.join(names)}" if folder.is_dir() else "is not a folder"
         raise records.RecordError(f"{folder} {what}; give the folder of a sweep, a benchmark, a fit or an evaluation")
-    _require("jinja2", "matplotlib")
+    check_libraries()
     from fastann.report import evaluations, html, runs, studies
 
     if found[0] == records.STUDY:
@@ -57,8 +57,9 @@ def build(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _require(*packages: str) -> None:
-    missing = [name for name in packages if find_spec(name) is None]
+def check_libraries() -> None:
+    """Refuse, with what to install, where the libraries that write reports are missing."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
         raise ImportError(f'reports need {" and ".join(missing)}; install with: pip install "fastann[report]"')
 
