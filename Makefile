@@ -46,18 +46,18 @@ bench: $(VENV)/.dev
 # The environment in steps: build tools, libraries, then the package itself, whose core is compiled here. It is compiled
 # without isolation, so that a later make compiles only what changed.
 $(VENV)/.tools: pyproject.toml
-	@echo "fastann: creating the environment in $(VENV)"
+	@echo "fastann: creating the environment in $(VENV), with the build tools"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install $$($(PYTHON) tools/build_tools.py)
 	@touch $@
 
 $(VENV)/.libraries: $(VENV)/.tools
-	@echo "fastann: installing NumPy, SciPy, scikit-learn, FAISS and what the report needs"
+	@echo "fastann: installing NumPy, SciPy, scikit-learn, FAISS and what the report needs (a minute, once)"
 	@$(PIP) install $$($(PYTHON) tools/build_tools.py cpu demo report)
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.libraries $(CORE)
-	@echo "fastann: compiling the core"
+	@echo "fastann: compiling the core (a minute or two, once)"
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
