@@ -220,6 +220,82 @@ def test_a_progress_bar_is_not_drawn_where_nobody_looks(here):
     assert fastann("fit", "x.npy", "-k", 5, "--out", "run").stderr == ""
 
 
+@pytest.mark.parametrize("k", ["1,0", "0,100", "1__0", "1,000,00", "ten"])
+def test_a_number_that_is_none_is_refused_as_it_was_given(here, k):
+    refused(fit("-k", k), USAGE, f"'{k}' is not a valid integer")
+
+
+@pytest.mark.parametrize("k", ["1,000", "1_000", "1000"])
+def test_thousands_may_stand_apart(here, k):
+    refused(fit("-k", k), USAGE, "1000", "300")
+    np.save("x.npy", np.random.default_rng(0).standard_normal((1200, 2)).astype(np.float32))
+    assert fit("-k", k, "--max-iter", 1, "--sample", "1,100").exit_code == DONE
+    km = KMeans.load("run")
+    assert (km.n_clusters, km.sample) == (1000, 1100)
+
+
+def in_parts():
+    """Twelve files of x.npy's rows, as a shell names them: part-10 before part-2."""
+    for i, rows in enumerate(np.split(np.load("x.npy"), 12)):
+        np.save(f"part-{i}.npy", rows)
+    return sorted(str(path) for path in Path().glob("part-*.npy"))
+
+
+def test_a_pattern_that_the_shell_has_expanded_is_the_pattern_in_quotes(run):
+    paths = in_parts()
+    assert paths.index("part-10.npy") < paths.index("part-2.npy")
+    assert fastann("fit", *paths, "-k", 5, "--quiet", "--out", "run2").exit_code == DONE
+    np.testing.assert_array_equal(np.load("run2/labels.npy"), np.load("run/labels.npy"))
+    assert fastann("predict", "run", *paths, "--out", "labels.npy").exit_code == DONE
+    np.testing.assert_array_equal(np.load("labels.npy"), np.load("run/labels.npy"))
+    assert fastann("dedup", "run", *paths, "--out", "kept").exit_code == DONE
+    assert fastann("evaluate", "run", *paths).stdout == fastann("evaluate", "run", "x.npy").stdout
+
+
+def test_an_order_that_no_shell_gives_is_kept(run):
+    in_parts()
+    some = ["part-3.npy", "part-1.npy"]
+    assert fastann("predict", "run", *some, "--out", "labels.npy").exit_code == DONE
+    rows = np.concatenate([np.load(path) for path in some])
+    np.testing.assert_array_equal(np.load("labels.npy"), KMeans.load("run").predict(rows))
+
+
+def test_help_lists_commands_in_the_order_of_their_use():
+    listed = re.findall(r"^  (\w+)  +\S", fastann("--help").stdout.partition("Commands:")[2], re.M)
+    assert listed[:5] == ["demo", "fit", "predict", "evaluate", "report"]
+    assert sorted(listed) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["fit"], "--metric [euclidean|cosine]"),
+        (["fit"], "--empty [split|farthest|keep]"),
+        (["sweep"], "--what [fit|assign]"),
+        (["tune"], "--metric [euclidean|cosine]"),
+        (["evaluate"], "--projection [pca|tsne|umap]"),
+        (["dedup"], "--keep [central|outlying|first]"),
+        (["export"], "--format [faiss|faiss-ivf|npy|csv|parquet|km]"),
+        (["classify", "fit"], "--metric [cosine|euclidean]"),
+    ],
+    ids=" ".join,
+)
+def test_help_shows_the_values_of_an_option(command, shown):
+    assert shown in fastann(*command, "--help").stdout
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_fit(here, monkeypatch):
+    from fastann import report
+
+    find = report.find_spec
+    monkeypatch.setattr(report, "find_spec", lambda name: None if name == "jinja2" else find(name))
+    refused(fit("-k", 5, "--report"), FAILED, 'reports need jinja2; install with: pip install "fastann[report]"')
+    assert [p.name for p in here.iterdir()] == ["x.npy"]
+    done = fastann("sweep", "x.npy", "-k", 3, "--index", "flat", "--seeds", 1, "--out", "s")
+    assert (done.exit_code, done.stderr.splitlines()[0][:45]) == (DONE, "no report.html will be written: reports need ")
+    assert not Path("s/report.html").exists()
+
+
 # --------------------------------------------------------------------------- fit, refused
 
 
@@ -564,6 +640,19 @@ def test_demo_keeps_its_log_off_standard_output(few_patches):
     result = fastann("demo", "-k", 20, "--max-iter", 2, "--out", "run")
     assert result.stdout.splitlines()[0].split() == ["rows", "5,000", "x", "12"]
     assert "patches" in result.stderr
+
+
+def test_demo_ends_with_a_report_and_what_to_try_next(few_patches):
+    pytest.importorskip("matplotlib")
+    result = fastann("demo", "-k", 20, "--out", "run")
+    assert [line[:6] for line in result.stderr.splitlines()] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert "5,000 patches of 12 numbers into 20 clusters" in result.stderr
+    assert "still decreasing" not in result.stdout
+    (written,) = re.findall(r"^report +(.+)$", result.stdout, re.M)
+    assert Path(written).is_absolute()
+    assert "clusters of 5,000 rows" in Path(written).read_text(encoding="utf-8")
+    tried = re.findall(r"^  \S*fastann (\w+) ", result.stdout.partition("What to try next")[2], re.M)
+    assert tried == ["fit", "bench"]
 
 
 def test_demo_refuses_an_existing_run_before_any_work(run, few_patches):

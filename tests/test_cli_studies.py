@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import sparse
 
 from fastann.cli import main
 from fastann.records import load_records
@@ -109,6 +110,12 @@ def test_estimate_prints_a_table():
         (["sweep", "{x}", "-k", 9000, "--index", "flat", "--out", "{d}/s5"], "--n-clusters 9000"),
         (["sweep", "{x}", "-k", 9, "--index", "flat", "--out", "{x}"], "x.npy"),
         (["bench", "{x}", "-k", "ten", "--out", "{d}/b1"], "--n-clusters must be numbers separated by commas"),
+        (
+            ["bench", "{x}", "-k", "1,000", "--out", "{d}/b1"],
+            "--n-clusters 1,000: commas stand between numbers here; wri",
+        ),
+        (["bench", "{x}", "-k", "9.5", "--out", "{d}/b1"], "--n-clusters must be numbers separated by commas"),
+        (["bench", "{x}", "-k", "9", "--sizes", "inf", "--out", "{d}/b1"], "--sizes must be numbers separated by com"),
         (["bench", "{x}", "-k", 9, "--methods", "magic", "--out", "{d}/b2"], "magic"),
         (["bench", "-k", 9, "--column", "v", "--out", "{d}/b3"], "give DATA too"),
         (["tune", "{x}", "-k", 9, "--budget", "soon"], "--budget must be a time such as 60s"),
@@ -127,6 +134,26 @@ def test_bad_input_is_one_line_that_says_what_to_do(folder, arguments, message):
     error = done.output[done.output.index("Error: ") :].strip()
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_sweep_whose_every_run_fails_is_a_failure(folder):
+    done = run(
+        "sweep", folder / "x.npy", "-k", 9, "--index", "ivf:nlist=99", "--baseline", "", "--out", folder / "none"
+    )
+    assert done.exit_code == 1
+    assert "every run failed, all 3 of them: ivf:nlist=99: ValueError: nlist=99 exceeds" in done.output
+
+
+def test_tune_and_sweep_take_sparse_rows(folder):
+    sparse.save_npz(folder / "x.npz", sparse.random(900, 30, 0.1, "csr", np.float32, random_state=0))
+    done = run("tune", folder / "x.npz", "-k", 8, "--budget", "1s")
+    assert done.exit_code == 0, done.output
+    assert done.output.rstrip().splitlines()[-1] == 'KMeans(n_clusters=8, index="flat")'
+    done = run(
+        "sweep", folder / "x.npz", "-k", 8, "--index", "auto", "--seeds", 1, "--no-report", "--out", folder / "sp"
+    )
+    assert done.exit_code == 0, done.output
+    assert {r.status for r in load_records(folder / "sp")} == {"done"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

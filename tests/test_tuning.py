@@ -175,6 +175,12 @@ def test_bad_requests_say_what_is_wrong(clouds, change, message):
         fastann.tune(clouds, **{"n_clusters": 50, **change})
 
 
+def test_exact_search_is_an_answer_however_few_rows_there_are(clouds):
+    found = fastann.tune(clouds[:600], 10, recall=0.999, index="flat", random_state=0)
+    assert (found.index, found.trials[0].reached) == (Flat(), True)
+    assert found.interval[0] < 0.999
+
+
 def test_too_few_rows_are_refused(clouds):
     with pytest.raises(ValueError, match="tuning 1000 clusters needs at least 4000 rows, got 2000"):
         fastann.tune(clouds[:2000], 1000)

@@ -85,21 +85,22 @@ def main(context: click.Context, version: bool, verbose: bool) -> None:
         context.exit()
 
 
-WHOLE = r"[0-9]+|[0-9]{1,3}(,[0-9]{3})+|[0-9]{1,3}(_[0-9]{3})+"
+WHOLE = r"[0-9]+|[1-9][0-9]{0,2}((,[0-9]{3})+|(_[0-9]{3})+)"
 
 
 class Count(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
-    """A whole number, whose thousands may stand apart: 1,000 and 1_000 are 1000."""
+    """A number, whose thousands may stand apart: 1,000 and 1_000 are 1000."""
 
-    name = "integer"
+    def __init__(self, kind: Any):
+        self.kind, self.name = kind, kind.name
 
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         if isinstance(value, str) and re.fullmatch(WHOLE, value, re.ASCII):
             value = re.sub("[,_]", "", value)
-        return int(click.INT.convert(value, param, context))
+        return self.kind.convert(value, param, context)
 
 
-COUNT = Count()
+COUNT, AMOUNT = Count(click.INT), Count(click.FLOAT)
 
 
 def choices(*names: str) -> str:

@@ -26,7 +26,7 @@ def _sample(value: str | None) -> int | float | None:
         return None
     try:
         if re.fullmatch(WHOLE, value):
-            return COUNT.convert(value, None, None)
+            return int(COUNT.convert(value, None, None))
         if "_" in value:  # float() would take 1_0
             raise ValueError
         return float(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fastann.cli.common import COUNT, choices, data_argument, errors, label_column, main, with_options
+from fastann.cli.common import AMOUNT, COUNT, choices, data_argument, errors, label_column, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 from fastann.cluster.progress import Bar
 
@@ -287,8 +287,8 @@ def evaluate(
 
 
 @main.command(short_help="Predict what a fit will cost on this machine.")
-@click.option("--rows", type=float, required=True, help="Number of rows, such as 1e8.")
-@click.option("--dims", type=int, required=True, help="Number of columns.")
+@click.option("--rows", type=AMOUNT, required=True, help="Number of rows, such as 1e8.")
+@click.option("--dims", type=COUNT, required=True, help="Number of columns.")
 @click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option(
     "--index",

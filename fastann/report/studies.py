@@ -193,15 +193,15 @@ def _convergence(panel: Panel, kinds: dict[str, int]) -> Section:
     section = Section("Convergence" + (f": {panel.name}" if panel.name else ""))
     bold = _picked(panel, kinds)
     others = [group for group in panel.groups if group not in bold][:FAINT]
-    legend = [plots.key(g.method, kinds[g.kind], dash) for g, dash in zip(bold, _dashes(bold), strict=True)]
     for series, of in SERIES.items():
         for against in (TIME.name, ""):
-            drawn = []
+            drawn, legend = [], []
             for group, dash in [*((g, 0) for g in others), *zip(bold, _dashes(bold), strict=True)]:
                 xs, ys = _curve(group.middle, series, against)
                 if len(xs) > 1:
                     faint = group not in bold
                     drawn.append(plots.Line(xs, ys, kinds[group.kind], group.method, dash, faint))
+                    legend += [] if faint else [plots.key(group.method, kinds[group.kind], dash)]
             if not any(not line.faint for line in drawn):
                 continue
             x = (

@@ -246,10 +246,10 @@ def _check_some_done(result: Result) -> None:
     failed = [record for record in result.records if record.status == process.FAILED]
     if len(failed) == len(result.records) > 0:
         reasons = list(dict.fromkeys(record.error for record in failed))
-        others = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+        others = f", the first of {len(reasons)} reasons" if len(reasons) > 1 else ""
         raise RuntimeError(
             f"every run failed, all {len(failed)} of them: {failed[0].method}: {reasons[0].rstrip('.')}{others}; mend "
-            f"that and ask for the same with retry=True; the records lie in {result.folder}"
+            f"that and ask for the same with retry (--retry); the records lie in {result.folder}"
         )
 
 

@@ -38,7 +38,7 @@ class Trial:
     interval : tuple of float
         Its 95% interval (Wilson, 1927).
     reached : bool
-        Whether the whole interval is above the target.
+        Whether the whole interval is above the target, or the search is exact.
     seconds : float
         For one pass over all rows: building the index once, and searching every row.
     seconds_build : float
@@ -239,7 +239,7 @@ def _search(
     flat = next((s for s in found if s.exact), None) or _Setting(Flat(), None, centroids, measured, target)
     for setting in [*found, flat]:
         setting.time(timed)
-    good = sorted((s for s in found if s.recall.reaches(target)), key=lambda s: s.pass_seconds(n))
+    good = sorted((s for s in found if s.reaches(target)), key=lambda s: s.pass_seconds(n))
     if not good:
         best = max(found, key=lambda s: s.recall.value)
         raise ValueError(
@@ -251,17 +251,17 @@ def _search(
             setting.time(timed)
     good.sort(key=lambda s: s.pass_seconds(n))
     for chosen in good:
-        while not (recall := confirm.measure(chosen.index)).reaches(target) and chosen.harder():
+        while not ((recall := confirm.measure(chosen.index)).reaches(target) or chosen.exact) and chosen.harder():
             chosen.recall = measured.measure(chosen.index)
             chosen.time(timed)
-        if recall.reaches(target):
+        if recall.reaches(target) or chosen.exact:
             break
     else:
         raise ValueError(
             f"{good[0].spec} reaches a recall of {target:g} on some rows but {recall.value:.4f} on fresh ones; "
             "lower recall, or let every index be tried (index=None)"
         )
-    order = sorted(found, key=lambda s: (not s.recall.reaches(target), s.pass_seconds(n)))
+    order = sorted(found, key=lambda s: (not s.reaches(target), s.pass_seconds(n)))
     return Tuned(
         index=chosen.spec,
         n_clusters=k,
@@ -271,7 +271,7 @@ def _search(
         seconds=chosen.pass_seconds(n),
         seconds_flat=flat.pass_seconds(n),
         trials=[
-            Trial(s.spec, s.recall.value, s.recall.interval, s.recall.reaches(target), s.pass_seconds(n), s.build)
+            Trial(s.spec, s.recall.value, s.recall.interval, s.reaches(target), s.pass_seconds(n), s.build)
             for s in order
         ],
         complete=complete,
@@ -302,6 +302,10 @@ class _Setting:
     def _set(self, value: int) -> None:
         self.spec = self.spec.at(value)
         self.index = self.built.retuned(self.spec)
+
+    def reaches(self, target: float) -> bool:
+        """Whether recall, with its whole interval, is above a target; an exact search need not show it."""
+        return self.exact or self.recall.reaches(target)
 
     def harder(self) -> bool:
         """Search a tenth more, at least one step; False where there is no more."""
