@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from fastann import KMeans, PrototypeClassifier, dedup
+from fastann import KMeans, PrototypeClassifier, dedup, sweep
 from fastann.cluster import progress
 from fastann.cluster.progress import Bar
+from fastann.study.process import Answer
+from fastann.study.results import ProgressLine
 
 ROWS = np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32)
 LABELS = np.arange(600) % 3
@@ -165,6 +167,21 @@ def test_a_stream_that_is_closed_meanwhile_is_no_reason_to_fail(monkeypatch):
     with Bar(True, "it"):
         sys.stderr.close()
         time.sleep(0.03)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_long_run_of_a_sweep_says_lines(tmp_path, capsys):
+    def run(order, **limits):
+        time.sleep(0.05)
+        return Answer(result={"values": {"seconds": 1.0, "inertia": 1.0}, "series": {}})
+
+    sweep(ROWS, 3, "flat", seeds=1, out=tmp_path / "out", progress=ProgressLine(), runner=run)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "0 of 1 done, running flat seed 0"
+    assert lines[1].startswith("running flat seed 0: ")
+    assert lines[-1].startswith("1 of 1 done")
+    sweep(ROWS, 3, "flat", seeds=1, out=tmp_path / "quiet", runner=run)
+    assert capsys.readouterr().err == ""
 
 
 # --------------------------------------------------------------------- Ctrl-C

@@ -66,9 +66,11 @@ class Bar:
 
     def begin(self, name: str) -> None:
         """Start anew under another name."""
+        if self.drawn is not None:
+            self.drawn.leave = self.done > 0
+            self.drawn.close()
         self.name, self.done, self.note = name, 0, ""
         if self.drawn is not None:
-            self.drawn.close()
             self._draw()
 
     def step(self, count: int = 1, note: str = "") -> None:
