@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -95,7 +96,8 @@ class Memory:
                     os.posix_fallocate(file.fileno(), 0, nbytes)
                 else:  # pragma: no cover - macOS, Windows
                     file.truncate(nbytes)
-                return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+                # No `numpy.memmap`: joblib would have other processes open the file, which has no name.
+                return np.ndarray(shape, dtype, mmap.mmap(file.fileno(), nbytes))
         except OSError as error:
             raise OSError(
                 error.errno,

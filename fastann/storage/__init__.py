@@ -3,7 +3,7 @@
 from fastann.storage.files import check_file, write_array, write_file, write_text
 from fastann.storage.folder import begin_run, check_target, write_folder, write_run
 from fastann.storage.manifest import CHECKPOINTS, COMPLETE, MANIFEST, RunError, is_running
-from fastann.storage.reading import read_folder, read_manifest, read_run
+from fastann.storage.reading import read_folder, read_manifest, read_run, rested, steady
 
 __all__ = [
     "CHECKPOINTS",
@@ -17,6 +17,8 @@ __all__ = [
     "read_folder",
     "read_manifest",
     "read_run",
+    "rested",
+    "steady",
     "write_array",
     "write_file",
     "write_folder",

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,31 +36,32 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
     """Have a file written beside its target, then rename it over it."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
+    beside = unused(target)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~umask())
-        os.replace(name, target)
+        os.replace(beside, target)
     except BaseException:
-        os.unlink(name)
+        beside.unlink(missing_ok=True)
         raise
     sync(target.parent)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def unused(target: Path, suffix: str = PARTIAL) -> Path:
+    """A name beside a target that nothing has.
+
+    What is made there by `open` or `mkdir` gets the permissions that umask, the folder's group and its access list give
+    new files; `tempfile` would keep others out.
+    """
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}{suffix}")
 
 
-def umask() -> int:
-    """Permissions that new files do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def digest(file: BinaryIO) -> str:
+    """SHA-256 of an open file, from its beginning."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(folder: Path) -> None:

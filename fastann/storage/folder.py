@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from fastann.storage.files import PARTIAL, digest, sync, umask
+from fastann.storage.files import PARTIAL, digest, sync, unused
 from fastann.storage.manifest import (
     CENTROIDS,
     CHECKPOINTS,
     COMPLETE,
     MANIFEST,
+    OLD,
     RUNNING,
     SCHEMA,
     is_running,
@@ -113,10 +113,10 @@ def write_folder(
     target = Path(path)
     check_target(target, force=force, name=name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent))
+    beside = unused(target)
+    beside.mkdir()
     try:
         _fill(beside, record, arrays, name, more, target)
-        beside.chmod(0o777 & ~umask())
         _swap(beside, target)
         sync(target.parent)
     finally:
@@ -141,20 +141,30 @@ def _fill(
     except OSError as error:  # NumPy's has neither number nor path
         why = f"{error.strerror or error}; {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
         raise OSError(error.errno or errno.ENOSPC, f"{target} cannot be written ({why})") from error
-    files = {p.name: {"bytes": p.stat().st_size, "sha256": digest(p)} for p in sorted(folder.iterdir())}
+    files = {p.name: _written(p) for p in sorted(folder.iterdir())}
     text = json.dumps({"schema": SCHEMA, **record, "files": files}, indent=2, allow_nan=False)
     (folder / name).write_text(text + "\n", encoding="utf-8")
+    mode = (folder / name).stat().st_mode  # what the system gives new files here; safetensors' own has 0600
     for p in folder.iterdir():
+        if p.stat().st_mode != mode:
+            p.chmod(mode & 0o777)
         with p.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     sync(folder)
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": digest(file)}
 
 
 def _finish(
     run: Path, record: dict[str, Any], arrays: dict[str, np.ndarray], more: Callable[[Path], None] | None
 ) -> Path:
     """Complete a running run in place; what it kept only to go on with is removed then."""
-    beside = Path(tempfile.mkdtemp(prefix=".finish.", suffix=PARTIAL, dir=run))
+    beside = unused(run / "finish")
+    beside.mkdir()
     try:
         _fill(beside, record, arrays, MANIFEST, more, run)
         for file in beside.iterdir():
@@ -181,7 +191,8 @@ def _swap(new: Path, target: Path) -> None:
         return
     if not target.is_symlink() and _exchange(new, target):
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    old = unused(target, OLD)
+    old.mkdir()
     try:
         target.rename(old / target.name)
         try:

@@ -10,6 +10,7 @@ READS = (1, 2)  # 1 had labels and distances only, and no status
 MANIFEST = "manifest.json"
 CENTROIDS = "centroids.safetensors"
 CHECKPOINTS = "checkpoints"
+OLD = ".old"  # ends the name of the folder that a run lies in while another takes its place
 RUNNING, COMPLETE = "running", "complete"
 
 
