@@ -150,7 +150,10 @@ def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: 
     help="Write checkpoints, at least so many seconds apart; 0: after every iteration.",
 )
 @click.option("--out", type=click.Path(), default=None, help="Run directory to write; needed without --resume.")
-@click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with, instead of DATA.")
+@click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with; DATA only if it moved.")
+@click.option(
+    "--labels/--no-labels", default=True, help="Write what is known of each row (the default), or a model to predict with."
+)
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--report", is_flag=True, help="Write report.html into the run directory too.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -169,6 +172,7 @@ def fit(
     force: bool,
     report: bool,
     quiet: bool,
+    labels: bool,
     **options: Any,
 ) -> None:
     """Cluster the rows of DATA and write a run directory.
@@ -177,7 +181,8 @@ def fit(
     Arrow, CSV, HDF5, zarr, safetensors, fvecs, fbin or raw numbers.
 
     With --checkpoint the run directory is there from the beginning. If the fit is killed, `fastann fit --resume RUN`
-    goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended.
+    goes on from the last checkpoint, with the data and options that RUN names, and ends where it would have ended. Data
+    that lies elsewhere by then is given too: `fastann fit DATA --resume RUN`.
     Ctrl-C and --time-limit end a fit early but complete the run.
     """
     from fastann import storage
@@ -187,7 +192,7 @@ def fit(
         check_libraries()  # before hours of work
     if resume is not None:
         _refuse_beside_resume(context)
-        _resume(resume, quiet, options)
+        _resume(resume, data, quiet, options)
         out = resume
     else:
         if data is None:
@@ -200,14 +205,14 @@ def fit(
         options["temp_folder"] = options["temp_folder"] or _made(Path(out).absolute().parent)
         source = rows_of(data, column, id_column, dtype, d)
         if checkpoint is None:
-            _fit_and_save(_estimator(quiet, options), source, out, force=force)
+            _fit_and_save(_estimator(quiet, options), source, out, labels=labels, force=force)
         else:
-            _begin(source, out, force, quiet, {**options, "checkpoint_seconds": checkpoint})
+            _begin(source, out, force, quiet, labels, {**options, "checkpoint_seconds": checkpoint})
     if report:
         click.echo(f"{'report':<11}{build(out)}")
 
 
-BESIDE_RESUME = ("resume", "report", "quiet", "n_jobs", "max_memory", "temp_folder")
+BESIDE_RESUME = ("resume", "data", "report", "quiet", "n_jobs", "max_memory", "temp_folder")
 
 
 def _refuse_beside_resume(context: click.Context) -> None:
@@ -219,9 +224,8 @@ def _refuse_beside_resume(context: click.Context) -> None:
         and param.name not in BESIDE_RESUME
     ]
     if given:
-        name = "DATA" if isinstance(given[0], click.Argument) else given[0].opts[0]
         raise click.UsageError(
-            f"--resume takes everything from the run, so {name} cannot be given with it; leave it out"
+            f"--resume takes everything from the run, so {given[0].opts[0]} cannot be given with it; leave it out"
         )
 
 
@@ -230,17 +234,17 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _begin(data: Any, out: str, force: bool, quiet: bool, options: dict[str, Any]) -> None:
+def _begin(data: Any, out: str, force: bool, quiet: bool, labels: bool, options: dict[str, Any]) -> None:
     """Fit with checkpoints in the run directory, which is there from now on."""
     from fastann.data.open import as_source
 
     km, source = _estimator(quiet, options), as_source(data)
-    km.begin_run(source, out, force=force)
-    _fit_and_save(km, source, out, force=False)
+    km.begin_run(source, out, labels=labels, force=force)
+    _fit_and_save(km, source, out, labels=labels, force=False)
 
 
-def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
-    """Go on with a run that was begun; nothing is left to do for a complete one."""
+def _resume(run: str, data: str | None, quiet: bool, options: dict[str, Any]) -> None:
+    """Go on with a run that was begun, whose rows may lie elsewhere now; nothing is left to do for a complete one."""
     from fastann import KMeans, storage
     from fastann.cluster import checkpoint
     from fastann.runs.clustering import resume
@@ -248,12 +252,12 @@ def _resume(run: str, quiet: bool, options: dict[str, Any]) -> None:
     if not storage.is_running(run):
         km = KMeans.load(run)
         checkpoint.remove(Path(run) / storage.CHECKPOINTS)
-        click.echo(f"{run} is complete: {len(km.labels_):,} rows in {len(km.cluster_centers_):,} clusters")
+        click.echo(f"{run} is complete: {km.clustering_.rows.n:,} rows in {len(km.cluster_centers_):,} clusters")
         return
-    km, source = resume(run, KMeans)
+    km, source = resume(run, KMeans, data)
     given = {name: options[name] for name in ("n_jobs", "max_memory", "temp_folder") if options[name] is not None}
     km.set_params(verbose=not quiet, **given)
-    _fit_and_save(km, source, run, force=False)
+    _fit_and_save(km, source, run, labels=storage.read_manifest(run).get("labels", True), force=False)
 
 
 @main.command()
@@ -390,18 +394,18 @@ def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:
     return KMeans(verbose=not quiet, **options)
 
 
-def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool) -> None:
+def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool, labels: bool = True) -> None:
     clock = time.perf_counter()
     km.fit(data)
     seconds = time.perf_counter() - clock
-    km.save(out, force=force)
+    km.save(out, labels=labels, force=force)
     click.echo(summary(km, seconds, out))
 
 
 def summary(km: KMeans, seconds: float, out: str) -> str:
     """Lines that say what was done, how good it is and where it lies."""
     low, high = km.assignment_recall_interval_
-    n = len(km.labels_)
+    n = km.clustering_.rows.n
     recall = "1, exact search" if low == high == 1.0 else f"{km.assignment_recall_:.4f} (95%: {low:.4f} to {high:.4f})"
     last = km.history_[-1]
     repaired = sum(record.repaired for record in km.history_)

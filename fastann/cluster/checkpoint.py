@@ -15,7 +15,7 @@ import numpy as np
 
 from fastann import storage
 from fastann.cluster.memory import size_of
-from fastann.data.identity import check_identity, checksum
+from fastann.data.identity import check_identity, checksum, lasting
 
 NAME = "checkpoint.json"
 _HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
@@ -64,6 +64,8 @@ class Checkpoints:
             self._check(values["task"])
             self.task = values["task"]
             self.latest, self.spent = (values["fit"], arrays), values["seconds"]
+        else:
+            self.task = task | {"data": lasting(task["data"])}
         self.seed: int = self.task["seed"]
         self.began = self.written = time.perf_counter()
 

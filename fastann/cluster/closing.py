@@ -22,16 +22,19 @@ from fastann.index.recall import Sampled
 from fastann.index.repair import search
 
 
+WITHOUT = "this model was saved without labels (labels=False, --no-labels)"
+
+
 @dataclass(frozen=True, eq=False)
 class Labelling:
     """Rows in clusters, and how good the labels are.
 
     Attributes
     ----------
-    labels : int32 [n]
-        Cluster of each row.
-    distances : float32 [n]
-        To its centre: Euclidean, or 1 - cosine.
+    labels : int32 [n] or None
+        Cluster of each row. None where a model was saved without.
+    distances : float32 [n] or None
+        To its centre: Euclidean, or 1 - cosine. None likewise.
     inertia : float
         Weighted sum of squared L2 distances, in float64.
     recall : float
@@ -46,10 +49,12 @@ class Labelling:
         Names of the rows, where the data has them.
     data : dict or None
         The fingerprint of the files that hold the rows.
+    n : int
+        Rows.
     """
 
-    labels: np.ndarray
-    distances: np.ndarray
+    labels: np.ndarray | None
+    distances: np.ndarray | None
     inertia: float
     recall: float = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
@@ -57,6 +62,17 @@ class Labelling:
     margins: np.ndarray | None = None
     ids: np.ndarray | None = None
     data: dict[str, Any] | None = None
+    n: int = -1
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            object.__setattr__(self, "n", len(self.labels))
+
+    def needed(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and distances, for something (`what`) that cannot do without."""
+        if self.labels is None or self.distances is None:
+            raise ValueError(f"{what} needs the label of every row, but {WITHOUT}; fit again and save all of it")
+        return self.labels, self.distances
 
     @classmethod
     def of_none(cls, margins: bool = False) -> Labelling:
@@ -254,8 +270,9 @@ def _runners_up(
 
 def means_of(work: Pass, rows: Labelling, counts: np.ndarray, centers: np.ndarray, seed: int) -> Means:
     """What the rows of a first fit, of which each cluster has so many (float64 [k]), weigh in it."""
-    weights = counts if work.weights is None else kernels.tally(rows.labels, work.k, None, work.weights)
+    labels, distances = rows.needed("a first fit")
+    weights = counts if work.weights is None else kernels.tally(labels, work.k, None, work.weights)
     lengths = np.ones(work.k)
     if work.space.unit:
-        lengths = work.space.lengths(weights, kernels.tally(rows.labels, work.k, rows.distances, work.weights))
+        lengths = work.space.lengths(weights, kernels.tally(labels, work.k, distances, work.weights))
     return Means(centers, weights, lengths, 1, seed, float(weights.sum()))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fastann.data.source import Source
 
+BLOCK_BYTES = 2**20  # of a file, that are read at once
 SAMPLED_BYTES = 2**20  # of rows that `sampled` reads
 
 
@@ -25,8 +27,56 @@ def about(source: Source, files: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {"files": files, "n": source.n, "d": source.d, "dtype": source.stored}
 
 
+def lasting(known: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A fingerprint that files are known by wherever they lie and whenever they were written: with their checksums.
+
+    Reads them once.
+    """
+    if known is None or "files" not in known:
+        return known
+    return known | {"files": {path: stat | {"checksum": _content(path, stat)} for path, stat in known["files"].items()}}
+
+
+def _content(path: str, stat: dict[str, int]) -> int:
+    return _checksum(path, stat["size"], stat["mtime_ns"])
+
+
+@lru_cache(maxsize=2**16)
+def _checksum(path: str, size: int, mtime_ns: int) -> int:
+    """CRC-32 of a file of that size and time; of a folder that of all files in it, with their places."""
+    crc, given = 0, Path(path)
+    files = sorted(Path(base, name) for base, _, names in os.walk(given) for name in names)
+    for file in files if given.is_dir() else [given]:
+        if file != given:
+            crc = zlib.crc32(file.relative_to(given).as_posix().encode(), crc)
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK_BYTES):
+                crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _found_again(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What files are `now`, under the names they had `before` where size and checksum say that they are the same.
+
+    Raises
+    ------
+    ValueError
+        If one that lies elsewhere now holds something else.
+    """
+    files, pairs = {}, list(zip(before["files"].items(), now["files"].items(), strict=False))
+    for (old, was), (path, here) in pairs:
+        kept = old == path and here["mtime_ns"] == was["mtime_ns"]
+        same = here["size"] == was["size"] and (kept or _content(path, here) == was["checksum"])
+        if not same and old not in now["files"]:
+            raise ValueError(f"{path} does not hold what {old} held; pass the same rows, wherever they lie, or fit again")
+        files[old if same else path] = was if same else here
+    return now | {"files": files}
+
+
 def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
     """Refuse data whose fingerprint is not what it was before.
+
+    A `lasting` one is that of files, wherever they lie now; others go by the times of files, and where they lie.
 
     Raises
     ------
@@ -38,14 +88,20 @@ def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -
             then, here = ("in memory" if of is None else "in files" for of in (before, now))
             raise ValueError(f"the rows were {then} before and are {here} now; pass them as before")
         return
+    known = len(before["files"]) == len(now["files"]) and all("checksum" in was for was in before["files"].values())
+    if known:
+        now = _found_again(before, now)
     for path, was in before["files"].items():
         here = now["files"].get(path)
         if here is None:
             raise ValueError(f"{path} is not among the files that were given, but was before; pass the same files")
-        if here != was:
+        if any(here[name] != was[name] for name in ("size", "mtime_ns")):
             sizes = f"size {was['size']} -> {here['size']} bytes"
             how = sizes if here["size"] != was["size"] else "it was modified since"
-            raise ValueError(f"{path} is not as it was before ({how}); put the former file back, or fit again")
+            raise ValueError(
+                f"{path} is not as it was before ({how}); put the former file back, pass the rows (X, or DATA), or fit "
+                "again"
+            )
     for path in now["files"]:
         if path not in before["files"]:
             raise ValueError(f"{path} was not among the files before; pass the same files")

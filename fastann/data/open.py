@@ -172,7 +172,7 @@ def reopen(known: dict[str, Any] | None) -> Source:
     now = {}
     for path in known["files"]:
         if not Path(path).exists():
-            raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows as X")
+            raise FileNotFoundError(f"no file {path} any more; put it back, or pass the rows, where they lie now, as X")
         now[path] = written(Path(path))
     check_unchanged(known, known | {"files": now})
     source = open_source(list(known["files"]), **known.get("options", {}))

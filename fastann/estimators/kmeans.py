@@ -393,14 +393,17 @@ class KMeans(CallbackSupport, Centers):
         rows = table.all(rows, len(means.centers))
         self._publish(replace(self.clustering_, spec=self.index_, means=means, rows=rows, predict_recall=recall))
 
-    def begin_run(self, source: Source, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def begin_run(
+        self, source: Source, path: str | os.PathLike[str], *, labels: bool = True, force: bool = False
+    ) -> None:
         """Make the run directory of a fit to rows in files that is yet to be made, after checking both.
 
-        Checkpoints of the fit go there, so that it can go on after a crash; `save` to the same path completes it.
+        Checkpoints of the fit go there, so that it can go on after a crash; `save` to the same path completes it, with
+        `labels` or without, which is noted there for whoever goes on.
         """
         check_kmeans(self)
         check_kmeans_data(self, source)
-        self.checkpoint = runs.begin(path, runs.About.of(self), source, force=force)
+        self.checkpoint = runs.begin(path, runs.About.of(self), source, force=force, labels=labels)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""

@@ -53,7 +53,7 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
         margins=model.margins,
         memory=memory,
     )
-    counts = kernels.tally(rows.labels, task.k)
+    counts = kernels.tally(rows.needed("a fit")[0], task.k)
     means = means_of(work, rows, counts, centers, task.seed)
     automatic = isinstance(model.index, str) and model.index == "auto"
     spec, recall = foreseen(

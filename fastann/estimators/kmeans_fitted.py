@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastann import checks
 from fastann.cluster import plan
 from fastann.cluster.checkpoint import remove
-from fastann.cluster.closing import Clustering, Labelling
+from fastann.cluster.closing import WITHOUT, Clustering, Labelling
 from fastann.cluster.criterion import NEAREST
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.every import Every
@@ -234,8 +234,9 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
 
     def _publish(self, found: Clustering) -> None:
         rows, means, self.clustering_ = found.rows, found.means, found
-        self.labels_, self.distances_, self.inertia_ = rows.labels, rows.distances, rows.inertia
-        for name, array in (("second_labels_", rows.second), ("margins_", rows.margins)):
+        self.inertia_ = rows.inertia
+        own = {"labels_": rows.labels, "distances_": rows.distances}
+        for name, array in (own | {"second_labels_": rows.second, "margins_": rows.margins}).items():
             self.__dict__.pop(name, None)
             if array is not None:
                 setattr(self, name, array)
@@ -243,13 +244,28 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         self.weights_, self.n_steps_, self.index_ = means.weights, means.steps, found.spec
         self.history_, self.n_iter_, self.stop_reason_ = found.history, len(found.history), found.stop_reason
 
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not there; says so of labels that were not saved."""
+        if name in ("labels_", "distances_") and "clustering_" in self.__dict__:
+            raise AttributeError(f"{WITHOUT}, so it has no {name}; predict and kneighbors find them of any rows")
+        return object.__getattribute__(self, name)  # says what is wrong
+
     # ----------------------------------------------------------------- saving
 
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, labels: bool = True, force: bool = False) -> None:
         """Write a run directory, whole or not at all; its files are described in `fastann.runs.clustering`.
 
-        `force` replaces an existing run. A start given as an array or callable, and a callback, are not
-        saved; the manifest says so. Checkpoints of the fit are removed.
+        A start given as an array or callable, and a callback, are not saved; the manifest says so. Checkpoints of the
+        fit are removed.
+
+        Parameters
+        ----------
+        path : path
+        labels : bool, default=True
+            Whether to write what is known of each row too: its label, distance and the like, 12 to 20 bytes. Without,
+            the run is a model to predict with, and `partial_fit` goes on from it.
+        force : bool, default=False
+            Replace an existing run.
 
         Raises
         ------
@@ -257,8 +273,10 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             If `path` exists and may not be replaced.
         """
         check_is_fitted(self)
+        if not isinstance(labels, bool | np.bool_):
+            raise TypeError(f"labels must be True or False, got {labels!r}; ids and labels of rows are the fit's own")
         found = self.clustering_.with_index(self.index_)
-        runs.write(path, found, runs.About.of(self), checkpoint=self.checkpoint, force=force)
+        runs.write(path, found, runs.About.of(self), checkpoint=self.checkpoint, labels=bool(labels), force=force)
         if self.checkpoint is not None:
             remove(self.checkpoint)
 

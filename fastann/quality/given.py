@@ -141,7 +141,8 @@ def _is_fitted_on(model: Any, view: Source, centroids: np.ndarray) -> bool:
 
     The number alone would take the labels of one half of a table for those of the other.
     """
-    if len(model.labels_) != view.n:
+    rows = model.clustering_.rows
+    if rows.n != view.n or rows.labels is None:
         return False
     picks = np.unique(np.linspace(0, view.n - 1, _COMPARED).astype(np.int64))
     own = kernels.own_sqdist(view.take(picks), centroids, model.labels_[picks])

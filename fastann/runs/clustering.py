@@ -1,6 +1,7 @@
 """A fitted estimator as a run directory, and back.
 
-A run of n rows in k clusters holds, of schema 2 (schema 1 had those marked with a star):
+A run of n rows in k clusters holds, of schema 2 (schema 1 had those marked with a star), all of this; or, saved without
+labels, the first two files alone:
 
 =========================== =============== ==============================================================
 ``manifest.json`` *                         parameters, statistics of every iteration, versions, checksums;
@@ -31,6 +32,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -43,7 +45,8 @@ from fastann.cluster.closing import Clustering, Labelling, Means
 from fastann.cluster.lloyd import Iteration
 from fastann.cluster.space import space_of
 from fastann.cluster.stop import StopReason
-from fastann.data.open import reopen
+from fastann.data.identity import check_unchanged, lasting
+from fastann.data.open import open_source, reopen
 from fastann.data.source import Source
 from fastann.index.base import Spec
 from fastann.index.faiss import faiss
@@ -81,9 +84,18 @@ class About:
 
 
 def write(
-    path: str | os.PathLike[str], found: Clustering, about: About, *, checkpoint: Any = None, force: bool = False
+    path: str | os.PathLike[str],
+    found: Clustering,
+    about: About,
+    *,
+    checkpoint: Any = None,
+    labels: bool = True,
+    force: bool = False,
 ) -> None:
-    """Write a clustering to a run directory; one that was begun there, with its checkpoints in it, is completed."""
+    """Write a clustering to a run directory; one that was begun there, with its checkpoints in it, is completed.
+
+    `labels` is whether to write what is known of each row, where there is such.
+    """
     means, rows, space = found.means, found.rows, found.space
     parameters = about.parameters | ({"init": "auto"} if "init" in about.not_saved else {})
     manifest = {
@@ -91,7 +103,8 @@ def write(
         "parameters": parameters,
         "not_saved": about.not_saved,
         "index": str(found.spec),
-        "n_rows": len(rows.labels),
+        "labels": labels and rows.labels is not None,
+        "n_rows": rows.n,
         "data": rows.data,
         "n_steps": means.steps,
         "stream_seed": means.seed,
@@ -108,44 +121,52 @@ def write(
     tensors = {"centroids": means.centers, "weights": means.weights, "lengths": means.lengths}
     if space.mean is not None:
         tensors["mean"] = space.mean
-    arrays = {"labels": rows.labels, "distances": rows.distances}
+    arrays, more = _of_rows(rows, len(means.centers)) if manifest["labels"] else ({}, None)
+    kept = None if checkpoint is None else Path(checkpoint).absolute()
+    begun = kept == (Path(path) / storage.CHECKPOINTS).absolute()
+    storage.write_run(path, manifest, tensors, arrays, force=force, finish=begun, more=more)
+
+
+def _of_rows(rows: Labelling, k: int) -> tuple[dict[str, np.ndarray], Callable[[Path], None]]:
+    """Arrays of what is known of each row, and what writes the table of clusters."""
+    labels, distances = rows.needed("a run with labels")
+    arrays = {"labels": labels, "distances": distances}
     if rows.second is not None and rows.margins is not None:
         arrays |= {"second": rows.second, "margins": rows.margins}
     if rows.ids is not None:
-        arrays["ids"] = checks.given_ids(rows.ids, len(rows.labels))
-    members = Members.of(rows.labels, rows.distances, len(means.centers))
+        arrays["ids"] = checks.given_ids(rows.ids, rows.n)
+    members = Members.of(labels, distances, k)
     arrays |= {"members": members.rows, "offsets": members.offsets, "representatives": members.first()}
-
-    def write_clusters(folder: Path) -> None:
-        members.write(folder / "clusters.csv", arrays.get("ids"))
-
-    kept = None if checkpoint is None else Path(checkpoint).absolute()
-    begun = kept == (Path(path) / storage.CHECKPOINTS).absolute()
-    storage.write_run(path, manifest, tensors, arrays, force=force, finish=begun, more=write_clusters)
+    return arrays, lambda folder: members.write(folder / "clusters.csv", arrays.get("ids"))
 
 
-def begin(path: str | os.PathLike[str], about: About, source: Source, *, force: bool) -> Path:
+def begin(
+    path: str | os.PathLike[str], about: About, source: Source, *, force: bool, labels: bool = True
+) -> Path:
     """Make the run directory of a fit to rows in files that is yet to be made; returns where its checkpoints go.
 
-    With these `resume` can go on with it; `write` completes it.
+    With these `resume` can go on with it; `write` completes it, with labels or without, as is noted here.
     """
     lost = [name for name in about.not_saved if name not in (*PLACES, "callback")]
     if lost:
         raise ValueError(f"{' and '.join(lost)} cannot be written down to go on with later; pass plain values")
-    manifest = {"estimator": about.estimator, "parameters": about.parameters, "data": source.fingerprint()}
+    manifest = {"estimator": about.estimator, "parameters": about.parameters, "data": lasting(source.fingerprint())}
+    manifest["labels"] = labels
     storage.begin_run(path, manifest, force=force)
     return Path(path) / storage.CHECKPOINTS
 
 
-def resume(path: str | os.PathLike[str], kind: type) -> tuple[Any, Source]:
+def resume(path: str | os.PathLike[str], kind: type, data: Any = None) -> tuple[Any, Source]:
     """Read what `begin` made: an estimator of class `kind`, and the rows to fit it to.
+
+    `data` says where these lie now, if not where they lay; it is opened with the options of then, and noted.
 
     Raises
     ------
     RunError
         If it was not begun so.
     FileNotFoundError, ValueError
-        If a file of the data vanished or changed.
+        If a file of the data vanished, or holds something else.
     """
     manifest = storage.read_manifest(path)
     try:
@@ -157,7 +178,13 @@ def resume(path: str | os.PathLike[str], kind: type) -> tuple[Any, Source]:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise storage.RunError(f"{path} does not describe a {kind.__name__} to go on with: {what}") from error
     model.checkpoint = Path(path) / storage.CHECKPOINTS
-    return model, reopen(known)
+    if data is None:
+        return model, reopen(known)
+    source = open_source(data, **(known or {}).get("options", {}))
+    now = source.fingerprint()
+    check_unchanged(known, now)
+    storage.amend_run(path, data=lasting(now))
+    return model, source
 
 
 def plain_parameters(model: Any) -> tuple[dict[str, Any], list[str]]:
@@ -221,19 +248,24 @@ def _predict_recall(value: Any) -> float:
 
 
 def _labelling(manifest: dict[str, Any], arrays: dict[str, np.ndarray], k: int) -> Labelling:
-    labels, distances, n = arrays["labels"], arrays["distances"], manifest["n_rows"]
-    _check_rows(labels, distances, n, k)
-    _check_outcome(arrays, labels, k)
-    copies = {name: None if name not in arrays else np.array(arrays[name]) for name in ("second", "margins", "ids")}
+    n = manifest["n_rows"]
+    if manifest.get("labels", True):
+        labels, distances = arrays["labels"], arrays["distances"]
+        _check_rows(labels, distances, n, k)
+        _check_outcome(arrays, labels, k)
+    else:
+        checks.integer(n, "n_rows", 1)
+    found = storage.rested(arrays)
     low, high = manifest["assignment_recall_interval"]
     return Labelling(
-        np.array(labels),
-        np.array(distances),
+        found.get("labels"),
+        found.get("distances"),
         float(manifest["inertia"]),
         float(manifest["assignment_recall"]),
         (low, high),
         data=checks.fingerprint(manifest.get("data"), n),
-        **copies,
+        n=n,
+        **{name: found.get(name) for name in ("second", "margins", "ids")},
     )
 
 

@@ -59,7 +59,7 @@ def export(
     storage.check_file(target, force=force)
     check_is_fitted(model)
     found: Clustering = model.clustering_
-    n = len(found.rows.labels)
+    n = found.rows.n
     if lengths is not None and format != "km":
         raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
     extra = {
@@ -120,12 +120,12 @@ def _parquet(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
 
 def _table(found: Clustering, extra: dict[str, Any]) -> dict[str, Any]:
     rows = found.rows
-    return assignments(rows.labels, rows.distances, ids=extra["ids"], second=rows.second, margins=rows.margins)
+    return assignments(*rows.needed("a table of rows"), ids=extra["ids"], second=rows.second, margins=rows.margins)
 
 
 @_format("km", "clusters as HuBERT's units, one utterance a line")
 def _km(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
-    write_units(path, found.rows.labels, extra["lengths"])
+    write_units(path, found.rows.needed("format='km'")[0], extra["lengths"])
 
 
 def write_units(path: Path, labels: np.ndarray, lengths: Any, at_once: int = UNITS_AT_ONCE) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.storage.files import PARTIAL, digest, sync, unused
+from fastann.storage.files import PARTIAL, digest, sync, unused, write_text
 from fastann.storage.manifest import (
     CENTROIDS,
     CHECKPOINTS,
@@ -97,6 +97,11 @@ def begin_run(path: str | os.PathLike[str], manifest: dict[str, Any], *, force: 
     return write_folder(path, {**manifest, "status": RUNNING}, {}, name=MANIFEST, force=force)
 
 
+def amend_run(path: str | os.PathLike[str], **changes: Any) -> None:
+    """Change what the manifest of a run that was begun says."""
+    write_text(Path(path) / MANIFEST, _text(peek(Path(path), MANIFEST) | changes))
+
+
 def write_folder(
     path: str | os.PathLike[str],
     record: dict[str, Any],
@@ -142,8 +147,7 @@ def _fill(
         why = f"{error.strerror or error}; {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
         raise OSError(error.errno or errno.ENOSPC, f"{target} cannot be written ({why})") from error
     files = {p.name: _written(p) for p in sorted(folder.iterdir())}
-    text = json.dumps({"schema": SCHEMA, **record, "files": files}, indent=2, allow_nan=False)
-    (folder / name).write_text(text + "\n", encoding="utf-8")
+    (folder / name).write_text(_text({"schema": SCHEMA, **record, "files": files}), encoding="utf-8")
     mode = (folder / name).stat().st_mode  # what the system gives new files here; safetensors' own has 0600
     for p in folder.iterdir():
         if p.stat().st_mode != mode:
@@ -151,6 +155,10 @@ def _fill(
         with p.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     sync(folder)
+
+
+def _text(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, allow_nan=False) + "\n"
 
 
 def _written(path: Path) -> dict[str, Any]:
