@@ -205,12 +205,6 @@ def features(d: int, expected: int, estimator: str) -> None:
         )
 
 
-def fitted_rows(n: int, fitted: int) -> None:
-    """Check that a table has as many rows as a model was fitted to."""
-    if n != fitted:
-        raise ValueError(f"X has {n} rows, but the model was fitted to {fitted}; pass the rows it was fitted to")
-
-
 def class_labels(y: Any, n: int) -> np.ndarray:
     """Check class labels: one per row, of any kind scikit-learn accepts; 1-D."""
     from sklearn.utils.multiclass import check_classification_targets

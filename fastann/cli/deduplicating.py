@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--threshold",
     default=0.95,
     show_default=True,
-    help="Cosine from which two rows are near-duplicates; above -1, at most 1.",
+    help="Cosine from which two rows are near-duplicates; above -1, at most 1. SemDeDup's eps is 1 - cosine.",
 )
 @click.option(
     "--keep",
@@ -54,11 +54,11 @@ def dedup(
     n_jobs: int | None,
     force: bool,
 ) -> None:
-    """Find near-duplicates among the rows of DATA, to which RUN was fitted, and keep one of each.
+    """Find near-duplicates among the rows of DATA through the clusters of RUN, and keep one of each.
 
-    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern. Without it the files that RUN was
-    fitted to are opened again, if they did not change since. Every dropped row
-    reaches the threshold with the kept row that it is reported with. A folder gets kept.npy, dropped.npy,
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern, with as many columns as RUN was
+    fitted to. Without it the files that RUN was fitted to are opened again, if they did not change since. Every dropped
+    row reaches the threshold with the kept row that it is reported with. A folder gets kept.npy, dropped.npy,
     duplicate_of.npy, similarity.npy and dedup.json; a file one line per row.
     """
     from fastann import KMeans
@@ -82,11 +82,12 @@ def dedup(
 def summary(found: Duplicates, out: str) -> str:
     """Lines that say what was found, what was kept, and how sure it is."""
     m = len(found.dropped)
-    low = f", the least similar at {found.similarity.min():.4f}" if m else ""
+    low = f"the least similar pair has a cosine of {found.similarity.min():.4f}" if m else ""
     lines = {
         "rows": f"{found.rows:,}",
         "kept": f"{len(found.kept):,} ({found.keep})",
-        "dropped": f"{m:,} ({m / found.rows:.2%}), for {found.groups:,} of these{low}",
+        "dropped": f"{m:,} ({m / found.rows:.2%})"
+        + (f", near-duplicates of {found.groups:,} of the kept rows; {low}" if m else ""),
         "threshold": f"{found.threshold:g}",
         "certainty": found.certainty,
         "seconds": f"{found.seconds:.1f}",

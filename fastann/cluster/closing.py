@@ -22,6 +22,7 @@ from fastann.index.recall import Sampled
 from fastann.index.repair import search
 
 
+COMPARED = 1000  # rows whose distances tell whether they are those of a fit
 WITHOUT = "this model was saved without labels (labels=False, --no-labels)"
 
 
@@ -179,6 +180,19 @@ class Clustering:
     def centroids(self) -> np.ndarray:
         """Centres in the space that rows are compared in: float32 [k, d]."""
         return self.space.inward(self.means.centers)
+
+    def has(self, view: Source, compared: int = COMPARED) -> bool:
+        """Whether these rows, seen in its space, are its own: as many, and as far from the centres of their labels.
+
+        The number alone would take the labels of one half of a table for those of the other.
+        """
+        rows = self.rows
+        if rows.n != view.n or rows.labels is None or rows.distances is None:
+            return False
+        picks = np.unique(np.linspace(0, view.n - 1, compared).astype(np.int64))
+        own = self.space.distance(kernels.own_sqdist(view.take(picks), self.centroids, rows.labels[picks]))
+        near = 1e-3 * float(rows.distances.max())
+        return bool(np.allclose(own, rows.distances[picks], rtol=1e-3, atol=near))
 
     def with_index(self, spec: Spec) -> Clustering:
         """The same, to be searched with another index."""

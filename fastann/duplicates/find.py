@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels
+from fastann.cluster.closing import Clustering
 from fastann.cluster.progress import Bar
 from fastann.cluster.survey import survey
 from fastann.data.csr import Densified
@@ -20,6 +22,7 @@ from fastann.duplicates.result import Duplicates
 from fastann.index.spec import Flat
 from fastann.kernels import borders, fingerprints, unit
 
+LOW = 0.5  # thresholds below are more likely distances
 KEEP = ("central", "outlying", "first")
 BLOCK_ROWS = 4096  # at most two blocks, and their unit rows, are held
 BLOCK_BYTES = 2**24  # of float32: wide rows come in smaller blocks
@@ -53,10 +56,11 @@ def dedup(
         centres, scaled to unit norm, decide what is compared with what, so fits of
         ``metric="cosine"`` suit best; rows are assigned anew to the most similar one.
     X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path of a file
-        What the model was fitted on. When not given, the files that it was fitted on are opened again, if they did not
-        change since. Sparse rows are made dense a block at a time.
+        Any rows of as many columns as the model was fitted to. When not given, the files that it was fitted on are
+        opened again, if they did not change since. Sparse rows are made dense a block at a time.
     threshold : float, default=0.95
-        Cosine of two rows, whatever the metric of the model; above -1, at most 1. Compared in float64.
+        Cosine of two rows, whatever the metric of the model; above -1, at most 1. Compared in float64. SemDeDup's eps
+        is a distance: the threshold is 1 - eps. Below 0.5 there is a warning.
     keep : {"central", "outlying", "first"}, default="central"
         Which rows come first: those most similar to their centre, those least similar to it (SemDeDup's rule), or those
         of the lowest numbers. Ties go to the lowest row.
@@ -83,12 +87,19 @@ def dedup(
     threshold = checks.cosine(threshold, "threshold")
     checks.choice(keep, "keep", KEEP)
     checks.integer(neighbours, "neighbours", 0)
-    source = reopen(model.clustering_.rows.data) if X is None else as_source(X)
+    source = _own_rows(model) if X is None else as_source(X)
     own = source.ids()
     if source.sparse:
         source = Densified(source)
     checks.features(source.d, model.cluster_centers_.shape[1], type(model).__name__)
-    checks.fitted_rows(source.n, len(model.labels_))
+    if threshold < LOW:
+        eps = f", {1 - threshold:g} for an eps of {threshold:g}" if threshold > 0 else ""
+        warnings.warn(
+            f"a threshold of {threshold:g} is a cosine similarity that rows with little in common reach, so most may be "
+            f"dropped; if it is meant as SemDeDup's eps, which is a distance, the threshold is 1 - eps{eps}",
+            UserWarning,
+            stacklevel=2,
+        )
     told = Bar(model.verbose, "dedup", note=f"{source.n:,} rows", drawn=False)
     with kernels.limit_threads(checks.jobs(n_jobs)), told:
         return find(
@@ -97,8 +108,27 @@ def dedup(
             threshold=threshold,
             keep=keep,
             neighbours=neighbours,
-            ids=model.ids_ if own is None else own,
+            ids=_names(model, source) if own is None else own,
         )
+
+
+def _own_rows(model: Any) -> Source:
+    """The rows that a model was fitted to, from their files."""
+    found: Clustering = model.clustering_
+    if found.means.steps > 1:
+        raise ValueError(
+            f"the model learned from a stream of {found.means.steps} batches, of which it knows the last one only; pass "
+            "the rows (X, or DATA)"
+        )
+    return reopen(found.rows.data)
+
+
+def _names(model: Any, source: Source) -> np.ndarray | None:
+    """The names that a model has of the rows it was fitted to, if these are the same."""
+    found: Clustering = model.clustering_
+    if found.rows.ids is None or not found.has(found.space.view(source, zero_rows=True)):
+        return None
+    return found.rows.ids
 
 
 def find(

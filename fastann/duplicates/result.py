@@ -64,8 +64,8 @@ class Duplicates:
         m = len(self.dropped)
         if m:
             found = (
-                f"{m:,} of {self.rows:,} rows ({m / self.rows:.2%}) reach a cosine of {self.threshold:g} with one of "
-                f"{self.groups:,} kept rows"
+                f"{m:,} of {self.rows:,} rows ({m / self.rows:.2%}) are dropped, as each has a cosine of at least "
+                f"{self.threshold:g} with one of {self.groups:,} kept rows"
             )
         else:
             found = f"no two of {self.rows:,} rows were found to reach a cosine of {self.threshold:g}"

@@ -15,7 +15,6 @@ from fastann.data.source import Source
 from fastann.quality.metrics import Clusters
 
 _MOST_CLUSTERS = 2**20  # unless there are more rows: labels beyond are hashes or ids, not numbers of clusters
-_COMPARED = 1000  # rows whose distances tell whether a model was fitted on them
 
 
 def model_of(clustering: Any) -> Any:
@@ -121,7 +120,7 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
         checks.features(source.d, clustering.n_features_in_, type(clustering).__name__)
         space: Space = clustering.clustering_.space
         view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
-        kind = "stored" if _is_fitted_on(clustering, view, centroids) else "predicted"
+        kind = "stored" if clustering.clustering_.has(view) else "predicted"
         labels, k = clustering.labels_ if kind == "stored" else clustering.predict(source), len(centroids)
     else:
         labels = _labels(clustering, source.n)
@@ -134,20 +133,6 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
     labels, sizes = place[labels], sizes[used]
     centroids = _means(view, labels, sizes, space) if centroids is None else centroids[used]
     return Clusters(view, space, labels, centroids, used, sizes, k), kind
-
-
-def _is_fitted_on(model: Any, view: Source, centroids: np.ndarray) -> bool:
-    """Whether these are the rows a model was fitted on: as many, and at the same distances from their centres.
-
-    The number alone would take the labels of one half of a table for those of the other.
-    """
-    rows = model.clustering_.rows
-    if rows.n != view.n or rows.labels is None:
-        return False
-    picks = np.unique(np.linspace(0, view.n - 1, _COMPARED).astype(np.int64))
-    own = kernels.own_sqdist(view.take(picks), centroids, model.labels_[picks])
-    near = 1e-3 * float(model.distances_.max())
-    return np.allclose(model.clustering_.space.distance(own), model.distances_[picks], rtol=1e-3, atol=near)
 
 
 def _means(view: Source, labels: np.ndarray, sizes: np.ndarray, space: Space) -> np.ndarray:
