@@ -272,7 +272,7 @@ def evaluate(
 ) -> None:
     """Measure how good a CLUSTERING of DATA is: a run directory, or labels (.npy).
 
-    DATA is what `fastann fit` takes, of dense rows: a file, a folder of files or a quoted pattern.
+    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern.
     """
     from fastann import evaluate as run
 

@@ -56,6 +56,9 @@ class Densified(View):
         block: Any = self.base.native(rows)
         return block.toarray()
 
+    def convert(self, block: np.ndarray) -> np.ndarray:
+        return self.base.convert(block)
+
     def rows_per_chunk(self) -> int:
         return Source.rows_per_chunk(self)
 

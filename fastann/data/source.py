@@ -208,7 +208,7 @@ class UnitNorm(View):
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         x = self.base.convert(block)
-        if self.sparse:
+        if hasattr(x, "indptr"):
             return unit_rows(x)
         norm = np.sqrt(np.einsum("ij,ij->i", x, x))
         return x / np.where(norm > 0, norm, np.float32(1))[:, None]

@@ -136,8 +136,8 @@ def evaluate(
         With labels, centres are the means of their rows, of unit norm for cosine; numbers without rows count as
         empty clusters. Of a model, the labels of its fit are taken if `x` are the rows it was fitted on, else it
         predicts them.
-    x : array-like of shape (n_samples, n_features), torch tensor, or what `fastann.open_source` takes
-        Dense rows.
+    x : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or what `fastann.open_source` takes
+        Sparse rows too, which are made dense a few at a time.
     truth : sequence of n_samples hashable labels, or path of a .npy, .txt, .csv or .parquet file, default=None
         Adds adjusted Rand index, adjusted mutual information, V-measure and purity. A .txt file has one label a line,
         a .csv file a header line.
@@ -174,7 +174,7 @@ def evaluate(
         raise ValueError(f"label_column={label_column!r} names a column of a file of true labels; pass truth too")
     model = model_of(clustering)
     metric = metric_of(metric, model)
-    source = as_source(x, sparse=False)
+    source = as_source(x)
     classes = None if truth is None else classes_of(truth, source.n, label_column)
     if stability:
         check_refit(model, source.n)
@@ -184,9 +184,9 @@ def evaluate(
 
     with kernels.limit_threads(checks.jobs(None if model is None else model.n_jobs)):
         clusters, kind = clusters_of(clustering if model is None else model, source, metric)
-        picks = metrics.draw(source.n, sample, rng(0))
-        own, other = metrics.row_distances(clusters)
         out = metrics.Findings()
+        picks = metrics.draw(source.n, metrics.affordable(clusters, sample, out), rng(0))
+        own, other = metrics.row_distances(clusters)
         metrics.measure_rows(clusters, own, other, out)
         listed = metrics.describe(clusters, own, members, out)
         metrics.measure_sample(clusters, picks, out, rng(1))

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastann import checks, kernels
 from fastann.cluster.space import METRICS, Space, fit_space
+from fastann.data.csr import Densified
 from fastann.data.labels import read_labels
 from fastann.data.source import Source
 from fastann.quality.metrics import Clusters
@@ -119,6 +120,8 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
     if hasattr(clustering, "cluster_centers_"):
         checks.features(source.d, clustering.n_features_in_, type(clustering).__name__)
         space: Space = clustering.clustering_.space
+        if source.sparse and space.mean is not None:
+            source = Densified(source)
         view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
         kind = "stored" if clustering.clustering_.has(view) else "predicted"
         labels, k = clustering.labels_ if kind == "stored" else clustering.predict(source), len(centroids)
@@ -139,5 +142,5 @@ def _means(view: Source, labels: np.ndarray, sizes: np.ndarray, space: Space) ->
     """Mean of each cluster, float32 [u, d]; of unit norm for cosine, zero where its rows cancel."""
     sums, counts = np.zeros((len(sizes), view.d)), np.zeros(len(sizes), np.int64)
     for start, block in view.chunks():
-        kernels.add_rows(block, None, labels[start : start + len(block)], sums, counts)
+        kernels.add_rows(block, None, labels[start : start + block.shape[0]], sums, counts)
     return space.means(sums, counts, np.zeros(sums.shape, np.float32))

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastann import kernels
 from fastann.cluster.space import Space
-from fastann.data.source import Source, Subset
+from fastann.data.source import Source, Subset, dense
 from fastann.index.own import FlatIndex
 
 FEW_ROWS = 10  # sampled rows a cluster below which measures of a sample say little about the whole
@@ -38,6 +38,8 @@ class Limits:
         Rows that fits for stability are repeated on, where 50 a cluster are not more.
     map_rows, map_centroids : int
         Rows, and centroids of the largest clusters, that a map shows.
+    dense_bytes, dense_rows : int
+        Memory that a sample of sparse rows may take as float64, unless these are fewer rows.
     """
 
     pairs: int = 4096
@@ -46,6 +48,8 @@ class Limits:
     refit_rows: int = 100_000
     map_rows: int = 2000
     map_centroids: int = 500
+    dense_bytes: int = 2**30
+    dense_rows: int = 500
 
 
 LIMITS = Limits()
@@ -88,6 +92,7 @@ class Clusters:
     Attributes
     ----------
     view : Source
+        Dense or sparse.
     space : Space
     labels : int32 [n]
         Places in `used`.
@@ -107,6 +112,10 @@ class Clusters:
     sizes: np.ndarray
     k: int
 
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, dense: float32 [len(rows), d]."""
+        return dense(self.view.take(rows))
+
     def spread_out(self, column: np.ndarray, empty: Any) -> np.ndarray:
         """A column or table over `used` as one over all k clusters, with `empty` for those without rows."""
         out = np.full((self.k, *column.shape[1:]), empty, column.dtype)
@@ -119,6 +128,18 @@ def draw(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
 
 
+def affordable(c: Clusters, size: int, out: Findings, limits: Limits = LIMITS) -> int:
+    """Rows of a sample of so many that can be made dense, where they are sparse; a note says so if these are fewer."""
+    most = max(limits.dense_rows, limits.dense_bytes // (8 * c.view.d))
+    if not c.view.sparse or min(size, c.view.n) <= most:
+        return size
+    out.notes.append(
+        f"Sparse rows of {c.view.d:,} columns take {8 * c.view.d / 2**20:.1f} MiB each once they are dense, so samples "
+        f"are of {most:,} rows."
+    )
+    return most
+
+
 # --------------------------------------------------------------------------- all rows
 
 
@@ -127,7 +148,7 @@ def row_distances(c: Clusters) -> tuple[np.ndarray, np.ndarray]:
     own, other = np.empty(c.view.n), np.full(c.view.n, np.inf)
     index = FlatIndex(c.centroids)
     for start, block in c.view.chunks():
-        part = slice(start, start + len(block))
+        part = slice(start, start + block.shape[0])
         labels = c.labels[part]
         own[part] = kernels.own_sqdist(block, c.centroids, labels)
         if len(c.centroids) > 1:
@@ -219,7 +240,7 @@ def measure_sample(
             "Calinski-Harabasz need at least two, and fewer than rows."
         )
         return
-    x = c.view.take(picks).astype(np.float64)  # the two latter sum in the dtype they are given
+    x = c.take(picks).astype(np.float64)  # the two latter sum in the dtype they are given
     part = None if m == n else _parts(labels, rng, out)
 
     def put(name: str, value: float, without: np.ndarray | None) -> None:

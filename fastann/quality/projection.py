@@ -22,7 +22,7 @@ def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Lim
     """
     rows = picks[draw(len(picks), limits.map_rows, np.random.default_rng([seed, 5]))]
     largest = np.sort(np.argsort(-c.sizes, kind="stable")[: limits.map_centroids])
-    x, centroids = c.view.take(rows).astype(np.float64), c.centroids[largest].astype(np.float64)
+    x, centroids = c.take(rows).astype(np.float64), c.centroids[largest].astype(np.float64)
     places, explained = _pca(x, centroids, seed) if method == "pca" else (_EMBED[method](x, centroids, seed), [])
     return {
         "method": method,

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from fastann import kernels
+from fastann.data.csr import Densified
 from fastann.data.source import Source
 from fastann.index.own import FlatIndex
 from fastann.index.recall import wilson
@@ -37,8 +38,8 @@ def measure_retrieval(c: Clusters, rng: np.random.Generator, out: Findings) -> l
         return []
     count = min(n, max(200, min(1000, QUERY_WORK // (n * c.view.d))))
     picks = np.sort(rng.choice(n, count, replace=False))
-    queries = c.view.take(picks)
-    ranks, share, variance = _probe(c, queries, true_neighbours(c.view, picks, queries))
+    queries, view = c.take(picks), Densified(c.view) if c.view.sparse else c.view
+    ranks, share, variance = _probe(c, queries, true_neighbours(view, picks, queries))
     found = np.cumsum(np.bincount(ranks.ravel(), minlength=len(c.used))) / ranks.size
     probes = [int(np.abs(share - target).argmin()) for target in SHARES]
     main = probes[SHARES.index(MAIN_SHARE)]
