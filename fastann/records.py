@@ -80,7 +80,7 @@ _METRICS = [
         "calinski_harabasz", "Calinski-Harabasz", "", "higher", "ratio of dispersions between and within, on a sample"
     ),
     Metric("intra", "mean distance to own centre", "", "lower", "over all rows"),
-    Metric("inter", "distance to the nearest other centre", "", None, "mean over centres"),
+    Metric("inter", "distance of centre to nearest centre", "", None, "mean over centres, to the nearest other"),
     Metric("stability", "stability", "", "higher", "mean adjusted Rand index between fits of different seeds"),
     Metric("ari", "adjusted Rand index", "", "higher", "agreement with the true labels, 0 by chance"),
     Metric("ami", "adjusted mutual information", "", "higher", "agreement with the true labels, 0 by chance"),

@@ -152,7 +152,9 @@ def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: 
 @click.option("--out", type=click.Path(), default=None, help="Run directory to write; needed without --resume.")
 @click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with; DATA only if it moved.")
 @click.option(
-    "--labels/--no-labels", default=True, help="Write what is known of each row (the default), or a model to predict with."
+    "--labels/--no-labels",
+    default=True,
+    help="Write what is known of each row (the default), or the model alone.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing run.")
 @click.option("--report", is_flag=True, help="Write report.html into the run directory too.")
@@ -414,7 +416,7 @@ def summary(km: KMeans, seconds: float, out: str) -> str:
         "rows": f"{n:,} x {km.n_features_in_}" + (f", trained on {last.rows:,}" if last.rows != n else ""),
         "clusters": f"{len(km.cluster_centers_):,}",
         "index": f"{index}: {last.plan}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else ""),
-        "iterations": f"{km.n_iter_}: {km.stop_reason_.sentence}",
+        "iterations": f"{km.n_iter_}: {km.clustering_.stopped(km.tol)}",
         "inertia": f"{km.inertia_:.6g} ({km.inertia_ / n:.6g} a row)",
         "recall": recall,
         "seconds": f"{seconds:.1f}",

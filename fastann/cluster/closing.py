@@ -15,12 +15,11 @@ from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.every import Every
 from fastann.cluster.space import Space
-from fastann.cluster.stop import StopReason
+from fastann.cluster.stop import StopReason, told
 from fastann.data.source import Source
 from fastann.index.base import Index, Spec
 from fastann.index.recall import Sampled
 from fastann.index.repair import search
-
 
 COMPARED = 1000  # rows whose distances tell whether they are those of a fit
 WITHOUT = "this model was saved without labels (labels=False, --no-labels)"
@@ -180,6 +179,10 @@ class Clustering:
     def centroids(self) -> np.ndarray:
         """Centres in the space that rows are compared in: float32 [k, d]."""
         return self.space.inward(self.means.centers)
+
+    def stopped(self, tol: float) -> str:
+        """Which rule ended the fit, in a sentence; `tol` is that of the fit."""
+        return told(self.stop_reason, self.history, tol) if self.history else self.stop_reason.sentence
 
     def has(self, view: Source, compared: int = COMPARED) -> bool:
         """Whether these rows, seen in its space, are its own: as many, and as far from the centres of their labels.

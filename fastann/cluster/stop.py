@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from types import FrameType
@@ -45,6 +46,30 @@ CTRL_C = (
     "Ctrl-C: this fit ends after the running iteration, with stop_reason_ 'interrupted', and the program goes on; "
     "a second Ctrl-C before that raises KeyboardInterrupt"
 )
+
+
+def told(reason: StopReason, history: Sequence[Any], tol: float) -> str:
+    """Which rule ended the iterations, in a sentence with the numbers that it went by.
+
+    Parameters
+    ----------
+    reason : StopReason
+    history : list of Iteration
+    tol : float
+    """
+    last = history[-1]
+    before = history[-2].inertia if len(history) > 1 and history[-2].rows == last.rows else 0.0
+    if reason not in ENDED or before <= 0:
+        return "No row moved in the last iteration." if reason == ENDED[0] and last.moved == 0 else reason.sentence
+    gain = (before - last.inertia) / before
+    by = f"decreased the inertia by {100 * gain:.2g}%" if gain > 0 else "did not decrease the inertia"
+    if reason == StopReason.MAX_ITER:
+        return f"max_iter iterations were done; the last one {by}, and {last.moved:,} rows moved."
+    if last.moved == 0:
+        return "No row moved in the last iteration."
+    if gain <= tol:
+        return f"The last iteration {by}: no more than tol, {100 * tol:.2g}%."
+    return f"The last iteration {by}: too little for the automatic mode to go on (a larger effort does)."
 
 
 def converged(previous: float | None, inertia: float, moved: int, tol: float) -> bool:

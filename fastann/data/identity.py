@@ -68,7 +68,7 @@ def _found_again(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         kept = old == path and here["mtime_ns"] == was["mtime_ns"]
         same = here["size"] == was["size"] and (kept or _content(path, here) == was["checksum"])
         if not same and old not in now["files"]:
-            raise ValueError(f"{path} does not hold what {old} held; pass the same rows, wherever they lie, or fit again")
+            raise ValueError(f"{path} does not hold what {old} held; pass the same rows, wherever they lie")
         files[old if same else path] = was if same else here
     return now | {"files": files}
 

@@ -95,8 +95,8 @@ def dedup(
     if threshold < LOW:
         eps = f", {1 - threshold:g} for an eps of {threshold:g}" if threshold > 0 else ""
         warnings.warn(
-            f"a threshold of {threshold:g} is a cosine similarity that rows with little in common reach, so most may be "
-            f"dropped; if it is meant as SemDeDup's eps, which is a distance, the threshold is 1 - eps{eps}",
+            f"a threshold of {threshold:g} is a cosine similarity that rows with little in common reach, so most may "
+            f"be dropped; if it is meant as SemDeDup's eps, which is a distance, the threshold is 1 - eps{eps}",
             UserWarning,
             stacklevel=2,
         )
@@ -117,8 +117,8 @@ def _own_rows(model: Any) -> Source:
     found: Clustering = model.clustering_
     if found.means.steps > 1:
         raise ValueError(
-            f"the model learned from a stream of {found.means.steps} batches, of which it knows the last one only; pass "
-            "the rows (X, or DATA)"
+            f"the model learned from a stream of {found.means.steps} batches, of which it knows the last one only; "
+            "pass the rows (X, or DATA)"
         )
     return reopen(found.rows.data)
 

@@ -407,7 +407,8 @@ class KMeans(CallbackSupport, Centers):
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
-        return self.fit(X, sample_weight=sample_weight).labels_
+        labels: np.ndarray = self.fit(X, sample_weight=sample_weight).labels_
+        return labels
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""

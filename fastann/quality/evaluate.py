@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels, records
+from fastann.data.identity import checksum
 from fastann.data.open import as_source
 from fastann.quality import metrics
 from fastann.quality.given import check_refit, classes_of, clusters_of, metric_of, model_of
@@ -35,6 +36,8 @@ class Evaluation(metrics.Findings):
     clusters : dict of arrays
         One entry per cluster: see `fastann.quality.metrics.describe`. Loaded from a file, only the largest.
     retrieval : list of (nprobe, share of rows scanned, recall)
+    centers : int or None
+        CRC-32 of the model's centres, which tells what run it is of; None of labels.
     map : dict
         ``method``; ``points`` and their ``labels``; ``centroids``, their ``clusters`` and ``sizes``; ``explained``.
     """
@@ -47,6 +50,7 @@ class Evaluation(metrics.Findings):
     sizes: np.ndarray
     clusters: dict[str, np.ndarray]
     retrieval: list[tuple[int, float, float]] = field(default_factory=list)
+    centers: int | None = None
     map: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -136,8 +140,8 @@ def evaluate(
         With labels, centres are the means of their rows, of unit norm for cosine; numbers without rows count as
         empty clusters. Of a model, the labels of its fit are taken if `x` are the rows it was fitted on, else it
         predicts them.
-    x : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or what `fastann.open_source` takes
-        Sparse rows too, which are made dense a few at a time.
+    x : array-like of shape (n_samples, n_features), SciPy sparse matrix, torch tensor, or what `open_source` takes
+        Sparse rows are made dense a few at a time.
     truth : sequence of n_samples hashable labels, or path of a .npy, .txt, .csv or .parquet file, default=None
         Adds adjusted Rand index, adjusted mutual information, V-measure and purity. A .txt file has one label a line,
         a .csv file a header line.
@@ -207,6 +211,7 @@ def evaluate(
             sizes=listed["size"],
             clusters=listed,
             retrieval=curve,
+            centers=None if model is None else checksum(model.cluster_centers_),
             map=draw_map(clusters, picks, projection, random_state),
         )
 

@@ -23,8 +23,8 @@ def build(folder: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     folder : path
-        Of a sweep or benchmark (``study.json`` and ``runs/``), of a fit (a run directory), of an evaluation
-        (``evaluation.json``), or of the last two in one.
+        Of a sweep or benchmark (``study.json`` and ``runs/``), of a fit (a run directory) or a classifier, of an
+        evaluation (``evaluation.json``), or of the last two in one.
 
     Returns
     -------
@@ -47,11 +47,12 @@ def build(folder: str | os.PathLike[str]) -> Path:
     check_libraries()
     from fastann.report import evaluations, html, runs, studies
 
-    if found[0] == records.STUDY:
-        page = studies.page(folder)
-    else:
-        evaluation = evaluations.read(folder / EVALUATION) if EVALUATION in found else None
-        page = runs.page(folder, evaluation) if storage.MANIFEST in found else evaluations.page(evaluation or {})
+    def read() -> html.Page:
+        evaluation = evaluations.read(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
+        return runs.page(folder, evaluation) if storage.MANIFEST in found else evaluations.page(evaluation or {})
+
+    # A run that another takes the place of has an evaluation of its own.
+    page = studies.page(folder) if found[0] == records.STUDY else storage.steady(folder, read, throughout=True)
     path = folder / REPORT
     storage.write_text(path, html.render(page))
     return path

@@ -19,7 +19,7 @@ CLUSTERS = {
     "mean_distance": "mean distance",
     "radius": "radius",
     "nearest": "nearest cluster",
-    "nearest_distance": "its distance",
+    "nearest_distance": "centre to centre",
     "representatives": "representative rows",
     "outliers": "farthest rows",
 }

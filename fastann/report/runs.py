@@ -10,13 +10,15 @@ import numpy as np
 
 from fastann import storage
 from fastann.cluster.stop import StopReason
+from fastann.data.identity import checksum
 from fastann.records import METRICS, RecordError
-from fastann.report import clusters, evaluations, html, plots
+from fastann.report import classifiers, clusters, evaluations, html, plots
 from fastann.report.html import Cell, Column, Figure, Page, Section, Table
 
 PHASES = {name: METRICS[f"seconds_{name}"] for name in ("build", "assign", "update")}
 WORK = {"moved": "moved to another cluster", "looked": "compared with candidates", "searched": "searched in the index"}
 INERTIA, RECALL = METRICS["inertia"], METRICS["recall"]
+OTHER = "The evaluation in this folder is of other centres, so it is left out; evaluate again."
 COUNTED = 2**22  # labels counted at once
 
 
@@ -26,13 +28,12 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
         manifest, tensors, arrays = storage.read_run(folder)
     except storage.RunError as error:
         raise RecordError(str(error)) from None
-    labels, centroids = arrays.get("labels"), tensors.get("centroids")
-    if labels is None or centroids is None or not len(labels):
-        raise RecordError(f"{folder} lacks labels or centroids, so there is nothing to report; fit again")
-    if labels.dtype != np.int32 or labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(centroids):
-        raise RecordError(f"{folder} has labels that do not fit its {len(centroids)} centroids; fit again")
+    if "owner" in tensors:
+        return classifiers.page(manifest, tensors, arrays)
     history = [record for record in manifest.get("history", []) if isinstance(record, dict)]
-    counts = _counts(labels, len(centroids))
+    counts, centroids = _sizes(folder, manifest, tensors, arrays), tensors["centroids"]
+    other = (evaluation or {}).get("centers") not in (None, checksum(centroids))
+    evaluation = None if other else evaluation
     values = _values(manifest, history, counts)
     own = {"values": values, "sizes": counts.tolist(), "map": clusters.pca(centroids, counts)}
     content = own | {name: value for name, value in (evaluation or {}).items() if value}
@@ -41,13 +42,29 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     first, *rest = evaluations.sections(content)
     return Page(
         kind="Fit",
-        title=f"{len(centroids):,} clusters of {len(labels):,} rows",
+        title=f"{len(centroids):,} clusters of {html.number(manifest.get('n_rows'))} rows",
         finding=_finding(values, history),
-        lead=[_reason(manifest.get("stop_reason"))],
+        lead=[_reason(manifest), *([OTHER] if other else [])],
         facts=_facts(manifest, centroids),
         command=_command(manifest),
         sections=[_course(history), first, *rest[:-1], _iterations(history), rest[-1]],
     )
+
+
+def _sizes(
+    folder: Path, manifest: dict[str, Any], tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Rows of each cluster; in a run without labels the weight of rows that its centre has seen."""
+    labels, centroids, weights = arrays.get("labels"), tensors.get("centroids"), tensors.get("weights")
+    without = manifest.get("labels") is False and weights is not None
+    if centroids is None or not len(centroids) or ((labels is None or not len(labels)) and not without):
+        raise RecordError(f"{folder} lacks labels or centroids, so there is nothing to report; fit again")
+    if labels is None:
+        assert weights is not None
+        return weights
+    if labels.dtype != np.int32 or labels.ndim != 1 or labels.min() < 0 or labels.max() >= len(centroids):
+        raise RecordError(f"{folder} has labels that do not fit its {len(centroids)} centroids; fit again")
+    return _counts(labels, len(centroids))
 
 
 def _counts(labels: np.ndarray, k: int) -> np.ndarray:
@@ -60,7 +77,7 @@ def _counts(labels: np.ndarray, k: int) -> np.ndarray:
 
 def _values(manifest: dict[str, Any], history: list[dict[str, Any]], counts: np.ndarray) -> dict[str, float]:
     """The run's metrics, from its manifest and labels."""
-    n = int(counts.sum())
+    n = float(counts.sum())
     low, high = (*html.numbers(manifest.get("assignment_recall_interval")), None, None)[:2]
     values: dict[str, Any] = {
         RECALL.name: manifest.get("assignment_recall"),
@@ -91,11 +108,13 @@ def _finding(values: dict[str, float], history: list[dict[str, Any]]) -> str:
     return f"{told}; {RECALL.label} is {html.number(recall)} (95%: {html.number(low)} to {html.number(high)})."
 
 
-def _reason(given: Any) -> str:
+def _reason(manifest: dict[str, Any]) -> str:
+    told, given = html.plain(manifest.get("stopped")), html.plain(manifest.get("stop_reason"))
     try:
-        return StopReason(given).sentence
+        reason = StopReason(given).sentence
     except ValueError:
-        return f"Why it stopped is not known ({html.plain(given) or 'nothing'} was recorded)."
+        return f"Why it stopped is not known ({given or 'nothing'} was recorded)."
+    return reason if told in ("", reason) else f"{reason} {told}"
 
 
 def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, str]]:

@@ -114,6 +114,7 @@ def write(
         "assignment_recall_interval": list(rows.interval),
         "predict_recall": None if math.isnan(found.predict_recall) else found.predict_recall,
         "stop_reason": str(found.stop_reason),
+        "stopped": found.stopped(float(about.parameters["tol"])),
         "history": [record.as_dict() for record in found.history],
         "feature_names": about.names,
         "versions": versions(),
@@ -140,9 +141,7 @@ def _of_rows(rows: Labelling, k: int) -> tuple[dict[str, np.ndarray], Callable[[
     return arrays, lambda folder: members.write(folder / "clusters.csv", arrays.get("ids"))
 
 
-def begin(
-    path: str | os.PathLike[str], about: About, source: Source, *, force: bool, labels: bool = True
-) -> Path:
+def begin(path: str | os.PathLike[str], about: About, source: Source, *, force: bool, labels: bool = True) -> Path:
     """Make the run directory of a fit to rows in files that is yet to be made; returns where its checkpoints go.
 
     With these `resume` can go on with it; `write` completes it, with labels or without, as is noted here.
@@ -150,8 +149,8 @@ def begin(
     lost = [name for name in about.not_saved if name not in (*PLACES, "callback")]
     if lost:
         raise ValueError(f"{' and '.join(lost)} cannot be written down to go on with later; pass plain values")
-    manifest = {"estimator": about.estimator, "parameters": about.parameters, "data": lasting(source.fingerprint())}
-    manifest["labels"] = labels
+    manifest = {"estimator": about.estimator, "parameters": about.parameters, "labels": labels}
+    manifest["data"] = lasting(source.fingerprint())
     storage.begin_run(path, manifest, force=force)
     return Path(path) / storage.CHECKPOINTS
 

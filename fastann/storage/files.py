@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def unused(target: Path, suffix: str = PARTIAL) -> Path:
 def digest(file: BinaryIO) -> str:
     """SHA-256 of an open file, from its beginning."""
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
 def sync(folder: Path) -> None:

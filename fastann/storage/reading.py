@@ -145,9 +145,7 @@ def _read_record(folder: Path, name: str, what: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _verified(
-    folder: Path, record: dict[str, Any], name: str, needs: tuple[str, ...]
-) -> Iterator[dict[str, BinaryIO]]:
+def _verified(folder: Path, record: dict[str, Any], name: str, needs: tuple[str, ...]) -> Iterator[dict[str, BinaryIO]]:
     """Open all files that a manifest lists, and compare size and checksum of each."""
     listed = record.get("files")
     missing = [file for file in needs if not isinstance(listed, dict) or file not in listed]
