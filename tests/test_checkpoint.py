@@ -510,7 +510,9 @@ def test_what_cannot_be_written_down_is_not_begun(x, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("extra", [["-k", "5"], ["rows.npy"], ["--out", "other"], ["--seed", "1"]])
+@pytest.mark.parametrize(
+    "extra", [["-k", "5"], ["--column", "x"], ["--no-labels"], ["--out", "other"], ["--seed", "1"]]
+)
 def test_resume_refuses_what_the_run_says_already(begun, extra):
     assert "leave it out" in invoke("fit", "--resume", begun[1], *extra, code=2).output
 

@@ -107,6 +107,7 @@ def km(request, x):
 # --------------------------------------------------------------------------- which rows
 
 
+@pytest.mark.filterwarnings("ignore:a threshold of 0.3 is a cosine:UserWarning")
 @pytest.mark.parametrize("keep", RULES)
 @pytest.mark.parametrize("threshold", [0.999, 0.95, 0.8, 0.3])
 def test_keeps_what_brute_force_keeps(x, km, keep, threshold):
@@ -117,6 +118,7 @@ def test_keeps_what_brute_force_keeps(x, km, keep, threshold):
     np.testing.assert_array_equal(found.kept, greedy(similar, ranked(km, x, keep)))
 
 
+@pytest.mark.filterwarnings("ignore:a threshold of .* is a cosine:UserWarning")
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**20),
@@ -236,6 +238,7 @@ def test_distinct_rows_all_stay():
     has(found.sentence, "no two of 200 rows", "exact")
 
 
+@pytest.mark.filterwarnings("ignore:a threshold of -0.5 is a cosine:UserWarning")
 def test_zero_rows_are_duplicates_of_each_other_only(x):
     y = x[:200].copy()
     y[[7, 20, 50]] = 0
@@ -418,6 +421,81 @@ def test_names_of_rows_come_from_the_model_or_the_data(x, tmp_path):
     same(given, found)
 
 
+# --------------------------------------------------------------------------- other rows than the model's own
+
+
+OTHERS = {
+    "more": lambda x: np.concatenate([x, rows(700, seed=5)]),
+    "fewer": lambda x: x[100:400],
+    "as many": lambda x: rows(seed=6),
+    "one": lambda x: x[:1],
+    "twice": lambda x: np.concatenate([x[:300], x[:300]]),
+    "sparse": lambda x: sparse.csr_matrix(rows(600, seed=7)),
+    "float64": lambda x: rows(600, seed=8).astype(np.float64),
+}
+
+
+@pytest.mark.parametrize("kind", ["sample", "stream", "loaded", "without labels"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_any_rows_of_as_many_columns_are_taken(x, tmp_path, kind, other):
+    model = fit(x, 15)
+    if kind == "stream":
+        model.partial_fit(x[:60]).partial_fit(x[60:90])
+    elif kind != "sample":
+        model.save(tmp_path / "run", labels=kind == "loaded")
+        model = KMeans.load(tmp_path / "run")
+    y = OTHERS[other](x)
+    found = dedup(model, y, threshold=0.9)
+    y = (y.toarray() if sparse.issparse(y) else y).astype(np.float32)
+    assert (found.rows, found.unchecked) == (len(y), 0)
+    is_true(found, y, 0.9)
+    np.testing.assert_array_equal(found.kept, greedy(cosines(y) >= 0.9 - 1e-12, ranked(model, y, "central")))
+
+
+def test_names_go_with_the_rows_they_name(x, tmp_path):
+    model = fit(x, 15)
+    model.ids_ = np.array([f"row {i}" for i in range(len(x))])
+    assert dedup(model, x).ids is not None
+    for other in (rows(seed=6), x[::-1], x[:-1], np.concatenate([x, x[:1]])):
+        assert dedup(model, other).ids is None
+    model.partial_fit(x[:60])
+    assert dedup(model, x).ids is None
+
+
+def test_a_stream_knows_its_last_batch_only(x, tmp_path):
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", x[500 * i : 500 * i + 500])
+    model = KMeans(15, metric="cosine", random_state=0).partial_fit(tmp_path / "0.npy")
+    assert dedup(model).rows == 500
+    model.partial_fit(tmp_path / "1.npy")
+    with pytest.raises(ValueError, match=r"a stream of 2 batches, of which it knows the last one only; pass the rows"):
+        dedup(model)
+    assert dedup(model, f"{tmp_path}/*.npy").rows == 1000
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.49, 0.0, -0.3])
+def test_a_threshold_that_may_be_a_distance_is_warned_of(x, threshold):
+    model = fit(x, 4)
+    with pytest.warns(
+        UserWarning, match=rf"a threshold of {threshold:g} is a cosine similarity.*SemDeDup's eps"
+    ) as said:
+        dedup(model, x, threshold=threshold)
+    assert (f"{1 - threshold:g} for an eps of {threshold:g}" in str(said[0].message)) == (threshold > 0)
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.95, 1.0])
+def test_a_threshold_that_is_a_similarity_is_not(x, threshold):
+    dedup(fit(x, 4), x, threshold=threshold)  # warnings are errors
+
+
+@pytest.mark.filterwarnings("default:a threshold of:UserWarning")
+def test_command_warns_of_a_distance(here):
+    result = run("run", "x.npy", "--threshold", 0.05, "--out", "out")
+    assert result.exit_code == DONE
+    has(result.stderr, "warning: a threshold of 0.05 is a cosine similarity", "0.95 for an eps of 0.05")
+
+
 # --------------------------------------------------------------------------- the rows of the model's own fit
 
 
@@ -460,7 +538,6 @@ def test_bad_arguments(x):
     has(refusal(ValueError, model, x, neighbours=-1), "neighbours must be >= 0", "-1")
     has(refusal(TypeError, model, x, neighbours=1.5), "neighbours must be an integer", "1.5")
     has(refusal(ValueError, model, x, n_jobs=0), "n_jobs")
-    has(refusal(ValueError, model, x[:10]), "X has 10 rows", "fitted to 1500", "pass the rows")
     has(refusal(ValueError, model, x[:, :5]), "5 features", "12 features")
     bad = x.copy()
     bad[3, 2] = np.nan
@@ -504,7 +581,8 @@ def test_command(here, x):
     np.testing.assert_array_equal(np.load("out/similarity.npy"), found.similarity)
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert list(lines) == ["rows", "kept", "dropped", "threshold", "certainty", "seconds", "written"]
-    has(lines["dropped"], f"{len(found.dropped):,} (", f"for {found.groups:,} of these")
+    has(lines["dropped"], f"{len(found.dropped):,} (", f"near-duplicates of {found.groups:,} of the kept rows")
+    has(lines["dropped"], f"the least similar pair has a cosine of {found.similarity.min():.4f}")
     assert lines["kept"] == f"{len(found.kept):,} (first)"
     assert {line.index(value) for line, value in zip(result.stdout.splitlines(), lines.values(), strict=True)} == {11}
     assert run("run", "x.npy", "--out", "out", "--force").exit_code == DONE
@@ -530,11 +608,11 @@ def test_command_opens_the_rows_of_the_run(here, x):
 
 
 def test_command_refuses(here, x):
-    np.save("short.npy", x[:5])
+    np.save("narrow.npy", x[:, :5])
     (here / "full").mkdir()
     (here / "full" / "a").touch()
     for args, part in (
-        (("run", "short.npy", "--out", "out"), "DATA has 5 rows"),
+        (("run", "narrow.npy", "--out", "out"), "DATA has 5 features"),
         (("run", "none.npy", "--out", "out"), "none.npy"),
         (("none", "x.npy", "--out", "out"), "no run directory none"),
         (("run", "x.npy", "--out", "out", "--threshold", "2"), "threshold must be a cosine"),

@@ -1,6 +1,8 @@
 """The estimator as a scikit-learn user meets it."""
 
+import json
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import limited
 from sklearn.base import clone
 from sklearn.metrics import euclidean_distances
 from sklearn.model_selection import GridSearchCV
@@ -206,6 +209,38 @@ def test_stops_when_converged(blobs):
     assert km.stop_reason_ == "converged"
     assert km.history_[-1].moved == 0
     assert km.stop_reason_.sentence.endswith(".")
+
+
+RULES = {
+    "tol": ({"tol": 0.05}, r"decreased the inertia by [0-9.]+%: no more than tol, 5%\."),
+    "no row": ({"tol": 0, "max_iter": 300}, r"^No row moved in the last iteration\.$"),
+    "max_iter": (
+        {"tol": 0, "max_iter": 3},
+        r"max_iter iterations were done; the last one decreased .*, and [0-9,]+ rows",
+    ),
+    "callback": ({"tol": 0, "callback": lambda state: True}, r"callback returned True"),
+    "one iteration": ({"max_iter": 1}, r"max_iter iterations were done"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_which_rule_stopped_a_fit_is_said_with_its_numbers(blobs, tmp_path, rule):
+    options, told = RULES[rule]
+    km = KMeans(20, index="flat", random_state=0, **options).fit(blobs)
+    assert re.search(told, km.clustering_.stopped(km.tol))
+    km.save(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["stopped"] == km.clustering_.stopped(km.tol)
+    last, before = km.history_[-1], km.history_[-2] if km.n_iter_ > 1 else None
+    if rule == "tol":
+        assert f"{100 * (before.inertia - last.inertia) / before.inertia:.2g}%" in manifest["stopped"]
+
+
+def test_the_automatic_mode_says_that_its_own_rule_stopped_a_fit(blobs):
+    km = limited(small=0)(20, tol=0, max_iter=300, random_state=0).fit(blobs)
+    assert km.stop_reason_ == "converged"
+    assert km.history_[-1].moved > 0
+    assert "too little for the automatic mode to go on (a larger effort does)" in km.clustering_.stopped(km.tol)
     loose = KMeans(5, max_iter=500, tol=0.1, random_state=0).fit(blobs)
     assert loose.n_iter_ < km.n_iter_
 

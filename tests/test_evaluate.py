@@ -507,12 +507,74 @@ def test_columns_of_truth_that_there_are_not_are_refused(tmp_path, euclidean, x)
     has(refusal(ValueError, euclidean, x, label_column="c"), "label_column='c'", "pass truth")
 
 
-def test_sparse_rows_are_refused(tmp_path, euclidean, x):
-    rows = sparse.csr_matrix(x)
-    sparse.save_npz(tmp_path / "x.npz", rows)
-    has(refusal(TypeError, euclidean, rows), "Sparse data was passed as X", ".toarray()")
-    has(refusal(TypeError, euclidean, as_source(rows)), "Sparse data was passed as X", ".toarray()")
-    has(refusal(ValueError, euclidean, tmp_path / "x.npz"), "x.npz holds sparse data", "dense data is required")
+@pytest.fixture(scope="module")
+def texts():
+    """300 sparse rows of 40 columns, dense."""
+    rows = sparse.random(300, 40, 0.15, format="csr", random_state=0, dtype=np.float32).toarray()
+    rows[:, 0] += 0.01
+    return rows
+
+
+def agree(a, b, **tolerance):
+    assert (a.labels, a.n, a.d, a.k, a.notes, a.samples) == (b.labels, b.n, b.d, b.k, b.notes, b.samples)
+    assert a.values == pytest.approx(b.values, **({"rel": 1e-5, "abs": 1e-6} | tolerance))
+    assert a.retrieval == b.retrieval
+    np.testing.assert_array_equal(a.sizes, b.sizes)
+    np.testing.assert_array_equal(a.clusters["representatives"], b.clusters["representatives"])
+
+
+@pytest.mark.parametrize("fitted", ["sparse", "dense", "dense, ivf"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_sparse_rows_are_measured_as_dense_ones(texts, metric, fitted):
+    index = "ivf:nlist=3,nprobe=3" if "ivf" in fitted else "auto"
+    model = KMeans(7, metric=metric, index=index, random_state=0)
+    model.fit(sparse.csr_matrix(texts) if fitted == "sparse" else texts)
+    more = {"retrieval": True, "stability": 2, "truth": np.arange(300) % 4, "sample": 200}
+    for kind in (sparse.csr_matrix, sparse.coo_array):
+        agree(evaluate(model, kind(texts), **more), evaluate(model, texts, **more))
+    agree(evaluate(model, sparse.csr_matrix(texts[:200])), evaluate(model, texts[:200]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_labels_of_sparse_rows_are_measured(texts, tmp_path, metric):
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(texts))
+    labels = np.arange(300) % 5
+    expected = evaluate(labels, texts, metric=metric, retrieval=True)
+    for rows in (sparse.csr_matrix(texts), tmp_path / "x.npz", as_source(sparse.csr_matrix(texts))):
+        agree(evaluate(labels, rows, metric=metric, retrieval=True), expected)
+
+
+def test_sparse_rows_of_a_model_of_rows_far_away(texts):
+    model = KMeans(5, random_state=0).fit(texts + 1000)
+    agree(evaluate(model, sparse.csr_matrix(texts + 1000)), evaluate(model, texts + 1000), rel=1e-4)
+
+
+def test_wide_sparse_rows_are_sampled_sparingly(texts):
+    model = KMeans(5, random_state=0).fit(sparse.csr_matrix(texts))
+    rows = quality.Clusters(as_source(sparse.csr_matrix(texts)), None, None, None, None, None, 5)
+    few, out = quality.Limits(dense_bytes=8 * 40 * 60, dense_rows=10), quality.Findings()
+    assert quality.affordable(rows, 20_000, out, few) == 60
+    has(out.notes[0], "Sparse rows of 40 columns", "samples are of 60 rows")
+    assert quality.affordable(rows, 50, quality.Findings(), few) == 50
+    assert evaluate(model, sparse.csr_matrix(texts)).samples == {}
+
+
+def test_the_command_measures_sparse_rows(texts, tmp_path):
+    from click.testing import CliRunner
+
+    from fastann.cli import main
+
+    sparse.save_npz(tmp_path / "x.npz", sparse.csr_matrix(texts))
+    KMeans(5, random_state=0).fit(tmp_path / "x.npz").save(tmp_path / "run")
+    done = CliRunner().invoke(main, ["evaluate", str(tmp_path / "run"), str(tmp_path / "x.npz")])
+    assert done.exit_code == 0, done.output
+    assert "labels stored" in done.output
+
+
+def test_the_distance_between_centres_is_called_that(euclidean, x):
+    told = evaluate(euclidean, x).summary()
+    assert "distance of centre to nearest centre" in told
+    assert "nearest other centre" not in told
 
 
 def test_truth_from_a_table(euclidean, x):

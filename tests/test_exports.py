@@ -6,8 +6,9 @@ import faiss
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sklearn.exceptions import NotFittedError
 
-from fastann import KMeans, export
+from fastann import KMeans, PrototypeClassifier, export
 from fastann.cli import main
 from fastann.runs import exports
 from fastann.storage import tables
@@ -169,6 +170,23 @@ def test_what_does_not_match_is_refused(model, tmp_path, settings, error, parts)
     for part in parts:
         assert part in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", exports.FORMATS)
+def test_what_is_not_fitted_is_refused_as_such(tmp_path, format):
+    with pytest.raises(NotFittedError, match="KMeans instance is not fitted yet"):
+        export(KMeans(3), tmp_path / "x", format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "what", [lambda x: PrototypeClassifier(random_state=0).fit(x, np.arange(500) % 2), lambda x: "run"]
+)
+def test_what_is_no_clustering_is_refused(rows, tmp_path, what):
+    with pytest.raises(
+        TypeError, match=r"model must be a fitted fastann\.KMeans, got (PrototypeClassifier|str); .*load"
+    ):
+        export(what(rows), tmp_path / "x", "npy")
 
 
 def test_existing_files_are_replaced_only_by_force(model, tmp_path):

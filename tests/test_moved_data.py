@@ -1,4 +1,4 @@
-"""A fit goes on with the rows it began with, wherever they lie by then and whenever they were written; with no others."""
+"""A fit goes on with the rows it began with, wherever they lie by then and whenever they were written; no others."""
 
 import os
 import shutil

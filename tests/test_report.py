@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("jinja2", reason="reports need jinja2")
 pytest.importorskip("matplotlib", reason="reports need matplotlib")
 
-from fastann import KMeans, records, report
+from fastann import KMeans, PrototypeClassifier, records, report
 from fastann.records import METRICS, Record, Study, slug
 from fastann.report import clusters, digest, html, plots, svg
 
@@ -602,3 +602,37 @@ def test_importing_the_package_loads_no_drawing():
 
     code = "import sys, fastann.report; print({'jinja2', 'matplotlib'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# --------------------------------------------------------------------- classifiers
+
+
+@pytest.mark.parametrize("refine", ["auto", "none", "softmax"])
+@pytest.mark.parametrize("labels", [np.arange(3) * 10, np.array(["a<b", "b", "c"])], ids=["numbers", "words"])
+def test_a_classifier_is_reported_from_its_folder(tmp_path, refine, labels):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 900)
+    x = (rng.standard_normal((900, 5)) + 2 * np.eye(5)[y]).astype(np.float32)
+    model = PrototypeClassifier(2, refine=refine, random_state=0).fit(x, labels[y])
+    model.save(tmp_path / "model")
+    page = read(tmp_path / "model")
+    assert {"Classes", "Epochs"} <= set(page.headings)
+    assert f"3 classes, {len(model.prototypes_)} prototypes" in page.text
+    rows = {name: count for name, count, _ in page.table("Classes")}
+    assert rows == {str(label): str((model.prototype_labels_ == label).sum()) for label in labels}
+    epochs = page.table("Every epoch")
+    assert [row[1] for row in epochs] == [record.phase for record in model.history_]
+    if refine == "auto":
+        assert f"on {model.refinement_.rows} rows held out" in page.text
+    assert "fastann classify evaluate MODEL DATA LABELS" in page.text
+
+
+def test_a_stream_of_a_classifier_is_reported(tmp_path):
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    model = (
+        PrototypeClassifier(random_state=0)
+        .partial_fit(x[:30], np.arange(30) % 2)
+        .partial_fit(x[30:], np.arange(30) % 3)
+    )
+    model.save(tmp_path / "model")
+    assert "2 epochs or batches" in read(tmp_path / "model").text

@@ -350,7 +350,7 @@ def test_a_model_without_labels_answers_alike(x, tmp_path, metric, index):
 
 
 def test_what_needs_labels_says_that_there_are_none(alone, x, tmp_path):
-    km, loaded, run = alone
+    _, loaded, run = alone
     for name in ("labels_", "distances_"):
         assert not hasattr(loaded, name)
         with pytest.raises(AttributeError, match=rf"saved without labels \(labels=False, --no-labels\).*no {name}"):

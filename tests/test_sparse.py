@@ -51,6 +51,15 @@ def test_sparse_equals_dense(rows, rng, metric, plan, weighted):
     assert fits[0].assignment_recall_ == 1
 
 
+@pytest.mark.parametrize("index", ["flat", "ivf:nlist=4,nprobe=4", "hnsw"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_model_of_dense_rows_measures_sparse_ones_alike(rows, metric, index):
+    km = KMeans(12, metric=metric, index=index, random_state=0).fit(rows)
+    for found, expected in zip(km.kneighbors(sparse.csr_matrix(rows), 3), km.kneighbors(rows, 3), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert km.score(sparse.csr_matrix(rows)) == pytest.approx(km.score(rows), rel=1e-6)
+
+
 @pytest.mark.parametrize("init", ["random", "k-means++", "k-means||"])
 @pytest.mark.parametrize("empty", ["split", "farthest", "keep"])
 def test_starts_and_refills_equal_those_of_dense_rows(rows, init, empty):

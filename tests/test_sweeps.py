@@ -538,6 +538,18 @@ def test_what_is_there_is_not_run_again(study, file, pretend):
     assert {p.name: p.stat().st_mtime_ns for p in (study.folder / "runs").iterdir()} == before
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["touched", "elsewhere"])
+def test_rows_that_were_touched_or_moved_are_the_same(x, tmp_path, pretend, moved):
+    path = tmp_path / "rows.npy"
+    np.save(path, x)
+    pretend.sweep(path, out=tmp_path / "out", **SETTINGS)
+    pretend.clear()
+    os.utime(path, ns=(0, 0))
+    path = path.rename(tmp_path / "moved.npy") if moved else path
+    pretend.sweep(path, out=tmp_path / "out", **SETTINGS)
+    assert not pretend
+
+
 def test_failed_runs_are_run_again_only_when_asked(x, tmp_path, pretend):
     def again(**more):
         return pretend.sweep(x, 10, ["auto", "hnsw"], baseline="auto", seeds=1, out=tmp_path / "out", **more)

@@ -16,8 +16,10 @@ import numpy as np
 
 from fastann import kernels
 from fastann.cluster.space import Space
+from fastann.data.csr import Densified
 from fastann.data.source import Source, Subset, dense
 from fastann.index.own import FlatIndex
+from fastann.index.spec import Flat
 
 FEW_ROWS = 10  # sampled rows a cluster below which measures of a sample say little about the whole
 _CHUNK_MIB = 64  # of distances held at once, beside their sums by cluster
@@ -408,6 +410,8 @@ def measure_stability(
     from sklearn.base import clone
     from sklearn.metrics import adjusted_rand_score
 
+    if source.sparse and not (model.index == "auto" or model.index_ == Flat()):
+        source = Densified(source)  # no other index takes sparse rows
     size = max(limits.refit_rows, 50 * len(model.cluster_centers_))
     rows = None
     if size < source.n:

@@ -57,8 +57,7 @@ def export(
     checks.choice(format, "format", FORMATS)
     target = Path(path)
     storage.check_file(target, force=force)
-    check_is_fitted(model)
-    found: Clustering = model.clustering_
+    found = _clustering(model)
     n = found.rows.n
     if lengths is not None and format != "km":
         raise ValueError(f"lengths are for format='km', got format={format!r}; leave them out")
@@ -67,6 +66,18 @@ def export(
         "lengths": [n] if lengths is None else checks.lengths(lengths, n),
     }
     FORMATS[format][1](found, target, extra)
+
+
+def _clustering(model: Any) -> Clustering:
+    """The result of a fitted model."""
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+    found = getattr(model, "clustering_", None)
+    if not isinstance(found, Clustering):
+        raise TypeError(
+            f"model must be a fitted fastann.KMeans, got {type(model).__name__}; read a run with KMeans.load(path)"
+        )
+    return found
 
 
 def assignments(
