@@ -103,12 +103,12 @@ def begun(request, x, tmp_path):
     options = OPTIONS.get(request.param, {})
     (tmp_path / "data").mkdir()
     data = FORMATS[request.param](tmp_path / "data", x)
-    km = KMeans(20, max_iter=6, tol=0, random_state=0, checkpoint_seconds=0, callback=cut)
+    km = KMeans(20, init="random", max_iter=6, tol=0, random_state=0, checkpoint_seconds=0, callback=cut)
     km.begin_run(open_source(data, **options), tmp_path / "run")
     with pytest.raises(Cut):
         km.fit(open_source(data, **options))
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["000002"]
-    whole = KMeans(20, max_iter=6, tol=0, random_state=0).fit(open_source(data, **options))
+    whole = KMeans(20, init="random", max_iter=6, tol=0, random_state=0).fit(open_source(data, **options))
     return FORMATS[request.param], data, tmp_path / "run", whole
 
 
@@ -136,7 +136,7 @@ def test_data_that_lies_elsewhere_is_said_to(begun, tmp_path):
     elsewhere.parent.mkdir()
     data.rename(elsewhere)
     told = invoke("fit", "--resume", run, code=2)
-    for part in (str(data), "say where the rows lie now", "DATA"):
+    for part in (str(data), "pass the rows, where they lie now, as DATA"):
         assert part in told
     invoke("fit", elsewhere, "--resume", run)
     assert_ended(run, whole)
@@ -187,7 +187,14 @@ def test_other_rows_under_an_old_time_are_a_matter_of_trust(begun):
 
 
 def test_python_goes_on_from_a_checkpoint_with_data_that_moved(x, tmp_path):
-    options = {"max_iter": 6, "tol": 0, "random_state": 0, "checkpoint": tmp_path / "c", "checkpoint_seconds": 0}
+    options = {
+        "init": "random",
+        "max_iter": 6,
+        "tol": 0,
+        "random_state": 0,
+        "checkpoint": tmp_path / "c",
+        "checkpoint_seconds": 0,
+    }
     data = npy(tmp_path, x)
     with pytest.raises(Cut):
         KMeans(20, callback=cut, **options).fit(data)
@@ -196,7 +203,7 @@ def test_python_goes_on_from_a_checkpoint_with_data_that_moved(x, tmp_path):
     km = KMeans(20, **options).fit(data)
     assert (km.n_iter_, km.history_[0].iteration) == (6, 1)
     np.testing.assert_array_equal(
-        km.cluster_centers_, KMeans(20, max_iter=6, tol=0, random_state=0).fit(x).cluster_centers_
+        km.cluster_centers_, KMeans(20, init="random", max_iter=6, tol=0, random_state=0).fit(x).cluster_centers_
     )
     np.save(data, x + 1)
     km = KMeans(20, **options | {"max_iter": 9})

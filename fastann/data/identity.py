@@ -99,7 +99,7 @@ def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -
             sizes = f"size {was['size']} -> {here['size']} bytes"
             how = sizes if here["size"] != was["size"] else "it was modified since"
             raise ValueError(
-                f"{path} is not as it was before ({how}); put the former file back, pass the rows (X, or DATA), or fit "
+                f"{path} is not as it was before ({how}); put the former file back, pass the rows as X, or fit "
                 "again"
             )
     for path in now["files"]:

@@ -118,7 +118,7 @@ def _own_rows(model: Any) -> Source:
     if found.means.steps > 1:
         raise ValueError(
             f"the model learned from a stream of {found.means.steps} batches, of which it knows the last one only; "
-            "pass the rows (X, or DATA)"
+            "pass the rows as X"
         )
     return reopen(found.rows.data)
 
