@@ -246,11 +246,11 @@ def test_the_automatic_mode_says_that_its_own_rule_stopped_a_fit(blobs):
 
 
 def test_stops_at_max_iter_time_limit_and_callback(blobs):
-    assert KMeans(40, max_iter=2, random_state=0).fit(blobs).stop_reason_ == "max_iter"
+    assert KMeans(40, max_iter=2, swaps=False, random_state=0).fit(blobs).stop_reason_ == "max_iter"
     km = KMeans(400, time_limit=1e-9, random_state=0).fit(blobs)
     assert (km.stop_reason_, km.n_iter_) == ("time_limit", 1)
     seen = []
-    km = KMeans(40, callback=lambda state: seen.append(state) or len(seen) == 3, random_state=0).fit(blobs)
+    km = KMeans(40, callback=lambda s: seen.append(s) or len(seen) == 3, swaps=False, random_state=0).fit(blobs)
     assert (km.stop_reason_, km.n_iter_, len(seen)) == ("callback", 3, 3)
     assert seen[0].centroids.shape == (40, 24)
 
@@ -269,7 +269,7 @@ def test_ctrl_c_ends_the_fit_and_leaves_a_usable_model(blobs):
         if state.record.iteration == 2:
             signal.raise_signal(signal.SIGINT)
 
-    km = KMeans(40, callback=press, tol=0, random_state=0).fit(blobs)
+    km = KMeans(40, callback=press, tol=0, swaps=False, random_state=0).fit(blobs)
     assert (km.stop_reason_, km.n_iter_) == ("interrupted", 2)
     assert km.predict(blobs).shape == (len(blobs),)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -326,7 +326,7 @@ def test_scikit_learn_callbacks(blobs):
             return False
 
     recorder = Recorder()
-    km = KMeans(40, random_state=0).set_callbacks(recorder).fit(blobs)
+    km = KMeans(40, swaps=False, random_state=0).set_callbacks(recorder).fit(blobs)
     assert issubclass(KMeans, callback.CallbackSupportMixin)
     assert (km.stop_reason_, km.n_iter_) == ("callback", 2)
     step = ["begin iteration", "end iteration"]
@@ -374,6 +374,7 @@ def test_parameters_all_do_something(blobs):
         "max_iter": 5,
         "tol": 0.5,
         "sample": 500,
+        "swaps": True,
         "time_limit": 1e-9,
         "callback": lambda state: True,
         "random_state": 1,

@@ -91,7 +91,7 @@ def test_the_plan_swaps_where_it_was_measured_to_pay():
     assert not swaps(100, index="flat")
     assert swaps(100, True, "flat")
     assert not swaps(1, True)
-    assert not plan.choose(plan.Wishes(), 10_000, 16, 100, sparse=True).swaps  # centres of many columns, held often
+    assert not plan.choose(plan.Wishes(), 10_000, 16, 100, sparse=True, columns=100_000).swaps
     assert not plan.choose(plan.Wishes(), 10_000, 20_000, 300).swaps
 
 

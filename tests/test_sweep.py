@@ -157,7 +157,7 @@ def test_size_aware_ends_below_exact_lloyd_run_to_convergence(many, metric):
 def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
     w = rng.random(len(many)) + 0.1
     flat = Large(k, index="flat", metric=metric, random_state=0).fit(many, sample_weight=w)
-    auto = Large(k, metric=metric, random_state=0).fit(many, sample_weight=w)
+    auto = Large(k, metric=metric, swaps=False, random_state=0).fit(many, sample_weight=w)
     assert auto.inertia_ < 1.01 * flat.inertia_
     x = many.astype(np.float64)
     if metric == "cosine":
@@ -201,7 +201,7 @@ def test_many_rows_a_cluster_train_on_samples_first(many):
     x = np.concatenate([many] * 40)
     km = Large(64, random_state=0).fit(x)
     sizes = [record.rows for record in km.history_]
-    assert sizes[0] == len(x) // 4
+    assert len(x) // 4 <= sizes[0] <= len(x) // 4 + 64  # and the rows it starts from
     assert sizes[-1] == len(x)
     assert sizes == sorted(sizes)
 

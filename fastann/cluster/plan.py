@@ -210,17 +210,18 @@ def choose(
     k: int,
     *,
     sparse: bool = False,
+    columns: int | None = None,
     device: Any = "cpu",
     limits: Limits = LIMITS,
 ) -> Plan:
-    """Plan a fit of `n` rows, `d` columns (of sparse rows: values a row) and `k` clusters.
+    """Plan a fit of `n` rows, `d` columns (of sparse rows: values a row, of so many `columns`) and `k` clusters.
 
     With a given index the plan is fixed: that index, on all rows, in every iteration, with candidates only if
     asked for. ``"auto"`` is exact on small problems; else it keeps candidates, and starts on samples where
     there are many rows a cluster. Sparse rows are searched exactly.
     """
     plan = _passes(wishes, n, d, k, sparse, device, limits)
-    small = k <= limits.swapped and k * d <= limits.swapped_values and not sparse
+    small = k <= limits.swapped and k * (columns or d) <= limits.swapped_values
     wanted = wishes.automatic and small if wishes.swaps == "auto" else bool(wishes.swaps)
     return replace(plan, swaps=wanted and k > 1)
 

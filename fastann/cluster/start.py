@@ -17,6 +17,7 @@ from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
 _SAMPLE, _BYTES = 2**15, 2**27  # rows that k-means++ chooses from, as long as they take no more bytes,
+_AT_ONCE = 2**16  # rows that a look takes numbers of at once
 _LEAST = 8  # but for each cluster at least so many
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
@@ -163,13 +164,15 @@ def coreset(
     far from all others are never missed, as a uniform sample misses them. A row drawn with probability p counts by its
     weight over p, so that the sample costs what all rows cost, in the mean (Bachem, Lucic and Krause, 2018).
     """
-    sqdist, index = memory.empty(lot.n, np.float32), Flat().build(centres)
+    sqdist, index, step = memory.empty(lot.n, np.float32), Flat().build(centres), min(memory.part, _AT_ONCE)
     for start, block in lot.chunks():
-        sqdist[start : start + block.shape[0]] = index.search(block, 1)[1][:, 0]
+        for at in range(0, block.shape[0], step):
+            some = block[at : at + step]
+            sqdist[start + at : start + at + some.shape[0]] = index.search(some, 1)[1][:, 0]
     rows = Rows(np.empty(0, np.int32), sqdist, lot.weights, memory.part)
     total, mass = rows.inertia(), float(lot.n) if lot.weights is None else float(lot.weights.sum())
     picks, kept = [], []
-    for part in (slice(start, start + memory.part) for start in range(0, lot.n, memory.part)):
+    for part in (slice(start, start + step) for start in range(0, lot.n, step)):
         far = sqdist[part].astype(np.float64)
         weights = np.ones(len(far)) if lot.weights is None else lot.weights[part]
         share = weights / mass if total <= 0 else weights * (0.5 / mass + 0.5 / total * far)

@@ -99,8 +99,7 @@ def check_unchanged(before: dict[str, Any] | None, now: dict[str, Any] | None) -
             sizes = f"size {was['size']} -> {here['size']} bytes"
             how = sizes if here["size"] != was["size"] else "it was modified since"
             raise ValueError(
-                f"{path} is not as it was before ({how}); put the former file back, pass the rows as X, or fit "
-                "again"
+                f"{path} is not as it was before ({how}); put the former file back, pass the rows as X, or fit again"
             )
     for path in now["files"]:
         if path not in before["files"]:

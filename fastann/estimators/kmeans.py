@@ -86,7 +86,7 @@ class KMeans(CallbackSupport, Centers):
     swaps : bool or "auto", default="auto"
         Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
         where splitting a cluster gains most, as long as that lowers the inertia. "auto": in the automatic mode, up to
-        512 clusters of dense rows. An array as `init` stays as it is.
+        512 clusters of up to 4 million values in all. An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     margins : bool, default=False
@@ -417,7 +417,9 @@ class KMeans(CallbackSupport, Centers):
     def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
         wishes = plan.Wishes(index_of(self), self.candidates, self.size_aware, self.swaps, self.effort, self.recall)
         d = entries_per_row(train)
-        return plan.choose(wishes, train.n, d, k, sparse=train.sparse, device=device, limits=self.limits)
+        return plan.choose(
+            wishes, train.n, d, k, sparse=train.sparse, columns=train.d, device=device, limits=self.limits
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
