@@ -25,6 +25,10 @@ SAID = {
     "remove zero rows or use metric='euclidean'": "remove zero rows or use --metric euclidean",
     "as in KMeans(index=IVF(nprobe='auto'), recall=0.9)": "as in KMeans(index=IVF(nprobe='auto'), recall=0.9)",
     "X has 3 features": "DATA has 3 features",
+    "Seed must be between 0 and 2**32 - 1": "--seed must be between 0 and 2**32 - 1",
+    "checkpoint_seconds must be >= 0, got -1": "--checkpoint must be >= 0, got -1",
+    "n_jobs == 0 has no meaning; pass None for all cores": "--jobs == 0 has no meaning; leave it out for all cores",
+    "run exists already; pass force (--force) to replace it": "run exists already; pass --force to replace it",
     "for example by 1 / X.std()": "for example by 1 / X.std()",
     "the file x_n_clusters.npy": "the file x_n_clusters.npy",
 }

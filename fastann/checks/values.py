@@ -133,6 +133,6 @@ def jobs(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"n_jobs must be an integer or None, got {value!r}")
     if value == 0:
-        raise ValueError("n_jobs == 0 has no meaning; leave it out for all cores, or give a number of threads")
+        raise ValueError("n_jobs == 0 has no meaning; pass None for all cores, or a number of threads")
     count = int(value)
     return min(count, cores) if count > 0 else max(1, cores + 1 + count)  # FAISS crashes on absurd numbers

@@ -128,7 +128,7 @@ def data_argument(*, required: bool = True) -> Option:
         required=required,
         type=click.Path(),
         callback=_given,
-        metavar="DATA" if required else "[DATA]",
+        metavar="DATA",
     )
 
 

@@ -9,7 +9,8 @@ import click
 
 from fastann import checks
 
-ALIASES = {"seed": "random_state", "data": "X", "labels": "y"}  # of parameters of commands: what Python calls them
+# Of parameters of commands: what Python calls them.
+ALIASES = {"seed": "random_state", "data": "X", "labels": "y", "checkpoint": "checkpoint_seconds"}
 _VALUE = r"""('[^']*'|"[^"]*"|[^\s,;:()\[\]]+(?:\([^)]*\))?)"""
 
 
@@ -20,6 +21,8 @@ def in_words_of(command: click.Command, message: str) -> str:
     """
     opened = re.compile(rf"{re.escape(checks.OPEN)}\(path, ([^()]*)\)")
     message = opened.sub(lambda found: found[1].replace(", ", " "), message)
+    message = re.sub(r"\b\w+ \((--[\w-]+)\)", r"\1", message)  # such as: force (--force)
+    message = message.replace("pass None for", "leave it out for")
     parts = _CALL.split(message)  # calls of Python, as an example of what to write there, stay as they are
     parts[::2] = [_translated(part, list(_named(command))) for part in parts[::2]]
     return "".join(parts)
@@ -51,3 +54,5 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         if option or name in ALIASES:
             word = max(parameter.opts, key=len) if option else parameter.human_readable_name
             yield ALIASES.get(name, name), word, option
+            if name == "seed":
+                yield "Seed", word, option  # scikit-learn's word for it
