@@ -124,50 +124,50 @@ def test_sparse_rows_too(x, folder):
 
 
 def test_the_seed_of_no_random_state_is_kept(x, folder):
-    km = KMeans(50, checkpoint=folder, checkpoint_seconds=0, callback=cut_after(3))
+    km = KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=0, callback=cut_after(3))
     with pytest.raises(Cut):
         km.fit(x)
     copy = folder.with_name("copy")
     shutil.copytree(folder, copy)
-    one = KMeans(50, checkpoint=folder, checkpoint_seconds=0).fit(x)
-    assert_same(KMeans(50, checkpoint=copy, checkpoint_seconds=0).fit(x), one)
+    one = KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=0).fit(x)
+    assert_same(KMeans(50, swaps=False, checkpoint=copy, checkpoint_seconds=0).fit(x), one)
 
 
 def test_more_iterations_may_be_asked_for(x, folder):
-    interrupted(x, folder, 3, n_clusters=50, max_iter=5, tol=0)
-    km = KMeans(50, checkpoint=folder, checkpoint_seconds=0, max_iter=8, tol=0, random_state=0).fit(x)
-    assert_same(km, KMeans(50, max_iter=8, tol=0, random_state=0).fit(x))
+    interrupted(x, folder, 3, n_clusters=50, swaps=False, max_iter=5, tol=0)
+    km = KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=0, max_iter=8, tol=0, random_state=0).fit(x)
+    assert_same(km, KMeans(50, swaps=False, max_iter=8, tol=0, random_state=0).fit(x))
 
 
 def test_time_spent_before_counts(x, folder):
-    interrupted(x, folder, 3, n_clusters=50, tol=0)
+    interrupted(x, folder, 3, n_clusters=50, swaps=False, tol=0)
     path = next(folder.iterdir()) / checkpoint.NAME
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"seconds": record["seconds"] + 1e6}))
-    km = KMeans(50, checkpoint=folder, time_limit=1000, tol=0, random_state=0).fit(x)
+    km = KMeans(50, swaps=False, checkpoint=folder, time_limit=1000, tol=0, random_state=0).fit(x)
     assert km.stop_reason_ == "time_limit"
     assert km.n_iter_ == 4
 
 
 def test_only_the_last_checkpoint_is_kept(x, folder):
-    interrupted(x, folder, 5, n_clusters=50)
+    interrupted(x, folder, 5, n_clusters=50, swaps=False)
     assert [path.name for path in folder.iterdir()] == ["000005"]
 
 
 def test_there_are_none_before_their_time(x, folder):
-    KMeans(50, checkpoint=folder, random_state=0).fit(x)
+    KMeans(50, swaps=False, checkpoint=folder, random_state=0).fit(x)
     assert list(folder.iterdir()) == []
 
 
 def test_save_removes_them(x, folder, tmp_path):
-    km = KMeans(50, checkpoint=folder, checkpoint_seconds=0, random_state=0).fit(x)
+    km = KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=0, random_state=0).fit(x)
     assert list(folder.iterdir())
     km.save(tmp_path / "run")
     assert not folder.exists()
 
 
 def test_what_a_crash_left_half_written_is_removed(x, folder):
-    km = interrupted(x, folder, 3, n_clusters=50)
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
     (folder / ".000004.abc.partial").mkdir()
     (folder / ".000004.abc.partial" / "work_labels.npy").write_bytes(b"half")
     km.fit(x)
@@ -188,7 +188,7 @@ def test_what_a_crash_left_half_written_is_removed(x, folder):
     ],
 )
 def test_other_parameters_are_refused(x, folder, change, says):
-    km = interrupted(x, folder, 3, n_clusters=50).set_params(**change)
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False).set_params(**change)
     with pytest.raises(ValueError, match="holds checkpoints of a fit with") as caught:
         km.fit(x)
     assert says in str(caught.value)
@@ -206,7 +206,7 @@ def test_other_parameters_are_refused(x, folder, change, says):
     ],
 )
 def test_other_data_is_refused(x, folder, other):
-    km = interrupted(x, folder, 3, n_clusters=50)
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
     with pytest.raises(ValueError, match="holds checkpoints of other data"):
         km.fit(other(x))
     assert [path.name for path in folder.iterdir()] == ["000003"]
@@ -228,8 +228,8 @@ def test_what_is_not_a_checkpoint_stays(x, folder):
         (folder / name).mkdir(parents=True)
         (folder / name / "mine.txt").write_text("mine")
     (folder / ".labels.abc.partial").write_text("mine")
-    km = interrupted(x, folder, 3, n_clusters=50).fit(x)
-    assert_same(km, KMeans(50, random_state=0).fit(x))
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False).fit(x)
+    assert_same(km, KMeans(50, swaps=False, random_state=0).fit(x))
     checkpoint.remove(folder)
     left = sorted(path.name for path in folder.iterdir())
     assert left == [".labels.abc.partial", ".run.xyz.partial", "0", "2024"]
@@ -239,7 +239,14 @@ def test_another_folder_does_not_matter_later(x, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    km = KMeans(50, checkpoint="here", checkpoint_seconds=0, random_state=0, callback=lambda state: os.chdir(elsewhere))
+    km = KMeans(
+        50,
+        swaps=False,
+        checkpoint="here",
+        checkpoint_seconds=0,
+        random_state=0,
+        callback=lambda state: os.chdir(elsewhere),
+    )
     km.fit(x)
     assert (tmp_path / "here").is_dir()
     assert not list(elsewhere.iterdir())
@@ -250,8 +257,8 @@ def test_a_callable_start_is_known_again(x, folder):
         def __call__(self, rows, k, random_state):
             return rows[:k]
 
-    km = interrupted(x, folder, 3, n_clusters=50, init=Start()).set_params(init=Start())
-    assert_same(km.fit(x), KMeans(50, init=Start(), random_state=0).fit(x))
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False, init=Start()).set_params(init=Start())
+    assert_same(km.fit(x), KMeans(50, swaps=False, init=Start(), random_state=0).fit(x))
 
 
 def test_a_start_cut_short_on_a_sample_does_not_win(x):
@@ -269,7 +276,7 @@ def test_a_start_cut_short_on_a_sample_does_not_win(x):
 
 
 def test_other_weights_are_refused(x, folder):
-    km = interrupted(x, folder, 3, n_clusters=50)
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
     with pytest.raises(ValueError, match="other data"):
         km.fit(x, sample_weight=np.arange(len(x)) + 1.0)
 
@@ -277,7 +284,7 @@ def test_other_weights_are_refused(x, folder):
 def test_a_file_that_changed_is_refused(x, folder, tmp_path):
     file = tmp_path / "rows.npy"
     np.save(file, x)
-    km = interrupted(file, folder, 3, n_clusters=50)
+    km = interrupted(file, folder, 3, n_clusters=50, swaps=False)
     np.save(file, x[:-10])
     with pytest.raises(ValueError, match=r"rows\.npy"):
         km.fit(file)
@@ -287,14 +294,14 @@ def test_a_file_that_changed_is_refused(x, folder, tmp_path):
 def test_a_file_that_vanished_is_named(x, folder, tmp_path):
     file = tmp_path / "rows.npy"
     np.save(file, x)
-    km = interrupted(file, folder, 3, n_clusters=50)
+    km = interrupted(file, folder, 3, n_clusters=50, swaps=False)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"rows\.npy"):
         km.fit(file)
 
 
 def test_a_damaged_checkpoint_is_named(x, folder):
-    km = interrupted(x, folder, 3, n_clusters=50)
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
     path = folder / "000003" / "work_labels.npy"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(storage.RunError, match=r"work_labels\.npy"):
@@ -304,7 +311,7 @@ def test_a_damaged_checkpoint_is_named(x, folder):
 def test_a_file_in_place_of_the_folder_is_refused(x, folder):
     folder.write_text("mine")
     with pytest.raises(FileExistsError, match="is a file"):
-        KMeans(50, checkpoint=folder).fit(x)
+        KMeans(50, swaps=False, checkpoint=folder).fit(x)
     assert folder.read_text() == "mine"
 
 
@@ -313,19 +320,19 @@ def test_a_read_only_folder_is_refused_at_once(x, folder):
     folder.mkdir()
     folder.chmod(0o500)
     with pytest.raises(PermissionError, match="read-only"):
-        KMeans(50, checkpoint=folder).fit(x)
+        KMeans(50, swaps=False, checkpoint=folder).fit(x)
 
 
 def test_a_folder_that_cannot_be_made_is_named(x, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be made"):
-        KMeans(50, checkpoint=tmp_path / "file" / "checkpoints").fit(x)
+        KMeans(50, swaps=False, checkpoint=tmp_path / "file" / "checkpoints").fit(x)
 
 
 @pytest.mark.parametrize("seconds", [-1, "soon", float("nan")])
 def test_seconds_that_make_no_sense_are_refused(x, folder, seconds):
     with pytest.raises((ValueError, TypeError), match="checkpoint_seconds"):
-        KMeans(50, checkpoint=folder, checkpoint_seconds=seconds).fit(x)
+        KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=seconds).fit(x)
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(x, folder, monkeypatch):
@@ -338,14 +345,14 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(x, folder, monkeypatc
         return write(path, *args, **options)
 
     monkeypatch.setattr(storage, "write_folder", full)
-    km = KMeans(50, checkpoint=folder, checkpoint_seconds=0, random_state=0)
+    km = KMeans(50, swaps=False, checkpoint=folder, checkpoint_seconds=0, random_state=0)
     with pytest.raises(OSError, match=r"cannot be written.*No space left.*000003, stays") as caught:
         km.fit(x)
     assert caught.value.errno == errno.ENOSPC
     assert not hasattr(km, "cluster_centers_")
     monkeypatch.undo()
     assert [path.name for path in folder.iterdir()] == ["000003"]
-    assert_same(km.fit(x), KMeans(50, random_state=0).fit(x))
+    assert_same(km.fit(x), KMeans(50, swaps=False, random_state=0).fit(x))
 
 
 SMALL_DISK = """
@@ -353,10 +360,10 @@ import numpy as np, resource, sys, signal
 from fastann import KMeans
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 x = np.load(sys.argv[1])
-KMeans(50, random_state=0).fit(x[:1000])
+KMeans(50, swaps=False, random_state=0).fit(x[:1000])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
-    KMeans(50, checkpoint=sys.argv[2], checkpoint_seconds=0, random_state=0).fit(x)
+    KMeans(50, swaps=False, checkpoint=sys.argv[2], checkpoint_seconds=0, random_state=0).fit(x)
 except OSError as error:
     print(error)
 """
@@ -440,10 +447,10 @@ def test_thirty_kills_lose_nothing(x, tmp_path):
 def test_a_kill_before_the_first_checkpoint_begins_anew(x, tmp_path):
     data, run = tmp_path / "rows.npy", tmp_path / "run"
     np.save(data, x)
-    km = KMeans(50, random_state=0, verbose=False)
+    km = KMeans(50, swaps=False, random_state=0, verbose=False)
     km.begin_run(open_source(data), run)
     invoke("fit", "--resume", run)
-    assert_same(KMeans.load(run), KMeans(50, random_state=0).fit(x))
+    assert_same(KMeans.load(run), KMeans(50, swaps=False, random_state=0).fit(x))
     assert invoke("fit", "--resume", run).output == f"{run} is complete: 30,000 rows in 50 clusters\n"
 
 
@@ -458,7 +465,7 @@ def begun(x, tmp_path):
     """A run that was cut off after three iterations."""
     data, run = tmp_path / "rows.npy", tmp_path / "run"
     np.save(data, x)
-    km = KMeans(50, random_state=0, checkpoint_seconds=0)
+    km = KMeans(50, swaps=False, random_state=0, checkpoint_seconds=0)
     km.begin_run(open_source(data), run)
     km.callback = cut_after(3)
     with pytest.raises(Cut):
@@ -476,7 +483,7 @@ def test_a_begun_run_is_readable_and_says_how_to_go_on(begun, tmp_path):
         assert f"fastann fit --resume {run}" in invoke(*arguments, code=2).output
     assert "--resume" in invoke("fit", data, "-k", 50, "--out", run, code=2).output
     invoke("fit", "--resume", run)
-    assert_same(KMeans.load(run), KMeans(50, random_state=0).fit(np.load(data)))
+    assert_same(KMeans.load(run), KMeans(50, swaps=False, random_state=0).fit(np.load(data)))
     assert not (run / "checkpoints").exists()
 
 
@@ -504,7 +511,7 @@ def test_another_model_does_not_finish_a_run_that_was_begun(begun, x):
 
 def test_what_cannot_be_written_down_is_not_begun(x, tmp_path):
     np.save(tmp_path / "rows.npy", x)
-    km = KMeans(50, init=x[:50])
+    km = KMeans(50, swaps=False, init=x[:50])
     with pytest.raises(ValueError, match="init cannot be written down"):
         km.begin_run(open_source(tmp_path / "rows.npy"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

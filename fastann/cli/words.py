@@ -52,7 +52,7 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         name = parameter.name or ""
         option = isinstance(parameter, click.Option)
         if option or name in ALIASES:
-            word = max(parameter.opts, key=len) if option else parameter.human_readable_name
+            word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[]")
             yield ALIASES.get(name, name), word, option
             if name == "seed":
                 yield "Seed", word, option  # scikit-learn's word for it
