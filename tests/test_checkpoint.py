@@ -118,7 +118,7 @@ def test_it_may_be_cut_off_again_and_again(x, folder):
 
 def test_sparse_rows_too(x, folder):
     csr = sparse.csr_array(np.where(x > 1, x, 0))
-    options = {"n_clusters": 500, "max_iter": 6}
+    options = {"n_clusters": 500, "max_iter": 6, "init": "random"}
     whole = KMeans(random_state=0, **options).fit(csr)
     assert_same(interrupted(csr, folder, 3, **options).fit(csr), whole)
 

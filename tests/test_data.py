@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from fastann import KMeans, open_source, tune
+from fastann import open_source
 from fastann.data.formats import FORMATS
 from fastann.data.identity import sampled
 from fastann.data.labels import read_labels
@@ -41,10 +41,6 @@ def test_sparse_rows_are_refused_where_dense_ones_are_needed(thin, x):
             as_source(given, sparse=False)
     with pytest.raises(ValueError, match=r"x\.npz holds sparse data, but dense data is required"):
         as_source(thin, sparse=False)
-    with pytest.raises(ValueError, match=r"x\.npz holds sparse data"):
-        tune(thin, 10)
-    with pytest.raises(ValueError, match=r"x\.npz holds sparse data"):
-        KMeans(3, init=lambda rows, k, random_state: x[:k]).fit(thin)
     assert not as_source(x, sparse=False).sparse
 
 

@@ -22,7 +22,7 @@ from fastann.cluster.plan import Plan
 from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
-from fastann.cluster.swap import Swaps
+from fastann.cluster.swap import Swaps, enough
 from fastann.data.source import Source, dense
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
@@ -198,6 +198,7 @@ class Fit:
         centroids = dense(lot.take(begun.rows))
         if task.plan.swaps:
             some = begun.sample or start.sample(lot, task.k, rng, task.memory)
+            some = some.fewer(enough(task.k, start.row_values(lot)), rng)
             centroids = Swaps(lot.take(some.ids), some.weights, task.k, task.space, rng).improved(centroids)
         return centroids, begun.rows
 

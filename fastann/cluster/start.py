@@ -16,7 +16,7 @@ from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
-_SAMPLE, _BYTES = 2**15, 2**27  # rows that k-means++ chooses from, as long as they take no more bytes,
+_SAMPLE, _VALUES = 2**15, 2**25  # rows that k-means++ chooses from, as long as they have no more values,
 _AT_ONCE = 2**16  # rows that a look takes numbers of at once
 _LEAST = 8  # but for each cluster at least so many
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
@@ -30,6 +30,13 @@ class Sample:
 
     ids: np.ndarray
     weights: np.ndarray | None
+
+    def fewer(self, count: int, rng: np.random.Generator) -> Sample:
+        """At most so many of them, all alike."""
+        if count >= len(self.ids):
+            return self
+        some = np.sort(rng.choice(len(self.ids), count, replace=False))
+        return Sample(self.ids[some], None if self.weights is None else self.weights[some])
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,7 @@ def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
 
 def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample:
     """Rows that stand for all, chosen after one look at these."""
-    size = max(_LEAST * k, min(_SAMPLE, int(_BYTES / _row_bytes(lot))))
+    size = max(_LEAST * k, min(_SAMPLE, int(_VALUES / max(1.0, row_values(lot)))))
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
     few = dense(lot.take(draw(lot.n, lot.weights, groups_for(k), rng)))
@@ -211,10 +218,10 @@ def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Beg
     return Begun(_filled(some.ids[chosen], lot, k, rng), some)
 
 
-def _row_bytes(lot: Lot) -> float:
-    """Bytes that a row takes, by a few of them."""
+def row_values(lot: Lot) -> float:
+    """Values that a row stores, by a few of them."""
     some = lot.take(np.arange(min(lot.n, 64)))
-    return 4.0 * some.shape[1] if not sparse.issparse(some) else max(1.0, 12 * some.nnz / some.shape[0])
+    return some.nnz / some.shape[0] if sparse.issparse(some) else float(some.shape[1])
 
 
 def groups_for(k: int) -> int:

@@ -26,7 +26,7 @@ _WORTH = 0.5  # share of what a removal costs that a split must gain: iterations
 _TRIALS = 4  # rows drawn to split a cluster by
 _CHEAP = 2**28  # rows x centres x columns that take next to no time to compare; beyond, a round must promise more
 _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
-_PER_CENTRE = 32  # rows for each centre, at least, however much time they take
+_PER_CENTRE, _MOST = 32, 2**14  # rows for each centre, at least, however long that takes; and in all
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,18 @@ class _Found:
     cost: float
 
 
+def enough(k: int, values: float) -> int:
+    """Rows that are enough for `k` centres, if each has so many values."""
+    return max(_PER_CENTRE * k, min(_MOST, int(_CHEAP / (k * max(values, 1)))))
+
+
 class Swaps:
     """Moves centres of a sample of rows.
 
     Parameters
     ----------
     x : float32 [m, d], or a float32 CSR matrix
-        Rows that stand for all, in any order; where they are many, some of them do.
+        Rows that stand for all.
     weights : float64 [m] or None
     k : int
     space : Space
@@ -54,10 +59,6 @@ class Swaps:
 
     def __init__(self, x: Any, weights: np.ndarray | None, k: int, space: Space, rng: np.random.Generator):
         values = x.nnz / x.shape[0] if hasattr(x, "nnz") else x.shape[1]
-        few = max(_PER_CENTRE * k, int(_CHEAP / (k * max(values, 1))))
-        if few < x.shape[0]:
-            some = np.sort(rng.choice(x.shape[0], few, replace=False))
-            x, weights = x[some], None if weights is None else weights[some]
         self.x, self.space, self.rng = x, space, rng
         self.weights = np.ones(x.shape[0]) if weights is None else weights
         self.cheap = x.shape[0] * k * values <= _CHEAP

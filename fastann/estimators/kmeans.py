@@ -85,8 +85,8 @@ class KMeans(CallbackSupport, Centers):
         mode only. The final labels are the nearest centres all the same.
     swaps : bool or "auto", default="auto"
         Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
-        where splitting a cluster gains most, as long as that lowers the inertia. "auto": in the automatic mode, up to
-        512 clusters of up to 4 million values in all. An array as `init` stays as it is.
+        where splitting a cluster gains most, as long as that lowers the inertia. "auto": where both `index`
+        and `init` are "auto", up to 512 clusters of up to 4 million values in all. An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     margins : bool, default=False
@@ -415,7 +415,9 @@ class KMeans(CallbackSupport, Centers):
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
-        wishes = plan.Wishes(index_of(self), self.candidates, self.size_aware, self.swaps, self.effort, self.recall)
+        named = not isinstance(self.init, str) or self.init != "auto"  # a start that was asked for stays as it is
+        swaps = False if named and self.swaps == "auto" else self.swaps
+        wishes = plan.Wishes(index_of(self), self.candidates, self.size_aware, swaps, self.effort, self.recall)
         d = entries_per_row(train)
         return plan.choose(
             wishes, train.n, d, k, sparse=train.sparse, columns=train.d, device=device, limits=self.limits
