@@ -8,8 +8,9 @@ from scipy import sparse
 from scipy.special import logsumexp
 
 from fastann import kernels
+from fastann.classify.calibration import UNKNOWN, Judged
 from fastann.classify.prototypes import Prototypes, Thinning, prune, round_to, shrink
-from fastann.classify.refine import SMOOTHING, Descent, calibrate
+from fastann.classify.refine import SMOOTHING, Descent
 from fastann.classify.search import PrototypeSearch
 from fastann.classify.start import start
 from fastann.cluster.criterion import NEAREST
@@ -486,18 +487,19 @@ def test_truncated_directions_keep_unit_norm_and_never_vanish(kind, rng):
 @pytest.mark.parametrize("kind", KINDS)
 def test_shrinkage_by_hand(kind):
     p = protos([[0, 0], [4, 8], [7, 7]], [0, 0, 1], [1, 3, 2], kind=kind)
-    q = shrink(p, 2.0, EUCLIDEAN)
+    q, share = shrink(p, 2.0, EUCLIDEAN)
+    np.testing.assert_allclose(share, [2 / 3, 2 / 5, 0])
     centre = np.array([3, 6])
     np.testing.assert_allclose(plain(q.vectors)[0], (1 * np.array([0, 0]) + 2 * centre) / 3, rtol=1e-6)
     np.testing.assert_allclose(plain(q.vectors)[1], (3 * np.array([4, 8]) + 2 * centre) / 5, rtol=1e-6)
     np.testing.assert_array_equal(plain(q.vectors)[2], [7, 7])  # alone in its class
     np.testing.assert_array_equal(q.weights, p.weights)
-    assert shrink(p, 0.0, EUCLIDEAN) is p
+    assert shrink(p, 0.0, EUCLIDEAN)[0] is p
 
 
 def test_automatic_shrinkage_goes_by_spread_within_over_spread_between():
     p = protos([[0], [4], [0], [4], [1], [2]], [0, 0, 1, 1, 2, 2], [10] * 6, [2, 2, 0, 0, 50, 50])
-    q = shrink(p, None, EUCLIDEAN).vectors.ravel()
+    q = shrink(p, None, EUCLIDEAN)[0].vectors.ravel()
     pull = 3 * (40 / 18) / 4  # PULL * within / between, as many rows at the middle
     assert q[0] == pytest.approx(2 * pull / (pull + 10))
     np.testing.assert_array_equal(q[2:4], [0, 4])  # no spread within: nothing to doubt
@@ -507,7 +509,7 @@ def test_automatic_shrinkage_goes_by_spread_within_over_spread_between():
 def test_shrunken_directions_have_a_spread_that_can_be_saved():
     """1 - |mean|^2 rounds below zero where rows coincide."""
     p = protos(unit(np.random.default_rng(0).standard_normal((40, 9))), np.repeat(np.arange(20), 2), np.ones(40))
-    q = shrink(p, 1e-9, COSINE)
+    q, _ = shrink(p, 1e-9, COSINE)
     assert (q.spread >= 0).all()
     np.testing.assert_allclose(np.linalg.norm(q.vectors, axis=1), 1, rtol=1e-6)
 
@@ -611,6 +613,8 @@ def test_the_scale_of_probabilities_is_found_again(rng):
     q = np.exp(3.0 * score)
     q /= q.sum(axis=1, keepdims=True)
     truth = (rng.random((4000, 1)) > np.cumsum(q, axis=1)).sum(axis=1)
-    right = np.arange(5) == truth[:, None]
-    assert calibrate(score, right, np.ones(4000)) == pytest.approx(3, rel=0.1)
-    assert calibrate(score * 1e6, right, np.ones(4000)) == pytest.approx(3e-6, rel=0.1)
+    own = np.take_along_axis(score, truth[:, None], axis=1)
+    others = np.where(np.arange(5) == truth[:, None], -np.inf, score)
+    for unit in (1, 1e6, 1e-9):
+        judged = Judged(np.hstack([own, others]) * unit, np.ones(6), np.ones(4000))
+        assert UNKNOWN.after(judged).scale == pytest.approx(3 / unit, rel=0.1)

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from fastann.classify.calibration import UNKNOWN, Calibration, Judged, judge, together
 from fastann.classify.prototypes import Prototypes
-from fastann.classify.refine import Descent, calibrate
+from fastann.classify.refine import Descent
+from fastann.classify.start import drawn
 from fastann.classify.training import Course, LabelledRows, Recipe, reweigh, train
-from fastann.cluster.passes.groups import first_of, neighbours
+from fastann.cluster.passes.groups import first_of
+from fastann.data.source import Subset
+from fastann.index.repair import search
 
 HELD_OUT = 10  # one row in so many is held out to tell whether refinement helps
 FEWEST_HELD_OUT = 50  # with fewer rows held out nothing is tried
 TRIAL_ROWS = 100_000  # rows, of whole classes, that the trial is made with
 TRIAL_CLASSES = 100  # classes of which it has rows, at least
+FOLDS = 5  # where one row in ten would be too few to fit the scale of refined prototypes to
 EPOCHS = 5  # of refinement
+GIVEN_UP = 0.01  # balanced accuracy that refinement may cost at most, and no more than it gains in accuracy
+NAMED = 5  # classes that lost recall which a verdict names, at most
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A class that refinement finds fewer rows of.
+
+    Attributes
+    ----------
+    label : object
+        Of the class.
+    rows : int
+        Rows of it that were held out.
+    before, after : float
+        Weighted recall on these.
+    """
+
+    label: Any
+    rows: int
+    before: float
+    after: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is much, and more than chance makes of so many rows, even for one class of many."""
+        lost, noise = self.before - self.after, self.before * (1 - self.before) + self.after * (1 - self.after)
+        return lost >= 0.1 and self.rows >= HELD_OUT and lost > 4 * (noise / self.rows) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -30,12 +64,67 @@ class Verdict:
         Weighted accuracy; None if there were too few rows.
     kept : bool
         Whether the prototypes were refined.
+    balanced_before, balanced_after : float or None
+        Mean of the weighted recalls of the classes.
+    fell : tuple of Fall
+        Classes that lost the most recall with refinement, at most five, most first.
     """
 
     rows: int
     before: float | None
     after: float | None
     kept: bool
+    balanced_before: float | None = None
+    balanced_after: float | None = None
+    fell: tuple[Fall, ...] = ()
+
+    @classmethod
+    def of(cls, before: Recalls, after: Recalls) -> Verdict:
+        """Refinement is kept if it gains accuracy, and not at the cost of the small classes."""
+        gain, cost = after.accuracy - before.accuracy, before.balanced - after.balanced
+        lost = before.recall - after.recall
+        worst = [c for c in np.argsort(-lost, kind="stable")[:NAMED] if lost[c] > 0]
+        fell = [Fall(int(c), int(before.rows[c]), float(before.recall[c]), float(after.recall[c])) for c in worst]
+        kept = gain > 0 and cost <= min(gain, GIVEN_UP)
+        rows = int(before.rows.sum())
+        return cls(rows, before.accuracy, after.accuracy, kept, before.balanced, after.balanced, tuple(fell))
+
+    def named(self, classes: np.ndarray) -> Verdict:
+        """The same with the labels of the classes in place of their numbers."""
+        return replace(self, fell=tuple(replace(fall, label=_plain(classes[fall.label])) for fall in self.fell))
+
+
+@dataclass(frozen=True)
+class Recalls:
+    """How many of the rows of each class are found.
+
+    Attributes
+    ----------
+    rows : int64 [classes]
+    weight : float64 [classes]
+        Their weight.
+    hits : float64 [classes]
+        Weight of those that are found.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Of each class, 0 for one without rows."""
+        return np.divide(self.hits, self.weight, out=np.zeros(len(self.hits)), where=self.weight > 0)
+
+    @property
+    def accuracy(self) -> float:
+        """Of all rows together."""
+        return float(self.hits.sum()) / max(float(self.weight.sum()), np.finfo(float).tiny)
+
+    @property
+    def balanced(self) -> float:
+        """Mean recall of the classes that have rows."""
+        return float(self.recall[self.weight > 0].mean()) if self.weight.any() else 0.0
 
 
 def fit_prototypes(
@@ -45,99 +134,118 @@ def fit_prototypes(
     refine: str,
     rng: np.random.Generator,
     course: Course,
-) -> tuple[Prototypes, float, Verdict | None]:
+) -> tuple[Prototypes, Calibration, Verdict | None]:
     """Train, then refine as asked: "none" never, "softmax" always, "auto" if it helps on rows held out.
 
     Returns
     -------
     prototypes : Prototypes
-    scale : float
-        Of the softmax that turns cosines, or minus squared distances, into probabilities.
+    calibration : Calibration
+        Of probabilities, by rows held out, or as if each had been left out.
     verdict : Verdict or None
-        For "auto".
+        Of a trial on rows held out, which "softmax" also makes if there are rows enough.
     """
-    scale, verdict = None, None
+    judged, verdict, aside = None, None, rng.spawn(1)[0]
     if refine == "auto":
-        scale, verdict = trial(recipe, data, sizes, rng)
-    p = train(recipe, data, sizes, rng, course)
+        judged, verdict = trial(recipe, data, sizes, rng)
+    elif refine == "softmax":
+        judged, verdict = trial(recipe, data, sizes, aside, always=True)
+        judged = crossed(recipe, data, sizes, aside) if judged is None else judged
+    p, pulled = train(recipe, data, sizes, rng, course)
+    if judged is None:
+        judged = judge(recipe, data, p, aside, pulled)
     if refine == "softmax" or (verdict is not None and verdict.kept):
-        descent = descend(recipe, data, p, rng, course)
-        p = reweigh(data, replace(p, vectors=descent.vectors), recipe.space)
-        scale = descent.scale if scale is None else scale
-    if scale is None:
-        scale = judge(recipe, data[rows_of(data, rng)], p)[1]
-    return p, scale, verdict
+        p = reweigh(data, replace(p, vectors=descend(recipe, data, p, rng, course).vectors), recipe.space)
+    return p, UNKNOWN.after(judged), verdict
 
 
 def trial(
-    recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator
-) -> tuple[float | None, Verdict]:
-    """Whether refinement classifies rows held out better; and the scale for whichever prototypes did better.
+    recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator, *, always: bool = False
+) -> tuple[Judged | None, Verdict]:
+    """Whether refinement classifies rows held out better; and these as judged by whichever prototypes did better.
 
-    None if there were too few rows to tell.
+    With `always` by the refined ones. None if there were too few rows to tell.
     """
-    data = data[rows_of(data, rng)]
+    data = some_of(data, rng)
     out = held_out(data.labels, rng)
     if out.sum() < FEWEST_HELD_OUT:
         return None, Verdict(0, None, None, False)
     rest, tested = data[np.flatnonzero(~out)], data[np.flatnonzero(out)]
-    p = train(recipe, rest, sizes, rng, Course())
-    before, scale = judge(recipe, tested, p)
-    descent = descend(recipe, rest, p, rng, Course())
-    after, refined_scale = judge(recipe, tested, replace(p, vectors=descent.vectors))
-    kept = after > before
-    return refined_scale if kept else scale, Verdict(int(out.sum()), before, after, kept)
+    p, _ = train(recipe, rest, sizes, rng, Course())
+    refined = replace(p, vectors=descend(recipe, rest, p, rng, Course()).vectors)
+    verdict = Verdict.of(recalls(recipe, tested, p), recalls(recipe, tested, refined))
+    verdict = replace(verdict, kept=verdict.kept or always)
+    return judge(recipe, tested, refined if verdict.kept else p, rng.spawn(1)[0]), verdict
 
 
-def rows_of(data: LabelledRows, rng: np.random.Generator) -> np.ndarray:
-    """The rows that a trial is made with, sorted: all rows of some classes, about `TRIAL_ROWS` in all.
+def crossed(recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator) -> Judged:
+    """Rows as judged by refined prototypes of the others, fold by fold; every class keeps a row to learn from."""
+    fold = (places(data.labels, rng) + rng.integers(FOLDS, size=data.classes)[data.labels]) % FOLDS
+    fold[(data.counts() < 2)[data.labels]] = FOLDS  # in none
+    found = []
+    for f in range(FOLDS):
+        rest, tested = data[np.flatnonzero(fold != f)], data[np.flatnonzero(fold == f)]
+        if not tested.counts().any():
+            continue
+        p, _ = train(recipe, rest, sizes, rng, Course())
+        p = replace(p, vectors=descend(recipe, rest, p, rng, Course()).vectors)
+        found.append(judge(recipe, tested, p, rng.spawn(1)[0]))
+    return together(found)
+
+
+def some_of(data: LabelledRows, rng: np.random.Generator) -> LabelledRows:
+    """The rows that a trial is made with: all rows of positive weight of some classes, about `TRIAL_ROWS` in all.
 
     There are at least `TRIAL_CLASSES` classes, or all. Should they hold more than twice `TRIAL_ROWS` rows, that many
-    are drawn from them.
+    are drawn from them in proportion to their weights.
     """
-    n = data.source.n
-    if n <= TRIAL_ROWS:
-        return np.arange(n)
-    counts = np.bincount(data.labels, minlength=data.classes)
-    order = rng.permutation(data.classes)
-    some = max(np.searchsorted(np.cumsum(counts[order]), TRIAL_ROWS) + 1, min(data.classes, TRIAL_CLASSES))
-    chosen = np.zeros(data.classes, bool)
-    chosen[order[:some]] = True
-    rows = np.flatnonzero(chosen[data.labels])
-    return rows if len(rows) <= 2 * TRIAL_ROWS else np.sort(rng.choice(rows, TRIAL_ROWS, replace=False))
+    counts = data.counts()
+    chosen = counts > 0
+    if counts.sum() > TRIAL_ROWS:
+        order = rng.permutation(data.classes)
+        order = order[chosen[order]]
+        some = max(np.searchsorted(np.cumsum(counts[order]), TRIAL_ROWS) + 1, min(len(order), TRIAL_CLASSES))
+        chosen = np.zeros(data.classes, bool)
+        chosen[order[:some]] = True
+    elif data.weights is None or (data.weights > 0).all():
+        return data[np.arange(data.source.n)]
+    weights = chosen[data.labels] * (1.0 if data.weights is None else data.weights)
+    size = TRIAL_ROWS if np.count_nonzero(weights) > 2 * TRIAL_ROWS else data.source.n
+    rows, weights = drawn(data.source.n, weights, size, rng)
+    return LabelledRows(
+        Subset(data.source, rows), data.labels[rows], None if data.weights is None else weights, data.classes
+    )
 
 
-def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows to hold out, about one in ten: bool [n]; every class keeps at least one row to learn from."""
+def places(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Place of each row among those of its class in a random order: int64 [n]."""
     n = len(labels)
     order = rng.permutation(n)
     order = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels)
-    place = np.arange(n) - np.repeat(first_of(sizes)[:-1], sizes)
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n) - np.repeat(first_of(sizes)[:-1], sizes)
+    return place
+
+
+def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows to hold out, about one in ten: bool [n]; every class keeps at least one row to learn from."""
+    place, sizes = places(labels, rng), np.bincount(labels)
     # A class of c rows gives c / 10 of them: whole ones, and one more by chance for the fraction.
     quota = np.floor(sizes / HELD_OUT + rng.random(len(sizes)))
-    out = np.zeros(n, bool)
-    out[order] = place < np.repeat(np.minimum(quota, sizes - 1), sizes)
-    return out
+    return place < np.minimum(quota, sizes - 1)[labels]
 
 
-def judge(recipe: Recipe, data: LabelledRows, p: Prototypes) -> tuple[float, float]:
-    """Weighted accuracy of prototypes on some rows, and the scale that makes the labels of these rows likeliest."""
+def recalls(recipe: Recipe, data: LabelledRows, p: Prototypes) -> Recalls:
+    """How many of some rows, which prototypes were not made of, are found by these."""
     index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)
-    first, near, dist, begin = p.first(data.classes), [], [], 0
-    for _, block in data.source.chunks():
-        labels = data.labels[begin : begin + block.shape[0]]
-        ids, sqdist = neighbours(index, block, labels, p.vectors, first, recipe.candidates)
-        near.append(ids)
-        dist.append(sqdist)
-        begin += block.shape[0]
-    ids, sqdist = np.concatenate(near), np.concatenate(dist)
+    ids = np.empty(data.source.n, np.int32)
+    for start, block in data.source.chunks():
+        ids[start : start + block.shape[0]] = search(index, block, 1, p.vectors)[0][:, 0]
     weights = np.ones(len(ids)) if data.weights is None else data.weights
-    best = ids[np.arange(len(ids)), sqdist.argmin(axis=1)]
-    hits = float(weights @ (p.owner[best] == data.labels)) / max(float(weights.sum()), np.finfo(float).tiny)
-    score = np.where(ids >= 0, -sqdist.astype(np.float64) / recipe.space.per_score, -np.inf)
-    right = (p.owner[ids] == data.labels[:, None]) & (ids >= 0)
-    return hits, calibrate(score, right, weights)
+    hits = weights * (p.owner[ids] == data.labels)
+    rows, weight, found = (np.bincount(data.labels, w, minlength=data.classes) for w in (None, weights, hits))
+    return Recalls(rows, weight, found)
 
 
 def descend(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, course: Course) -> Descent:
@@ -160,3 +268,7 @@ def descend(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Ge
         watch=lambda loss: course.note("refine", data.source.n, loss, descent.vectors.copy()),
     )
     return descent
+
+
+def _plain(label: Any) -> Any:
+    return label.item() if isinstance(label, np.generic) else label

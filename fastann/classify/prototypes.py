@@ -53,7 +53,7 @@ class Prototypes:
 
         That is its vector; where vectors have unit norm, one of the same direction and of length sqrt(1 - spread).
         """
-        return sparse.diags(np.sqrt(np.maximum(0, 1 - self.spread))) @ self.vectors if space.unit else self.vectors
+        return scaled(np.sqrt(np.maximum(0, 1 - self.spread)), self.vectors) if space.unit else self.vectors
 
 
 @dataclass(frozen=True)
@@ -222,35 +222,58 @@ def _merged(p: Prototypes, i: np.ndarray, j: np.ndarray, space: Space) -> Protot
     return Prototypes(vectors, p.owner, weights, spread)[np.flatnonzero(keep)]
 
 
-def shrink(p: Prototypes, strength: float | None, space: Space) -> Prototypes:
+def shrink(
+    p: Prototypes, strength: float | None, space: Space, unit: np.ndarray | None = None
+) -> tuple[Prototypes, np.ndarray]:
     """Pull prototypes towards the mean of their class, as by `strength` more rows that lie there.
 
     The squared error of the mean of a few rows is their spread over their number, and k-means, which fits its groups to
     the rows, adds to it. None takes as strength, class by class, `PULL` times the spread within prototypes over the
     spread between them. With `PULL` 1 that would be the empirical Bayes estimate (Efron and Morris, 1973) for groups
     that are given, not fitted.
+
+    Parameters
+    ----------
+    p : Prototypes
+    strength : float or None
+    space : Space
+    unit : float64 [classes] or None
+        What a row of each class weighs in the mean; None: 1.
+
+    Returns
+    -------
+    prototypes : Prototypes
+    share : float64 [K]
+        How far each was pulled, 1 being all the way.
     """
     sizes = np.bincount(p.owner)
     classes = len(sizes)
     if strength == 0 or not (sizes > 1).any():
-        return p
+        return p, np.zeros(len(p))
     means = p.means(space)
-    gather = sparse.csr_matrix((p.weights, (p.owner, np.arange(len(p)))), (classes, len(p)))
-    total = np.bincount(p.owner, p.weights, minlength=classes)
-    centre = (sparse.diags(1 / np.where(total > 0, total, 1)) @ (gather @ means))[p.owner]
+    rows = p.weights if unit is None else p.weights / unit[p.owner]
+    gather = sparse.csr_matrix((rows, (p.owner, np.arange(len(p)))), (classes, len(p)))
+    total = np.bincount(p.owner, rows, minlength=classes)
+    centre = scaled(1 / np.where(total > 0, total, 1), gather @ means)[p.owner]
     pull = np.full(classes, strength, dtype=float) if strength is not None else np.zeros(classes)
     if strength is None:
         within = (gather @ p.spread) / np.maximum(total - sizes, 1e-12)
         between = (gather @ sqnorms_of(means - centre)) / np.where(total > 0, total, 1)
         pull = PULL * np.divide(within, between, out=np.zeros(classes), where=(between > 0) & (total > sizes))
-    share = pull[p.owner] / np.maximum(pull[p.owner] + p.weights, np.finfo(float).tiny)
-    mean = sparse.diags(1 - share) @ means + sparse.diags(share) @ centre
+    share = pull[p.owner] / np.maximum(pull[p.owner] + rows, np.finfo(float).tiny)
+    mean = scaled(1 - share, means) + scaled(share, centre)
     spread = np.maximum(0, 1 - sqnorms_of(mean)) if space.unit else p.spread
     single = (sizes == 1)[p.owner]
     vectors = normed(mean, space)
     if single.any():
         vectors = with_rows(vectors, np.flatnonzero(single), p.vectors[np.flatnonzero(single)])
-    return Prototypes(vectors, p.owner, p.weights, np.where(single, p.spread, spread))
+    pulled = Prototypes(vectors, p.owner, p.weights, np.where(single, p.spread, spread))
+    return pulled, np.where(single, 0, share)
+
+
+def scaled(by: np.ndarray, table: Any) -> Any:
+    """Rows of a table, dense or sparse, times a number each: float64."""
+    return sparse.diags(by) @ table if sparse.issparse(table) else by[:, None] * table
 
 
 def round_to(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize_scalar
 
 from fastann import kernels
 from fastann.classify.prototypes import Prototypes, sqnorms_of
@@ -104,34 +103,45 @@ class Descent:
         lists = np.empty((n, 0), np.int32)  # of the prototypes near each row, which change little in LISTS_LAST epochs
         for epoch in range(count):
             if epoch % LISTS_LAST == 0:
-                lists = self._lists(source, labels)
-            order = self.rng.permutation(n)
-            total = mass = 0.0
-            for start in range(0, n, size):
-                rows = np.sort(order[start : start + size])
-                w = np.ones(len(rows)) if weights is None else weights[rows]
-                if not w.any():
-                    continue
-                x = source.take(rows)
-                loss = self._step(x, labels[rows], w / w.sum(), lists[rows], RATE * (1 - step / steps))
-                total, mass, step = total + loss * w.sum(), mass + w.sum(), step + 1
-            watch(total / max(mass, np.finfo(float).tiny))
+                lists = self._lists(source, labels, weights)
+            order = self._order(n, weights)
+            total = 0.0
+            for start in range(0, len(order), size):
+                rows, times = np.unique(order[start : start + size], return_counts=True)
+                x, w = source.take(rows), times / times.sum()
+                loss = self._step(x, labels[rows], w, lists[rows], RATE * (1 - step / steps))
+                total, step = total + loss * times.sum(), step + 1
+            watch(total / len(order))
 
-    def _lists(self, source: Source, labels: np.ndarray) -> np.ndarray:
+    def _order(self, n: int, weights: np.ndarray | None) -> np.ndarray:
+        """The rows of an epoch: each once, or as often as its weight is of the mean, a fraction being left to chance.
+
+        So every batch has of each kind of rows what the weights say, however few rows have most of the weight.
+        """
+        if weights is None or weights.min() == weights.max():
+            return self.rng.permutation(n)
+        upto = np.cumsum(weights)
+        times = np.diff(np.floor(upto * (n / upto[-1]) + self.rng.random()).astype(np.int64), prepend=0)
+        rows = np.repeat(np.arange(n), times)
+        return self.rng.permutation(rows)
+
+    def _lists(self, source: Source, labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """Prototypes that each row looks at: the nearest of its class and those nearest of all, int32 [n, m]."""
         index = replace(self.spec, budget=BUDGET).build(
             self.vectors, seed=int(self.rng.integers(2**31)), device=self.device
         )
         lists = np.empty((source.n, 1 + min(self.candidates, len(self.owner))), np.int32)
-        own = near = 0.0
+        own = near = mass = 0.0
         for start, block in source.chunks():
             part = slice(start, start + block.shape[0])
             lists[part], sqdist = neighbours(index, block, labels[part], self.vectors, self.first, self.candidates)
+            w = np.ones(len(sqdist)) if weights is None else weights[part]
             found = np.isfinite(sqdist)
-            own += float(sqdist[found[:, 0], 0].sum(dtype=np.float64))
-            near += float(sqdist[found].sum(dtype=np.float64)) / max(1, found.sum()) * len(sqdist)
+            far = np.where(found, sqdist, 0).astype(np.float64)
+            own, mass = own + float(w @ far[:, 0]), mass + float(w.sum())
+            near += float((w @ far).sum()) * float(w.sum()) / max(float((w @ found).sum()), np.finfo(float).tiny)
         if not self.scale:
-            self.scale = SHARPNESS * source.n / max(own, 0.1 * near, 1e-12) / (2 if self.euclidean else 1)
+            self.scale = SHARPNESS * mass / max(own, 0.1 * near, 1e-12 * mass) / (2 if self.euclidean else 1)
         return lists
 
     def _step(self, x: Any, labels: np.ndarray, weights: np.ndarray, ids: np.ndarray, rate: float) -> float:
@@ -171,27 +181,3 @@ class Descent:
             mean = np.asarray(v.mean(axis=0, dtype=np.float64)).ravel()
             squares -= v.shape[0] * float(mean @ mean)
         return max(squares / entries, 1e-24) ** 0.5
-
-
-def calibrate(score: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
-    """Scale of the softmax over scores under which labels are likeliest (temperature scaling; Guo et al., 2017).
-
-    Parameters
-    ----------
-    score : float64 [n, m]
-        -inf where there is none.
-    right : bool [n, m]
-        Which belong to the true class.
-    weights : float64 [n]
-    """
-    best = score.max(axis=1, keepdims=True)
-    behind = (best - score)[np.isfinite(score)]  # how far others are behind the best says how large scores are
-    middle = -np.log(max(float(behind.mean()) if len(behind) else 1.0, 1e-12))
-
-    def loss(log_scale: float) -> float:
-        e = np.exp(np.exp(log_scale) * (score - best))
-        true = np.maximum((e * right).sum(axis=1), 1e-12)
-        return float(weights @ (np.log(e.sum(axis=1)) - np.log(true)))
-
-    found = minimize_scalar(loss, bounds=(middle - np.log(100), middle + np.log(100)), method="bounded")
-    return float(np.exp(found.x))

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import sparse
 
 from fastann.classify.prototypes import Prototypes
+from fastann.classify.start import drawn
 from fastann.cluster import plan
-from fastann.data.source import Source
+from fastann.data.source import Source, Subset
 from fastann.index.base import AUTO, Index, Spec
 from fastann.index.inverted import InvertedIndex
 from fastann.index.recall import Adaptive
@@ -59,6 +60,7 @@ def choose_search(
     search: PrototypeSearch,
     prototypes: Prototypes | None,
     view: Source,
+    weights: np.ndarray | None,
     rng: np.random.Generator,
     *,
     recall: float,
@@ -74,6 +76,8 @@ def choose_search(
         None before a stream brought rows of positive weight.
     view : Source
         Rows that were trained on, in the space of the prototypes: the recall is measured on some of them.
+    weights : float64 [n] or None
+        By which these are drawn.
     recall : float
         Recall@1 to reach, with its whole 95% interval.
     known : (Spec, int)
@@ -97,6 +101,7 @@ def choose_search(
     started = spec.started()
     if view.n < FEWEST_AUDITED:
         return started, k
-    adapt = Adaptive(spec, recall, view, rng, AUDITED)
+    rows = view if weights is None else Subset(view, drawn(view.n, weights, AUDITED, rng)[0])
+    adapt = Adaptive(spec, recall, rows, rng, AUDITED)
     adapt(started.build(prototypes.vectors, seed=0, device=device), prototypes.vectors)
     return adapt.spec, k

@@ -12,17 +12,19 @@ import numpy as np
 from scipy import sparse
 
 from fastann import kernels
+from fastann.classify.calibration import UNKNOWN, Calibration, judge
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
 from fastann.classify.training import Course, Epoch, LabelledRows, Recipe, choose_sizes, mean_shift, train
 from fastann.cluster.passes.groups import add, neighbours, stack
 from fastann.cluster.update import Sums
 from fastann.data.csr import CSRSource
-from fastann.data.source import ArraySource, Source
+from fastann.data.source import ArraySource
 
 BLOCK = 1024  # rows that are assigned before prototypes move: larger batches are cut into blocks of so many
 SETTLED = 8  # rows per prototype from which on the prototypes of a class are running means
 SETTLED_AUTO = 64  # rows of a class from which on they are where the number of prototypes is chosen, too
 PATIENCE = 4.0  # see `prune`
+PER_JUDGE = 2**20  # coordinates of prototypes that judging may go over for each row of the stream
 
 
 @dataclass
@@ -40,11 +42,17 @@ class Stream:
         Rows of classes that have seen few, by class.
     block : int
         Rows that are assigned before prototypes move.
+    calibration : Calibration
+        Of probabilities, by rows judged as if they had been left out.
+    unjudged : int
+        Rows since some were judged last.
     """
 
     prototypes: Prototypes | None = None
     waiting: dict[int, list[tuple[Any, np.ndarray]]] = field(default_factory=dict)
     block: int = BLOCK
+    calibration: Calibration = UNKNOWN
+    unjudged: int = 0
     # Of the batch that is being taken in: prototypes, which of them moved, and these as they were before.
     _undo: list[tuple[Prototypes, np.ndarray, Prototypes]] = field(default_factory=list, repr=False)
 
@@ -54,53 +62,41 @@ class Stream:
         if p is not None:
             owner = places[p.owner].astype(np.int32)
             p = replace(p, owner=owner)[np.argsort(owner, kind="stable")]
-        return Stream(p, {int(places[c]): list(rows) for c, rows in self.waiting.items()}, self.block)
+        return replace(self, prototypes=p, waiting={int(places[c]): list(rows) for c, rows in self.waiting.items()})
 
-    def update(
-        self,
-        recipe: Recipe,
-        source: Source,
-        labels: np.ndarray,
-        weights: np.ndarray | None,
-        sizes: np.ndarray | None,
-        classes: int,
-        seed: int,
-    ) -> Epoch:
+    def update(self, recipe: Recipe, data: LabelledRows, sizes: np.ndarray | None, seed: int) -> Epoch:
         """Take in a batch, whole or not at all.
 
         Parameters
         ----------
         recipe : Recipe
-        source : Source
-            The rows, in the space of the prototypes.
-        labels : int32 [n]
-            Class of each, by number.
-        weights : float64 [n] or None
+        data : LabelledRows
+            In the space of the prototypes.
         sizes : int64 [classes] or None
             Prototypes wanted of each class; None chooses.
-        classes : int
-            How many there are.
         seed : int
             Of the stream; every batch draws from it anew.
         """
         began, merged, objective, shifts = time.perf_counter(), 0, 0.0, [0.0]
         with self._all_or_nothing():
-            for start, x in source.chunks(self.block):
+            for start, x in data.source.chunks(self.block):
                 part = slice(start, start + x.shape[0])
-                w = np.ones(x.shape[0]) if weights is None else weights[part]
+                w = np.ones(x.shape[0]) if data.weights is None else data.weights[part]
                 used = np.flatnonzero(w > 0)
-                shift, cost, gone = self._block(recipe, x[used], labels[part][used], w[used], sizes, classes, seed)
+                block = _in_memory(x[used], data.labels[part][used], w[used], data.classes)
+                shift, cost, gone = self._block(recipe, block, sizes, seed)
                 shifts += shift
                 objective += cost
                 merged += gone
         active = 0 if self.prototypes is None else len(self.prototypes)
         seconds = time.perf_counter() - began
-        return Epoch("stream", source.n, objective, float(np.mean(shifts)), merged, active, seconds)
+        return Epoch("stream", data.source.n, objective, float(np.mean(shifts)), merged, active, seconds)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Undo everything if a batch fails or is interrupted half-way."""
         prototypes, waiting = self.prototypes, {c: list(rows) for c, rows in self.waiting.items()}
+        known = self.calibration, self.unjudged
         try:
             yield
         except BaseException:
@@ -108,21 +104,17 @@ class Stream:
                 p.vectors = with_rows(p.vectors, touched, before.vectors)
                 p.weights[touched], p.spread[touched] = before.weights, before.spread
             self.prototypes, self.waiting = prototypes, waiting
+            self.calibration, self.unjudged = known
             raise
         finally:
             self._undo.clear()
 
     def _block(
-        self,
-        recipe: Recipe,
-        x: Any,
-        y: np.ndarray,
-        w: np.ndarray,
-        sizes: np.ndarray | None,
-        classes: int,
-        seed: int,
+        self, recipe: Recipe, block: LabelledRows, sizes: np.ndarray | None, seed: int
     ) -> tuple[list[float], float, int]:
         """Take in a block: those of settled classes move their prototypes, others wait with the rows of their class.
+
+        Its rows are judged too, each as if it had been left out.
 
         Returns
         -------
@@ -132,33 +124,45 @@ class Stream:
             Weighted sum of squared distances of rows to the prototypes.
         merged : int
         """
-        if not len(y):
+        n = block.source.n
+        if not n:
             return [], 0.0, 0
         shifts, cost, gone = [], 0.0, 0
-        settled = np.zeros(classes, bool)
+        settled = np.zeros(block.classes, bool)
         if self.prototypes is not None:
             settled[self.prototypes.owner] = True
         settled[list(self.waiting)] = False
-        old, new = np.flatnonzero(settled[y]), np.flatnonzero(~settled[y])
-        if len(old):
-            shift, cost = self._run(recipe, x[old], y[old], w[old], classes)
+        old, pulled = settled[block.labels], None
+        if old.any():
+            shift, cost = self._run(recipe, block[np.flatnonzero(old)])
             shifts.append(shift)
-        if len(new):
-            self._wait(recipe, x[new], y[new], w[new], sizes, classes, seed)
+        if not old.all():
+            pulled = self._wait(recipe, block[np.flatnonzero(~old)], sizes, seed)
+        self._judge(recipe, block, pulled, np.random.default_rng([seed, 5]))
         if self.prototypes is not None:
             rng = np.random.default_rng([seed, 3])
             self.prototypes, gone = recipe.thinning(self.prototypes, recipe.space, rng, PATIENCE)
         return shifts, cost, gone
 
-    def _run(self, recipe: Recipe, x: Any, y: np.ndarray, w: np.ndarray, classes: int) -> tuple[float, float]:
+    def _judge(self, recipe: Recipe, block: LabelledRows, pulled: np.ndarray | None, rng: np.random.Generator) -> None:
+        """Judge rows just learned; those of tiny batches only now and then where there are many prototypes."""
+        p = self.prototypes
+        assert p is not None
+        self.unjudged += block.source.n
+        if self.unjudged * PER_JUDGE < len(p) * block.source.d:
+            return
+        judged = judge(recipe, block, p, rng, np.zeros(len(p)) if pulled is None else pulled)
+        self.calibration, self.unjudged = self.calibration.after(judged), 0
+
+    def _run(self, recipe: Recipe, block: LabelledRows) -> tuple[float, float]:
         """Move prototypes to the running means; returns the mean distance they moved, and the sum of squared distances.
 
         Vectors, weights and spread of the prototypes change in place, which spares a copy per block; `_undo` has what
         they were.
         """
-        p = self.prototypes
+        p, x, y, w = self.prototypes, *_arrays(block)
         assert p is not None
-        space = recipe.space
+        space, classes = recipe.space, block.classes
         if recipe.sharing is None:
             ids, sqdist = (a[:, None] for a in kernels.nearest_in_group(x, y, p.vectors, p.first(classes)))
             shares = w[:, None]
@@ -189,34 +193,31 @@ class Stream:
         p.vectors = with_rows(p.vectors, touched, after)
         return mean_shift(before, after), cost
 
-    def _wait(
-        self,
-        recipe: Recipe,
-        x: Any,
-        y: np.ndarray,
-        w: np.ndarray,
-        sizes: np.ndarray | None,
-        classes: int,
-        seed: int,
-    ) -> None:
-        """Keep the rows of classes that have seen few, and make the prototypes of these classes afresh."""
-        young = np.unique(y)
-        for c in young:
-            rows = np.flatnonzero(y == c)
+    def _wait(self, recipe: Recipe, block: LabelledRows, sizes: np.ndarray | None, seed: int) -> np.ndarray:
+        """Keep the rows of classes that have seen few, and make the prototypes of these classes afresh.
+
+        Returns
+        -------
+        float64 [K]
+            Share by which each prototype was pulled to the mean of its class just now.
+        """
+        x, y, w = _arrays(block)
+        young, classes = np.unique(y), block.classes
+        order = np.argsort(y, kind="stable")
+        for c, rows in zip(young, np.split(order, np.searchsorted(y[order], young[1:])), strict=True):
             self.waiting.setdefault(int(c), []).append((_kept(x[rows], recipe.dtype), w[rows]))
         blocks = [(c, rows, weights) for c in young for rows, weights in self.waiting[int(c)]]
         table = stack([rows for _, rows, _ in blocks])
         owner = np.repeat(np.array([c for c, _, _ in blocks], np.int32), [len(v) for _, _, v in blocks])
-        source = CSRSource(table) if sparse.issparse(table) else ArraySource(np.ascontiguousarray(table, np.float32))
-        data = LabelledRows(source, owner, np.concatenate([v for _, _, v in blocks]), classes)
+        data = _in_memory(table, owner, np.concatenate([v for _, _, v in blocks]), classes)
         rng = np.random.default_rng([seed, 2])
         wanted = choose_sizes(recipe, data, rng) if sizes is None else sizes
         here = np.where(np.isin(np.arange(classes), young), wanted, 0)
-        fresh = train(recipe, data, here, rng, Course())
+        fresh, pulled = train(recipe, data, here, rng, Course())
         if self.prototypes is not None:
             p = self.prototypes
             others = np.flatnonzero(~np.isin(p.owner, young))
-            both = [p[others], fresh]
+            both, pulled = [p[others], fresh], np.concatenate([np.zeros(len(others)), pulled])
             order = np.argsort(np.concatenate([q.owner for q in both]), kind="stable")
             fresh = Prototypes(
                 stack([q.vectors for q in both]),
@@ -224,11 +225,24 @@ class Stream:
                 np.concatenate([q.weights for q in both]),
                 np.concatenate([q.spread for q in both]),
             )[order]
+            pulled = pulled[order]
         self.prototypes = fresh
         counts = np.bincount(owner, minlength=classes)
         for c in young:
             if counts[c] >= (SETTLED_AUTO if sizes is None else SETTLED * sizes[c]):
                 del self.waiting[int(c)]
+        return pulled
+
+
+def _in_memory(x: Any, y: np.ndarray, w: np.ndarray, classes: int) -> LabelledRows:
+    source = CSRSource(x) if sparse.issparse(x) else ArraySource(np.ascontiguousarray(x, np.float32))
+    return LabelledRows(source, y, w, classes)
+
+
+def _arrays(block: LabelledRows) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Rows of a block, their labels and weights."""
+    assert block.weights is not None
+    return block.source.take(np.arange(block.source.n)), block.labels, block.weights
 
 
 def _kept(x: Any, dtype: str) -> Any:

@@ -124,6 +124,18 @@ class LabelledRows:
         weights = None if self.weights is None else self.weights[picks]
         return LabelledRows(Subset(self.source, picks), self.labels[picks], weights, self.classes)
 
+    def counts(self) -> np.ndarray:
+        """Rows of positive weight of each class: int64 [classes]."""
+        labels = self.labels if self.weights is None else self.labels[self.weights > 0]
+        return np.bincount(labels, minlength=self.classes)
+
+    def unit(self) -> np.ndarray | None:
+        """Mean weight of these rows, class by class, float64 [classes]; None without weights."""
+        if self.weights is None:
+            return None
+        whole, counts = np.bincount(self.labels, self.weights, minlength=self.classes), self.counts()
+        return np.where(counts > 0, whole / np.maximum(counts, 1), 1.0)
+
 
 @dataclass
 class Course:
@@ -172,8 +184,15 @@ def mean_shift(before: Any, after: Any) -> float:
 
 def train(
     recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator, course: Course
-) -> Prototypes:
-    """K-means within every class from fresh starts, then thinning; both once more if that left fewer prototypes."""
+) -> tuple[Prototypes, np.ndarray]:
+    """K-means within every class from fresh starts, then thinning; both once more if that left fewer prototypes.
+
+    Returns
+    -------
+    prototypes : Prototypes
+    pulled : float64 [K]
+        Share by which each was pulled to the mean of its class in the end.
+    """
     vectors, got = start(data.source, data.labels, data.weights, sizes, recipe.init, rng)
     owner = np.repeat(np.arange(len(got), dtype=np.int32), got)
     p = Prototypes(vectors, owner, np.ones(len(owner)), np.zeros(len(owner)))
@@ -184,7 +203,7 @@ def train(
         course.thinned(merged, len(p))
         if len(p) == before:
             break
-    return shrink(p, recipe.shrinkage, recipe.space)
+    return shrink(p, recipe.shrinkage, recipe.space, data.unit())
 
 
 def settle(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, course: Course) -> Prototypes:
@@ -245,14 +264,14 @@ def choose_sizes(recipe: Recipe, data: LabelledRows, rng: np.random.Generator) -
     """
     half = rng.permutation(data.source.n) % 2 == 0
     fit, rest = data[np.flatnonzero(half)], data[np.flatnonzero(~half)]
-    counts = np.bincount(fit.labels, minlength=data.classes)
+    counts = fit.counts()
     chosen, before, going = np.ones(data.classes, np.int64), None, np.ones(data.classes, bool)
     plain = replace(
         recipe, sharing=None, thinning=Thinning(), shrinkage=0.0, max_iter=min(recipe.max_iter, SIZING_EPOCHS)
     )
     for size in SIZES:
         sizes = np.minimum(np.where(going, size, 1), np.maximum(1, counts))
-        p = train(plain, fit, sizes, rng, Course())
+        p, _ = train(plain, fit, sizes, rng, Course())
         work = within(recipe.space, rest, p)
         work.assign(None, 0, NEAREST)
         rows = work.rows

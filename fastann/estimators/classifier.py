@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from fastann import checks
-from fastann.classify.fit import fit_prototypes
+from fastann.classify.fit import Verdict, fit_prototypes
 from fastann.classify.model import Classification
 from fastann.classify.search import PrototypeSearch, choose_search
 from fastann.classify.stream import Stream
@@ -19,7 +19,15 @@ from fastann.cluster.progress import Bar
 from fastann.cluster.space import fit_space
 from fastann.data.source import Source, UnitNorm
 from fastann.estimators.classifier_fitted import Prototyped
-from fastann.estimators.classifier_parameters import check_classes, check_classifier, recipe_of, sizes_of, with_new
+from fastann.estimators.classifier_parameters import (
+    check_classes,
+    check_classifier,
+    recipe_of,
+    refuse_balanced,
+    sizes_of,
+    weighted,
+    with_new,
+)
 from fastann.index.base import Spec
 from fastann.index.spec import Flat
 
@@ -71,7 +79,12 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     refine : {"auto", "none", "softmax"}, default="auto"
         Whether prototypes are moved by gradient descent on the cross-entropy of a softmax over the nearest
         prototypes of all classes, so that they also leave rows of other classes. "auto" does so if it
-        classifies a tenth of the rows, held out meanwhile, better; these then join in. Not in `partial_fit`.
+        classifies a tenth of the rows, held out meanwhile, better, and not at the cost of small classes (see
+        `refinement_`); these then join in. Not in `partial_fit`.
+    class_weight : dict, "balanced" or None, default=None
+        Multiplies the weights of the rows of each class: a dict by class label, 1 for labels that it lacks, or such
+        that all classes weigh the same. It says what refinement, its trial and probabilities go by, and what soft
+        assignment does; the nearest prototype itself knows no weights. `partial_fit` takes no "balanced".
     max_iter : int, default=10
         Epochs of k-means at most.
     tol : float, default=1e-4
@@ -108,9 +121,12 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     prototype_weights_ : float64 ndarray of shape (K,)
         Weight of the rows of its class that are nearest to it.
     scale_ : float
-        What `predict_proba` multiplies cosines, or minus squared distances, with.
+        What `predict_proba` multiplies cosines, or minus squared distances, with: found on rows held out, or on rows of
+        training and of batches, each judged as if its prototypes had been made without it.
     refinement_ : Verdict or None
-        With ``refine="auto"``: rows held out, accuracy on them before and after, and whether it was kept.
+        With ``refine="auto"``: rows held out, accuracy and balanced accuracy on them before and after, whether it was
+        kept, and the classes that lost recall by it. It is kept if accuracy rises, and balanced accuracy falls by no
+        more than that, and by 0.01 at most.
     history_ : list of Epoch
         A record per epoch, or per batch of a stream (the last 1,000): phase, rows, objective, shift, merged, active,
         seconds.
@@ -152,6 +168,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         min_weight: float = 0.0,
         truncation_threshold: float = 0.0,
         refine: str = "auto",
+        class_weight: Any = None,
         max_iter: int = 10,
         tol: float = 1e-4,
         index: Any = "auto",
@@ -179,6 +196,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         self.min_weight = min_weight
         self.truncation_threshold = truncation_threshold
         self.refine = refine
+        self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
         self.index = index
@@ -224,18 +242,24 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             check_classes(classes, labels, weights)
             seed = checks.seed(self.random_state)
             space, view = fit_space(source, self.metric, zero_rows=True)
+            check_classes(classes, labels, weights, zeros_of(view))
             weights = without_zero_rows(view, weights)
+            weights = weighted(self.class_weight, classes, codes, weights, whole=True)
             recipe, rng = recipe_of(self, space), np.random.default_rng(seed)
             data = LabelledRows(view, codes.astype(np.int32), weights, len(classes))
             sizes = sizes_of(self, classes)
             if sizes is None:
                 sizes = choose_sizes(recipe, data, rng)
             course = Course(bar)
-            prototypes, scale, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
-            stream = Stream(prototypes)
-            spec, searched = self._choose_search(stream, view, rng)
+            prototypes, calibration, verdict = fit_prototypes(recipe, data, sizes, self.refine, rng, course)
+            verdict = None if verdict is None else verdict.named(classes)
+            say_what_fell(verdict)
+            verdict = verdict if self.refine == "auto" else None
+            stream = Stream(prototypes, calibration=calibration)
+            spec, searched = self._choose_search(stream, data, rng, (Flat(), 0))
+            scale, history = calibration.scale, course.history
             self._publish(
-                Classification(space, classes, stream, scale, spec, course.history, seed, verdict, searched, self.dtype)
+                Classification(space, classes, stream, scale, spec, history, seed, verdict, searched, self.dtype)
             )
         return self
 
@@ -265,6 +289,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             Bar(self.verbose, "partial_fit", note=told, owner=self),
         ):
             check_classifier(self)
+            refuse_balanced(self.class_weight)
             first = not hasattr(self, "classification_")
             source = self._source(X, reset=first)
             labels = checks.class_labels(y, source.n)
@@ -272,7 +297,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             if first:
                 space, view = fit_space(source, self.metric, zero_rows=True)
                 seed, none = checks.seed(self.random_state), np.empty(0, labels.dtype)
-                before = Classification(space, none, Stream(), 1 / self.temperature, Flat(), [], seed)
+                before = Classification(space, none, Stream(), 1.0, Flat(), [], seed)
             else:
                 before = self._found()
                 view = self._view_of(source)
@@ -280,20 +305,28 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             known, stream = before.classes, before.stream
             now = with_new(known, labels, classes)
             codes = np.searchsorted(now, labels).astype(np.int32)
+            weights = weighted(self.class_weight, now, codes, weights)
             sizes = sizes_of(self, now)
             if 0 < len(known) < len(now):
                 stream = stream.renumbered(np.searchsorted(now, known))
-            record = stream.update(recipe_of(self, before.space), view, codes, weights, sizes, len(now), before.seed)
+            data = LabelledRows(view, codes, weights, len(now))
+            record = stream.update(recipe_of(self, before.space), data, sizes, before.seed)
             history = [*before.history[1 - REMEMBERED :], record]
-            spec, searched = self._choose_search(stream, view, np.random.default_rng([before.seed, 4]))
-            self._publish(replace(before, classes=now, stream=stream, history=history, spec=spec, searched=searched))
+            rng = np.random.default_rng([before.seed, 4])
+            spec, searched = self._choose_search(stream, data, rng, (before.spec, before.searched))
+            after = replace(before, classes=now, stream=stream, scale=stream.calibration.scale, history=history)
+            self._publish(replace(after, spec=spec, searched=searched))
         return self
 
-    def _choose_search(self, stream: Stream, view: Source, rng: np.random.Generator) -> tuple[Spec, int]:
-        """The index that predicts, from the one of an earlier fit or batch; and what `Classification.searched` says."""
-        known = (self.index_, self.classification_.searched) if hasattr(self, "classification_") else (Flat(), 0)
+    def _choose_search(
+        self, stream: Stream, data: LabelledRows, rng: np.random.Generator, known: tuple[Spec, int]
+    ) -> tuple[Spec, int]:
+        """The index that predicts, from the `known` one of earlier batches; and what `Classification.searched` says."""
         search, device = PrototypeSearch(self.index), self._device()
-        return choose_search(search, stream.prototypes, view, rng, recall=self.recall, device=device, known=known)
+        view, weights = data.source, data.weights
+        return choose_search(
+            search, stream.prototypes, view, weights, rng, recall=self.recall, device=device, known=known
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -303,7 +336,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
 
 def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | None:
     """Weights that leave out rows without a direction, with a warning; most such rows are empty documents."""
-    zeros = view.zeros if isinstance(view, UnitNorm) else np.empty(0, np.int64)
+    zeros = zeros_of(view)
     if not len(zeros):
         return weights
     warnings.warn(
@@ -315,3 +348,22 @@ def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | 
     weights = np.ones(view.n) if weights is None else weights.copy()
     weights[zeros] = 0
     return weights
+
+
+def zeros_of(view: Source) -> np.ndarray:
+    """Rows without a direction, where they need one."""
+    return view.zeros if isinstance(view, UnitNorm) else np.empty(0, np.int64)
+
+
+def say_what_fell(verdict: Verdict | None) -> None:
+    """Warn of classes that a refinement which was made finds far fewer rows of."""
+    fell = [fall for fall in verdict.fell if fall.plain] if verdict is not None and verdict.kept else []
+    if not fell or verdict is None:
+        return
+    lost = "; ".join(f"of class {f.label!r} from {f.before:.2f} to {f.after:.2f} ({f.rows} rows)" for f in fell)
+    warnings.warn(
+        f"refinement lowers recall on rows held out: {lost}; accuracy goes from {verdict.before:.3f} to "
+        f"{verdict.after:.3f}. Where these classes matter, pass class_weight='balanced' or refine='none'",
+        UserWarning,
+        stacklevel=3,  # the line that called `fit`
+    )

@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from fastann import checks, kernels
+from fastann.classify.calibration import Distances
 from fastann.classify.fit import Verdict
 from fastann.classify.model import Classification
 from fastann.classify.prototypes import Prototypes
@@ -114,23 +115,31 @@ class Prototyped(Model):
         float64 ndarray of shape (n_samples, n_classes)
             For tens of thousands of classes prefer `kneighbors`.
         """
+        return np.asarray(np.exp(self.predict_log_proba(X)))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Natural logarithm of the probability of each class; finite where `predict_proba` rounds to 0.
+
+        Returns
+        -------
+        float64 ndarray of shape (n_samples, n_classes)
+            -inf only for a class without prototypes, as of one that a stream announced and no row had yet.
+        """
         score = self._class_sqdist(X) * (-self.scale_ / self.classification_.space.per_score)
-        e = np.exp(score - score.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))
+        score -= score.max(axis=1, keepdims=True)
+        return np.asarray(score - np.log(np.exp(score).sum(axis=1, keepdims=True)))
 
     def _class_sqdist(self, X: Any) -> np.ndarray:
         """Squared L2 distance of each row to the nearest prototype of each class: float64 [n, classes]."""
-        from sklearn.metrics.pairwise import euclidean_distances
-
         check_is_fitted(self)
         with self._threads():
             view, p = self._view(X), self._found().prototypes
             present = np.unique(p.owner)
             first = p.first(len(self.classes_))[present]
-            out = np.full((view.n, len(self.classes_)), np.inf)
+            out, table = np.full((view.n, len(self.classes_)), np.inf), Distances(p.vectors)
             with Bar(self.verbose, "scores", view.n, "row") as bar:
                 for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
-                    sqdist = np.maximum(euclidean_distances(block, p.vectors, squared=True), 0, dtype=np.float64)
+                    sqdist = table.to(block)
                     sqdist[self._directionless(block)] = 2
                     out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
                     bar.step(block.shape[0])

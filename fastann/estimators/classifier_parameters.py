@@ -32,6 +32,7 @@ def check_classifier(model: Any) -> None:
     checks.choice(model.scores, "scores", SCORES)
     checks.choice(model.refine, "refine", REFINE)
     checks.choice(model.dtype, "dtype", DTYPES)
+    check_class_weight(model.class_weight)
     checks.real(model.temperature, "temperature", 0.0, above=True)
     checks.real(model.wrong_class_penalty, "wrong_class_penalty", 0.0)
     checks.integer(model.candidates, "candidates", 1)
@@ -58,14 +59,77 @@ def check_classifier(model: Any) -> None:
         gpu.require(faiss(), device)
 
 
-def check_classes(classes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> None:
-    """Check that rows of positive weight have at least two of the classes."""
-    held = classes if weights is None else np.unique(labels[weights > 0])
-    if len(held) < 2:
-        rows = "y has" if len(classes) < 2 else "the rows of positive weight have"
+def check_classes(
+    classes: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, zeros: np.ndarray | None = None
+) -> None:
+    """Check that rows of positive weight have at least two of the classes, rows of `zeros` being left out for that."""
+    some = np.ones(len(labels), bool) if weights is None else weights > 0
+    if zeros is not None:
+        some[zeros] = False
+    held = np.unique(labels[some])
+    if len(held) >= 2:
+        return
+    if zeros is not None and len(zeros):
+        left = "no other row is left" if not len(held) else f"the others have one class: {held.tolist()[0]!r}"
         raise ValueError(
-            f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
+            f"a classifier needs at least 2 classes; {len(zeros)} of {len(labels)} rows are zero, have no direction, "
+            f"which metric='cosine' needs, and cannot be learned from; {left}. Add rows, or pass metric='euclidean'"
         )
+    rows = "y has" if len(classes) < 2 else "the rows of positive weight have"
+    raise ValueError(
+        f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
+    )
+
+
+def check_class_weight(value: Any) -> None:
+    """Check that weights of classes are None, "balanced" or a dict of numbers of 0 or more."""
+    if isinstance(value, Mapping):
+        for label, weight in value.items():
+            checks.real(weight, f"class_weight[{label!r}]", 0.0)
+    elif value is not None and not (isinstance(value, str) and value == "balanced"):
+        raise ValueError(f"class_weight must be None, 'balanced' or a dict of class label to weight, got {value!r}")
+
+
+def refuse_balanced(value: Any) -> None:
+    """Refuse weights that a stream cannot know before its end."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(
+            "class_weight 'balanced' is not supported for partial_fit, as a batch does not tell how frequent classes "
+            "are. Compute weights from a sample of the labels, w = sklearn.utils.class_weight.compute_class_weight("
+            "'balanced', classes=classes, y=y), and pass class_weight=dict(zip(classes, w))"
+        )
+
+
+def weighted(
+    class_weight: Any, classes: np.ndarray, codes: np.ndarray, weights: np.ndarray | None, *, whole: bool = False
+) -> np.ndarray | None:
+    """Weights of rows times those of their classes: float64 [n], or None where there are none.
+
+    `whole` says that there are no classes but these, so that a dict is wrong which has others and lacks some of these.
+    """
+    if class_weight is None:
+        return weights
+    rows = np.ones(len(codes)) if weights is None else weights
+    total = np.bincount(codes, rows, minlength=len(classes))
+    held = total > 0
+    if class_weight == "balanced":
+        by_class = np.divide(total.sum(), held.sum() * total, out=np.ones(len(classes)), where=held)
+    else:
+        plain = [c.item() if isinstance(c, np.generic) else c for c in classes]
+        missing = [c for c in plain if c not in class_weight]
+        if whole and missing and len(plain) - len(missing) != len(class_weight):
+            others = [c for c in class_weight if c not in plain]
+            raise ValueError(
+                f"The classes, {missing[:10]}, are not in class_weight, which has {others[:10]} that y lacks; its keys "
+                "must be labels as they stand in y"
+            )
+        by_class = np.array([class_weight.get(c, 1.0) for c in plain], float)
+    if held.sum() > 1 and np.count_nonzero(held & (by_class > 0)) < 2:
+        raise ValueError(
+            f"class_weight={class_weight!r} leaves weight to fewer than 2 classes; give at least two a positive weight"
+        )
+    out: np.ndarray = rows * by_class[codes]
+    return out
 
 
 def with_new(known: np.ndarray, labels: np.ndarray, expected: Any) -> np.ndarray:

@@ -5,7 +5,8 @@ A folder of K prototypes of d columns holds:
 =========================== ==============================================================================
 ``manifest.json``           parameters, statistics of every epoch or batch, what refinement gained, the index
                             that predicts, versions, checksums. ``n_prototypes_by_class`` lists pairs of a class
-                            and its number where `n_prototypes` is a dict, as keys of JSON are strings
+                            and its number where `n_prototypes` is a dict, as keys of JSON are strings, and
+                            ``class_weight_by_class`` likewise
 ``centroids.safetensors``   ``prototypes`` [K, d] of the parameter `dtype`, bfloat16 as uint16; or, of sparse
                             rows, ``prototypes.data``, ``.indices`` int32 and ``.indptr`` int64. ``owner`` int32
                             [K], the class of each, sorted; ``weights`` and ``spread`` float64 [K]; ``mean``
@@ -18,14 +19,16 @@ A folder of K prototypes of d columns holds:
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 
 from fastann import checks, storage
-from fastann.classify.fit import Verdict
+from fastann.classify.calibration import Calibration
+from fastann.classify.fit import Fall, Verdict
 from fastann.classify.model import Classification
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.stream import Stream
@@ -35,6 +38,8 @@ from fastann.cluster.space import space_of
 from fastann.index.parse import parse_index
 from fastann.runs import clustering
 
+BY_CLASS = ("n_prototypes", "class_weight")  # parameters that may be dicts by class
+
 
 @dataclass(frozen=True)
 class About(clustering.About):
@@ -42,20 +47,19 @@ class About(clustering.About):
 
     Attributes
     ----------
-    by_class : list of [class, int] or None
-        Prototypes wanted of each class, where they are given so; `parameters` then has None for them.
+    by_class : dict of str to list of [class, number]
+        Parameters that are given by class; `parameters` then has None for them.
     """
 
-    by_class: list[list[Any]] | None = None
+    by_class: dict[str, list[list[Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Any) -> Self:
         """Of an estimator."""
         about = super().of(model)
-        if not isinstance(model.n_prototypes, dict):
-            return about
-        pairs = [[c.item() if isinstance(c, np.generic) else c, int(n)] for c, n in model.n_prototypes.items()]
-        return replace(about, not_saved=[n for n in about.not_saved if n != "n_prototypes"], by_class=pairs)
+        given = {name: getattr(model, name) for name in BY_CLASS if isinstance(getattr(model, name), Mapping)}
+        pairs = {name: [[_plain(c), _plain(v)] for c, v in value.items()] for name, value in given.items()}
+        return replace(about, not_saved=[n for n in about.not_saved if n not in given], by_class=pairs)
 
 
 def write(path: str | os.PathLike[str], found: Classification, about: About, *, force: bool = False) -> None:
@@ -67,6 +71,7 @@ def write(path: str | os.PathLike[str], found: Classification, about: About, *, 
         "not_saved": about.not_saved,
         "n_features": p.vectors.shape[1],
         "scale": found.scale,
+        "calibration": {**asdict(found.stream.calibration), "unjudged": found.stream.unjudged},
         "index": str(found.spec),
         "refinement": None if found.verdict is None else asdict(found.verdict),
         "history": [record.as_dict() for record in found.history],
@@ -74,8 +79,8 @@ def write(path: str | os.PathLike[str], found: Classification, about: About, *, 
         "feature_names": about.names,
         "versions": clustering.versions(),
     }
-    if about.by_class is not None:
-        manifest["n_prototypes_by_class"] = about.by_class
+    for name, pairs in about.by_class.items():
+        manifest[f"{name}_by_class"] = pairs
     tensors = {
         **_packed("prototypes", p.vectors, found.dtype),
         "owner": p.owner,
@@ -116,8 +121,9 @@ def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Classification,
         if manifest["estimator"] != kind.__name__:
             raise ValueError(f"it is of a {manifest['estimator']}")
         parameters = manifest["parameters"]
-        if "n_prototypes_by_class" in manifest:
-            parameters["n_prototypes"] = dict(map(tuple, manifest["n_prototypes_by_class"]))
+        for name in BY_CLASS:
+            if f"{name}_by_class" in manifest:
+                parameters[name] = dict(map(tuple, manifest[f"{name}_by_class"]))
         model = kind(**parameters)
         found = _classification(manifest, tensors, np.array(arrays["classes"]), model.metric, model.dtype)
         names, d = manifest["feature_names"], manifest["n_features"]
@@ -140,19 +146,35 @@ def _classification(
     mean = tensors.get("mean")
     if mean is not None and (mean.shape != (d,) or mean.dtype != np.float64 or not np.isfinite(mean).all()):
         raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {d} columns, or not finite")
-    verdict = manifest["refinement"]
+    scale = checks.real(manifest["scale"], "scale", 0.0)
     return Classification(
         space_of(metric, mean),
         classes,
-        Stream(p, _waiting(tensors, d, len(classes))),
-        scale=checks.real(manifest["scale"], "scale", 0.0),
+        _stream(p, _waiting(tensors, d, len(classes)), manifest.get("calibration", {"scale": scale, "unjudged": 0})),
+        scale=scale,
         spec=parse_index(manifest["index"]),
         history=[Epoch(**record) for record in manifest["history"]],
         seed=checks.integer(manifest["seed"], "seed", 0),
-        verdict=None if verdict is None else Verdict(**verdict),
+        verdict=_verdict(manifest["refinement"]),
         searched=len(p),
         dtype=dtype,
     )
+
+
+def _stream(p: Prototypes, waiting: dict[int, list[tuple[Any, np.ndarray]]], known: dict[str, Any]) -> Stream:
+    numbers = {name: checks.real(value, name, 0.0) for name, value in known.items()}
+    unjudged = int(numbers.pop("unjudged"))
+    return Stream(p, waiting, calibration=Calibration(**numbers), unjudged=unjudged)
+
+
+def _verdict(found: dict[str, Any] | None) -> Verdict | None:
+    if found is None:
+        return None
+    return Verdict(**{**found, "fell": tuple(Fall(**fall) for fall in found.get("fell", ()))})
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _packed(name: str, x: Any, dtype: str) -> dict[str, np.ndarray]:
