@@ -30,11 +30,12 @@ METRICS = ["cosine", "euclidean"]
 
 
 def expected_failures(estimator):
-    """Name the two that KMeans declares too."""
+    """Name the two that KMeans declares too, and one that asks for a prior."""
     reason = "the random start draws among the rows, so weights and repeated rows do not start alike"
     return {
         "check_sample_weight_equivalence_on_dense_data": reason,
         "check_sample_weight_equivalence_on_sparse_data": reason,
+        "check_class_weight_classifiers": "nearest prototypes have no prior, which 50 rows, too few to refine, test",
     }
 
 
@@ -466,6 +467,7 @@ CHANGES = [  # parameter, its other value, what both share
     ("min_weight", 40.0, {"n_prototypes": 6}),
     ("truncation_threshold", 0.1, {}),
     ("refine", "softmax", {}),
+    ("class_weight", {0: 1, 1: 5, 2: 1, 3: 1}, {"refine": "softmax"}),
     ("max_iter", 1, {}),
     ("tol", 0.5, {"n_prototypes": 8}),
     ("index", "hnsw", {}),

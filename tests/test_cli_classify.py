@@ -163,7 +163,8 @@ def test_fit_prints_what_it_did(here):
     out = done("fit", "train.npy", "train_y.npy", "--out", "model")
     pattern = (
         r"rows       1,200 x 64\nclasses    10\nprototypes 30 \(3 a class\)\n"
-        r"refinement (kept|not kept): accuracy 0\.\d{4} -> [01]\.\d{4} on 1\d\d rows held out\n"
+        r"refinement (kept|not kept): accuracy 0\.\d{4} -> [01]\.\d{4}, balanced 0\.\d{4} -> [01]\.\d{4}, "
+        r"on 1\d\d rows held out\n(           recall of \d: [01]\.\d{4} -> [01]\.\d{4} \(\d+ rows\)\n)?"
         r"epochs     \d+ of k-means(, 5 of refinement)?\nseconds    \d+\.\d\nmodel      model\n"
     )
     assert re.fullmatch(pattern, out), out
@@ -200,6 +201,7 @@ GIVEN = {
     ("--min-weight", "3"): 3.0,
     ("--truncation-threshold", "0.001"): 0.001,
     ("--refine", "softmax"): "softmax",
+    ("--class-weight", "balanced"): "balanced",
     ("--max-iter", "3"): 3,
     ("--tol", "0.5"): 0.5,
     ("--index", "flat"): "flat",

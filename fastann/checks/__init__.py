@@ -47,6 +47,7 @@ from fastann.checks.files import (
     whole_rows,
 )
 from fastann.checks.groups import memory_left, memory_limit, quota
+from fastann.checks.labels import one_kind
 from fastann.checks.pickles import needs_this_version
 from fastann.checks.values import (
     choice,
@@ -98,6 +99,7 @@ __all__ = [
     "npy_file",
     "npz_arrays",
     "npz_file",
+    "one_kind",
     "only_options",
     "place",
     "readable",

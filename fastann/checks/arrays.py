@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fastann.checks.labels import one_kind
+
 LARGEST = 1e17  # values whose squares, summed over a few columns, still fit float32
 
 
@@ -216,7 +218,7 @@ def class_labels(y: Any, n: int) -> np.ndarray:
         raise ValueError("y is a sparse matrix; pass one class label per row, for example y.argmax(axis=1)")
     if isinstance(y, list | tuple):  # NumPy makes text of what is missing beside strings
         y = np.array(y, object) if any(map(missing, y)) else y
-    labels = np.asarray(unmasked(y, "y"))
+    labels = np.asarray(one_kind(unmasked(y, "y")))
     if labels.ndim > 1 and labels.shape[-1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {labels.shape} instead: one class label per row is needed; "

@@ -16,6 +16,8 @@ from scipy.optimize import minimize_scalar
 from fastann.classify.prototypes import Prototypes, sqnorms_of
 from fastann.classify.start import drawn
 from fastann.classify.training import LabelledRows, Recipe
+from fastann.cluster.passes.groups import first_of
+from fastann.data.source import Source
 
 JUDGED, LEAST_JUDGED = 2048, 64  # rows that the scale is fitted to: at most, and at least
 WORK = 2**32  # products of coordinates that judging may take, above the least
@@ -47,8 +49,6 @@ class Judged:
 
 def together(parts: list[Judged]) -> Judged:
     """Rows that were judged by several sets of prototypes of the same classes."""
-    if not parts:
-        return Judged(np.empty((0, 2)), np.ones(2), np.empty(0))
     widest = max(parts, key=lambda part: len(part.times))
     scores = [
         np.pad(part.score, ((0, 0), (0, len(widest.times) - len(part.times))), constant_values=-np.inf)
@@ -142,7 +142,12 @@ def _unit(score: np.ndarray) -> float:
 
 
 def judge(
-    recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, pulled: np.ndarray | None = None
+    recipe: Recipe,
+    data: LabelledRows,
+    p: Prototypes,
+    rng: np.random.Generator,
+    pulled: np.ndarray | None = None,
+    most: int | None = None,
 ) -> Judged:
     """Scores of classes for some rows, drawn in proportion to their weights.
 
@@ -155,10 +160,11 @@ def judge(
     pulled : float64 [K] or None
         None for rows that the prototypes were not made of. Else these are what `train` gave, and rows are judged as if
         they had been left out: shares by which prototypes were pulled to the mean of their class.
+    most : int or None
+        Rows at most; None goes by the work that they are.
     """
     x, k = data.source, len(p)
-    width = 128 if x.sparse else max(128, x.d)
-    most = int(np.clip(WORK // (k * width), LEAST_JUDGED, JUDGED))
+    most = int(np.clip(WORK // (k * width_of(x)), LEAST_JUDGED, JUDGED)) if most is None else most
     rows, weights = drawn(x.n, data.weights, most, rng)
     present = np.unique(p.owner)
     column = np.full(data.classes, -1)
@@ -174,6 +180,11 @@ def judge(
     times = np.ones(2 if not scores else scores[0].shape[1])
     times[-1] = max(1, len(present) - 1 - NEAREST)
     return Judged(np.concatenate([np.empty((0, len(times))), *scores]), times, weights)
+
+
+def width_of(x: Source) -> int:
+    """Coordinates that a distance takes the time of."""
+    return 128 if x.sparse else max(128, x.d)
 
 
 def _leading(score: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -244,33 +255,46 @@ def leave_out(
         Shares by which they were pulled to the mean of their class.
     recipe : Recipe
     """
-    mine = p.owner == labels[:, None]
-    own = np.where(mine, sqdist, np.inf).argmin(axis=1)[:, None]
-    known = np.take_along_axis(mine, own, axis=1)
-    if recipe.sharing is None:
-        ids, shares = own, np.where(known, 1.0, 0.0)
-    else:
+    first = p.first(int(labels.max()) + 1)
+    sizes = np.diff(first)[labels]
+    starts = first_of(sizes)
+    row = np.repeat(np.arange(len(labels)), sizes)
+    j = np.arange(len(row)) - (starts[:-1] - first[labels])[row]  # all prototypes of the row's class
+    nearest = np.lexsort((sqdist[row, j], row))[starts[:-1][sizes > 0]]
+    own = np.full((len(labels), 1), -1)
+    own[sizes > 0, 0] = j[nearest]
+    ids, held = own, weights[:, None] * (own >= 0)
+    if recipe.sharing is not None:
         most = min(recipe.sharing.nearest, len(p))
         near = np.argpartition(sqdist, most - 1, axis=1)[:, :most]
-        ids, valid = np.hstack([own, near]), np.hstack([known, near != own])
+        ids = np.hstack([own, np.where(near == own, -1, near)])
         similarity = recipe.space.similarity(np.take_along_axis(sqdist, ids, axis=1))
-        shares = recipe.sharing.shares(similarity, np.take_along_axis(mine, ids, axis=1), valid)
-        shares[~valid] = 0
-    held = np.zeros_like(sqdist)
-    np.add.at(held, (np.arange(len(ids))[:, None], ids), shares * weights[:, None])
-    begins = np.diff(p.owner, prepend=-1) > 0
-    begin, place = np.flatnonzero(begins), np.cumsum(begins) - 1
-    whole = np.add.reduceat(p.weights, begin)
-    mean = (np.add.reduceat(held, begin, axis=1) / np.where(whole > 0, whole, 1))[:, place]
-    share = (1 - pulled) * held / np.where(p.weights > 0, p.weights, 1) + pulled * mean
-    rest = np.maximum(1 - share, 0)
+        held = recipe.sharing.shares(similarity, p.owner[ids] == labels[:, None], ids >= 0) * weights[:, None]
+    mine = (ids >= 0) & (p.owner[ids] == labels[:, None])
+    whole = np.bincount(p.owner, p.weights, minlength=len(first) - 1)
+    mean = np.where(mine, held, 0).sum(axis=1) / np.maximum(whole, np.finfo(float).tiny)[labels]
+    part = np.where(ids[row] == j[:, None], held[row], 0).sum(axis=1)
+    _farther(
+        sqdist, row, j, (1 - pulled[j]) * part / np.where(part > 0, p.weights[j], 1) + pulled[j] * mean[row], p, recipe
+    )
+    row, at = np.nonzero((ids >= 0) & ~mine & (held > 0))
+    j = ids[row, at]
+    _farther(sqdist, row, j, (1 - pulled[j]) * held[row, at] / p.weights[j], p, recipe)
+
+
+def _farther(
+    sqdist: np.ndarray, i: np.ndarray, j: np.ndarray, share: np.ndarray, p: Prototypes, recipe: Recipe
+) -> None:
+    """Take rows `i`, of which prototypes `j` consist by these shares, out of them, in place."""
+    some = share > 0
+    i, j, share = i[some], j[some], np.minimum(share[some], 1)
+    near = sqdist[i, j]
     with np.errstate(divide="ignore", invalid="ignore"):
         if recipe.space.unit:
-            length = np.sqrt(np.maximum(0, 1 - p.spread))  # of the mean, whose direction the prototype is
-            along = length * (1 - sqdist / 2)
+            length = np.sqrt(np.maximum(0, 1 - p.spread[j]))  # of the mean, whose direction the prototype is
+            along = length * (1 - near / 2)
             norm = np.sqrt(np.maximum(0, length**2 - 2 * share * along + share**2))
             far = 2 - 2 * np.clip((along - share) / norm, -1, 1)
         else:
-            far = sqdist / rest**2
-    np.copyto(sqdist, np.where(rest > ALONE, far, np.inf), where=share > 0)
-    sqdist[np.isnan(sqdist)] = np.inf
+            far = near / (1 - share) ** 2
+    sqdist[i, j] = np.where((1 - share > ALONE) & ~np.isnan(far), far, np.inf)

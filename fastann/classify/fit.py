@@ -12,9 +12,8 @@ from fastann.classify.prototypes import Prototypes
 from fastann.classify.refine import Descent
 from fastann.classify.start import drawn
 from fastann.classify.training import Course, LabelledRows, Recipe, reweigh, train
-from fastann.cluster.passes.groups import first_of
+from fastann.cluster.passes.groups import first_of, neighbours
 from fastann.data.source import Subset
-from fastann.index.repair import search
 
 HELD_OUT = 10  # one row in so many is held out to tell whether refinement helps
 FEWEST_HELD_OUT = 50  # with fewer rows held out nothing is tried
@@ -178,8 +177,8 @@ def trial(
     return judge(recipe, tested, refined if verdict.kept else p, rng.spawn(1)[0]), verdict
 
 
-def crossed(recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator) -> Judged:
-    """Rows as judged by refined prototypes of the others, fold by fold; every class keeps a row to learn from."""
+def crossed(recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.random.Generator) -> Judged | None:
+    """Rows as judged by refined prototypes of the others, fold by fold; None if no class can spare a row."""
     fold = (places(data.labels, rng) + rng.integers(FOLDS, size=data.classes)[data.labels]) % FOLDS
     fold[(data.counts() < 2)[data.labels]] = FOLDS  # in none
     found = []
@@ -190,7 +189,7 @@ def crossed(recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.rando
         p, _ = train(recipe, rest, sizes, rng, Course())
         p = replace(p, vectors=descend(recipe, rest, p, rng, Course()).vectors)
         found.append(judge(recipe, tested, p, rng.spawn(1)[0]))
-    return together(found)
+    return together(found) if found else None
 
 
 def some_of(data: LabelledRows, rng: np.random.Generator) -> LabelledRows:
@@ -239,9 +238,11 @@ def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def recalls(recipe: Recipe, data: LabelledRows, p: Prototypes) -> Recalls:
     """How many of some rows, which prototypes were not made of, are found by these."""
     index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)
-    ids = np.empty(data.source.n, np.int32)
+    first, ids = p.first(data.classes), np.empty(data.source.n, np.int32)
     for start, block in data.source.chunks():
-        ids[start : start + block.shape[0]] = search(index, block, 1, p.vectors)[0][:, 0]
+        part = slice(start, start + block.shape[0])
+        near, sqdist = neighbours(index, block, data.labels[part], p.vectors, first, 1)  # of its class, and of all
+        ids[part] = near[np.arange(len(near)), sqdist.argmin(axis=1)]
     weights = np.ones(len(ids)) if data.weights is None else data.weights
     hits = weights * (p.owner[ids] == data.labels)
     rows, weight, found = (np.bincount(data.labels, w, minlength=data.classes) for w in (None, weights, hits))
@@ -271,4 +272,6 @@ def descend(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Ge
 
 
 def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label
+    """A label as JSON can hold it."""
+    value = label.item() if isinstance(label, np.generic) else label
+    return value if isinstance(value, str | int | float) else str(value)

@@ -64,7 +64,10 @@ class Classification:
         """Prototypes as they are stored: values of `dtype`, held in float32."""
         p = self.stream.prototypes
         if p is None:
-            raise ValueError("no row of positive weight was seen yet; pass some to partial_fit")
+            raise ValueError(
+                "no row to learn from was seen yet: all were of weight 0, or zero and without the direction that "
+                "metric='cosine' needs; pass others to partial_fit"
+            )
         if self.dtype == "float32":
             return p
         vectors: Any = p.vectors

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from fastann import kernels
-from fastann.classify.calibration import UNKNOWN, Calibration, judge
+from fastann.classify.calibration import LEAST_JUDGED, UNKNOWN, Calibration, judge, width_of
 from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
 from fastann.classify.training import Course, Epoch, LabelledRows, Recipe, choose_sizes, mean_shift, train
 from fastann.cluster.passes.groups import add, neighbours, stack
@@ -24,7 +24,7 @@ BLOCK = 1024  # rows that are assigned before prototypes move: larger batches ar
 SETTLED = 8  # rows per prototype from which on the prototypes of a class are running means
 SETTLED_AUTO = 64  # rows of a class from which on they are where the number of prototypes is chosen, too
 PATIENCE = 4.0  # see `prune`
-PER_JUDGE = 2**20  # coordinates of prototypes that judging may go over for each row of the stream
+PER_JUDGE = 2**16  # coordinates of prototypes that judging may go over for each row of the stream
 
 
 @dataclass
@@ -145,13 +145,15 @@ class Stream:
         return shifts, cost, gone
 
     def _judge(self, recipe: Recipe, block: LabelledRows, pulled: np.ndarray | None, rng: np.random.Generator) -> None:
-        """Judge rows just learned; those of tiny batches only now and then where there are many prototypes."""
+        """Judge rows just learned: all, or some now and then where there are very many prototypes."""
         p = self.prototypes
         assert p is not None
         self.unjudged += block.source.n
-        if self.unjudged * PER_JUDGE < len(p) * block.source.d:
+        most = self.unjudged * PER_JUDGE // (len(p) * width_of(block.source))
+        if most < min(self.unjudged, LEAST_JUDGED) and self.calibration.information:
             return
-        judged = judge(recipe, block, p, rng, np.zeros(len(p)) if pulled is None else pulled)
+        most = max(most, LEAST_JUDGED)
+        judged = judge(recipe, block, p, rng, np.zeros(len(p)) if pulled is None else pulled, most)
         self.calibration, self.unjudged = self.calibration.after(judged), 0
 
     def _run(self, recipe: Recipe, block: LabelledRows) -> tuple[float, float]:

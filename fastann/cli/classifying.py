@@ -92,6 +92,12 @@ _fit_options = [
         show_default=True,
         help="Gradient steps after k-means: softmax, none, or auto (where rows held out gain by them).",
     ),
+    click.option(
+        "--class-weight",
+        type=click.Choice(["balanced"]),
+        default=None,
+        help="balanced: classes of few rows weigh as much as others in refinement and probabilities.",
+    ),
     click.option("--max-iter", default=10, show_default=True, help="Epochs of k-means at most."),
     click.option(
         "--tol",
@@ -344,7 +350,13 @@ def _refinement(model: PrototypeClassifier) -> str:
     if not verdict.rows:
         return "none: too few rows to hold some out"
     kept = "kept" if verdict.kept else "not kept"
-    return f"{kept}: accuracy {verdict.before:.4f} -> {verdict.after:.4f} on {verdict.rows:,} rows held out"
+    lines = [
+        f"{kept}: accuracy {verdict.before:.4f} -> {verdict.after:.4f}, balanced {verdict.balanced_before:.4f} -> "
+        f"{verdict.balanced_after:.4f}, on {verdict.rows:,} rows held out"
+    ]
+    for fall in verdict.fell[:1]:
+        lines.append(f"recall of {fall.label}: {fall.before:.4f} -> {fall.after:.4f} ({fall.rows:,} rows)")
+    return f"\n{'':<11}".join(lines)
 
 
 def measure(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from fastann.classify.training import Course, LabelledRows, choose_sizes
 from fastann.cluster.progress import Bar
 from fastann.cluster.space import fit_space
 from fastann.data.source import Source, UnitNorm
+from fastann.estimators.base import warn
 from fastann.estimators.classifier_fitted import Prototyped
 from fastann.estimators.classifier_parameters import (
     check_classes,
@@ -339,11 +339,10 @@ def without_zero_rows(view: Source, weights: np.ndarray | None) -> np.ndarray | 
     zeros = zeros_of(view)
     if not len(zeros):
         return weights
-    warnings.warn(
+    warn(
         f"{len(zeros)} of {view.n} rows are zero, row {zeros[0]} first: they have no direction, which "
         "metric='cosine' needs, and are left out",
         UserWarning,
-        stacklevel=3,  # the line that called `fit` or `partial_fit`
     )
     weights = np.ones(view.n) if weights is None else weights.copy()
     weights[zeros] = 0
@@ -361,9 +360,8 @@ def say_what_fell(verdict: Verdict | None) -> None:
     if not fell or verdict is None:
         return
     lost = "; ".join(f"of class {f.label!r} from {f.before:.2f} to {f.after:.2f} ({f.rows} rows)" for f in fell)
-    warnings.warn(
+    warn(
         f"refinement lowers recall on rows held out: {lost}; accuracy goes from {verdict.before:.3f} to "
         f"{verdict.after:.3f}. Where these classes matter, pass class_weight='balanced' or refine='none'",
         UserWarning,
-        stacklevel=3,  # the line that called `fit`
     )

@@ -134,7 +134,10 @@ def weighted(
 
 def with_new(known: np.ndarray, labels: np.ndarray, expected: Any) -> np.ndarray:
     """Classes known so far, those that a caller expects (None: none), and those of the labels of a batch, sorted."""
-    given = known if expected is None else np.unique(np.asarray(expected))
+    given = known if expected is None else np.asarray(checks.one_kind(expected, "classes"))
+    if given.ndim != 1:
+        raise ValueError(f"classes must be a list of labels, got an array of shape {given.shape}")
+    given = np.unique(given)
     for others in (known, given):
         if len(others) and _is_text(others) != _is_text(labels):
             raise ValueError(
