@@ -850,7 +850,7 @@ PARAMETERS = [
     ("dtype", "float64", ValueError, ["dtype must be one of", "'bfloat16'", "'float64'"]),
     ("reject_below", -2, ValueError, ["reject_below must be >= -1", "-2"]),
     ("device", "gpu7", ValueError, ["gpu7"]),
-    ("n_jobs", 0, ValueError, ["n_jobs == 0 has no meaning", "None for all cores"]),
+    ("n_jobs", 0, ValueError, ["n_jobs == 0 has no meaning", "for all cores"]),
     ("n_jobs", 1.5, TypeError, ["n_jobs must be an integer", "1.5"]),
 ]
 
