@@ -82,9 +82,9 @@ class Calibration:
     def after(self, judged: Judged) -> Calibration:
         """What is known after some more rows, in proportion to which what was known before is forgotten.
 
-        The labels are to be likeliest (temperature scaling; Guo et al., 2017), as if one row more had a label drawn at
-        random (Platt, 1999): a few rows that are all right do not make certain. What is known already counts as a
-        normal distribution of the logarithm of the scale.
+        The labels are to be likeliest (temperature scaling; Guo et al., 2017), as if half a row more were taken for
+        the rival of its class (after Platt, 1999): a few rows that are all right do not make certain. What is known
+        already counts as a normal distribution of the logarithm of the scale.
         """
         score, times, weights = judged.score, judged.times, judged.weights
         found = np.isfinite(score)
@@ -98,8 +98,9 @@ class Calibration:
         forget = float(np.exp(-len(some) / min(MEMORY, YOUNG + PART * self.rows)))
         weight, squares = forget * self.weight + float(w.sum()), forget * self.squares + float(w @ w)
         known, centre = forget * self.information, np.log(self.scale)
-        luck = 1 / (weight**2 / squares + 2)
-        target = (1 - luck) * behind[:, 0] + luck * (share * behind).sum(axis=1) / share.sum(axis=1)
+        doubt = 0.5 / (weight**2 / squares + 1)
+        rival = np.where(held[:, 1:], behind[:, 1:], np.inf).min(axis=1)
+        target = (1 - doubt) * behind[:, 0] + doubt * rival
 
         def loss(log_scale: float) -> float:
             scale = np.exp(log_scale)
