@@ -16,12 +16,12 @@ from fastann.cluster.passes.groups import first_of, neighbours
 from fastann.data.source import Subset
 
 HELD_OUT = 10  # one row in so many is held out to tell whether refinement helps
-FEWEST_HELD_OUT = 50  # with fewer rows held out nothing is tried
+FEWEST_HELD_OUT = 50  # with fewer rows held out, or less evidence where some have most of the weight, nothing is tried
 TRIAL_ROWS = 100_000  # rows, of whole classes, that the trial is made with
 TRIAL_CLASSES = 100  # classes of which it has rows, at least
 FOLDS = 5  # where one row in ten would be too few to fit the scale of refined prototypes to
 EPOCHS = 5  # of refinement
-GIVEN_UP = 0.01  # balanced accuracy that refinement may cost at most, and no more than it gains in accuracy
+GIVEN_UP, PER_GAIN = 0.01, 1 / 3  # balanced accuracy that refinement may cost, or this share of its gain in accuracy
 NAMED = 5  # classes that lost recall which a verdict names, at most
 
 
@@ -78,52 +78,36 @@ class Verdict:
     fell: tuple[Fall, ...] = ()
 
     @classmethod
-    def of(cls, before: Recalls, after: Recalls) -> Verdict:
-        """Refinement is kept if it gains accuracy, and not at the cost of the small classes."""
-        gain, cost = after.accuracy - before.accuracy, before.balanced - after.balanced
-        lost = before.recall - after.recall
-        worst = [c for c in np.argsort(-lost, kind="stable")[:NAMED] if lost[c] > 0]
-        fell = [Fall(int(c), int(before.rows[c]), float(before.recall[c]), float(after.recall[c])) for c in worst]
-        kept = gain > 0 and cost <= min(gain, GIVEN_UP)
-        rows = int(before.rows.sum())
-        return cls(rows, before.accuracy, after.accuracy, kept, before.balanced, after.balanced, tuple(fell))
+    def of(cls, data: LabelledRows, before: np.ndarray, after: np.ndarray) -> Verdict:
+        """From which rows are found without and with refinement: bool [n] each.
+
+        It is kept if it gains accuracy, and not at the cost of small classes, of which chance may have spared some: a
+        standard error is added to what it costs. Where classes are of one size that is 0.
+        """
+        weights = np.ones(len(before)) if data.weights is None else data.weights
+        whole = float(weights.sum())
+        rows = np.bincount(data.labels, minlength=data.classes)
+        weight = np.bincount(data.labels, weights, minlength=data.classes)
+        held = weight > 0
+        each = weights / np.where(held, weight, 1)[data.labels] / max(1, held.sum())  # a row's part in the mean recall
+        one, two = (
+            np.divide(
+                np.bincount(data.labels, weights * found, minlength=data.classes), weight, where=held, out=weight * 0
+            )
+            for found in (before, after)
+        )
+        change = after.astype(float) - before
+        gain, error = float(weights @ change) / whole, float(np.sqrt(change**2 @ (each - weights / whole) ** 2))
+        kept = gain > 0 and error - float(each @ change) <= min(gain, max(GIVEN_UP, PER_GAIN * gain))
+        worst = [c for c in np.argsort(two - one, kind="stable")[:NAMED] if two[c] < one[c]]
+        fell = tuple(Fall(int(c), int(rows[c]), float(one[c]), float(two[c])) for c in worst)
+        accuracy = [float(weights @ found) / whole for found in (before, after)]
+        balanced = [float(recall[held].mean()) for recall in (one, two)]
+        return cls(len(before), *accuracy, kept, *balanced, fell)
 
     def named(self, classes: np.ndarray) -> Verdict:
         """The same with the labels of the classes in place of their numbers."""
         return replace(self, fell=tuple(replace(fall, label=_plain(classes[fall.label])) for fall in self.fell))
-
-
-@dataclass(frozen=True)
-class Recalls:
-    """How many of the rows of each class are found.
-
-    Attributes
-    ----------
-    rows : int64 [classes]
-    weight : float64 [classes]
-        Their weight.
-    hits : float64 [classes]
-        Weight of those that are found.
-    """
-
-    rows: np.ndarray
-    weight: np.ndarray
-    hits: np.ndarray
-
-    @property
-    def recall(self) -> np.ndarray:
-        """Of each class, 0 for one without rows."""
-        return np.divide(self.hits, self.weight, out=np.zeros(len(self.hits)), where=self.weight > 0)
-
-    @property
-    def accuracy(self) -> float:
-        """Of all rows together."""
-        return float(self.hits.sum()) / max(float(self.weight.sum()), np.finfo(float).tiny)
-
-    @property
-    def balanced(self) -> float:
-        """Mean recall of the classes that have rows."""
-        return float(self.recall[self.weight > 0].mean()) if self.weight.any() else 0.0
 
 
 def fit_prototypes(
@@ -167,12 +151,14 @@ def trial(
     """
     data = some_of(data, rng)
     out = held_out(data.labels, rng)
-    if out.sum() < FEWEST_HELD_OUT:
+    weights = np.ones(len(out)) if data.weights is None else data.weights
+    # Rows of these weights tell as much as so many of equal weight (Kish, 1965).
+    if weights[out].sum() ** 2 < FEWEST_HELD_OUT * (weights[out] ** 2).sum() or not out.any():
         return None, Verdict(0, None, None, False)
     rest, tested = data[np.flatnonzero(~out)], data[np.flatnonzero(out)]
     p, _ = train(recipe, rest, sizes, rng, Course())
     refined = replace(p, vectors=descend(recipe, rest, p, rng, Course()).vectors)
-    verdict = Verdict.of(recalls(recipe, tested, p), recalls(recipe, tested, refined))
+    verdict = Verdict.of(tested, found(recipe, tested, p), found(recipe, tested, refined))
     verdict = replace(verdict, kept=verdict.kept or always)
     return judge(recipe, tested, refined if verdict.kept else p, rng.spawn(1)[0]), verdict
 
@@ -181,15 +167,15 @@ def crossed(recipe: Recipe, data: LabelledRows, sizes: np.ndarray, rng: np.rando
     """Rows as judged by refined prototypes of the others, fold by fold; None if no class can spare a row."""
     fold = (places(data.labels, rng) + rng.integers(FOLDS, size=data.classes)[data.labels]) % FOLDS
     fold[(data.counts() < 2)[data.labels]] = FOLDS  # in none
-    found = []
+    parts = []
     for f in range(FOLDS):
         rest, tested = data[np.flatnonzero(fold != f)], data[np.flatnonzero(fold == f)]
         if not tested.counts().any():
             continue
         p, _ = train(recipe, rest, sizes, rng, Course())
         p = replace(p, vectors=descend(recipe, rest, p, rng, Course()).vectors)
-        found.append(judge(recipe, tested, p, rng.spawn(1)[0]))
-    return together(found) if found else None
+        parts.append(judge(recipe, tested, p, rng.spawn(1)[0]))
+    return together(parts) if parts else None
 
 
 def some_of(data: LabelledRows, rng: np.random.Generator) -> LabelledRows:
@@ -235,18 +221,15 @@ def held_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return place < np.minimum(quota, sizes - 1)[labels]
 
 
-def recalls(recipe: Recipe, data: LabelledRows, p: Prototypes) -> Recalls:
-    """How many of some rows, which prototypes were not made of, are found by these."""
+def found(recipe: Recipe, data: LabelledRows, p: Prototypes) -> np.ndarray:
+    """Which of some rows, that prototypes were not made of, are given their class by these: bool [n]."""
     index = recipe.spec.build(p.vectors, seed=0, device=recipe.device)
     first, ids = p.first(data.classes), np.empty(data.source.n, np.int32)
     for start, block in data.source.chunks():
         part = slice(start, start + block.shape[0])
         near, sqdist = neighbours(index, block, data.labels[part], p.vectors, first, 1)  # of its class, and of all
         ids[part] = near[np.arange(len(near)), sqdist.argmin(axis=1)]
-    weights = np.ones(len(ids)) if data.weights is None else data.weights
-    hits = weights * (p.owner[ids] == data.labels)
-    rows, weight, found = (np.bincount(data.labels, w, minlength=data.classes) for w in (None, weights, hits))
-    return Recalls(rows, weight, found)
+    return np.asarray(p.owner[ids] == data.labels)
 
 
 def descend(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Generator, course: Course) -> Descent:

@@ -125,8 +125,9 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         training and of batches, each judged as if its prototypes had been made without it.
     refinement_ : Verdict or None
         With ``refine="auto"``: rows held out, accuracy and balanced accuracy on them before and after, whether it was
-        kept, and the classes that lost recall by it. It is kept if accuracy rises, and balanced accuracy falls by no
-        more than that, and by 0.01 at most.
+        kept, and the classes that lost recall by it. It is kept if accuracy rises, and balanced accuracy, the mean
+        recall of the classes, surely falls by no more than a third of that, or
+        0.01.
     history_ : list of Epoch
         A record per epoch, or per batch of a stream (the last 1,000): phase, rows, objective, shift, merged, active,
         seconds.
