@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastann.checks.labels import one_kind
+from fastann.checks.labels import first_missing, missing, one_kind
 
 LARGEST = 1e17  # values whose squares, summed over a few columns, still fit float32
 
@@ -58,31 +58,6 @@ def unmasked(x: Any, name: str) -> Any:
             f"{name}.filled(0)"
         )
     return x.data
-
-
-def missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, NaT, pandas.NA, a masked value."""
-    if value is None or value is np.ma.masked:
-        return True
-    try:
-        return bool(value != value)
-    except TypeError:  # whether pandas.NA differs from itself is NA
-        return type(value).__name__ == "NAType"
-    except ValueError:  # an array
-        return False
-
-
-def first_missing(values: np.ndarray) -> int | None:
-    """Place of the first value of a 1-D array that stands for none, if there is one."""
-    if values.dtype.kind == "f":
-        found = np.isnan(values)
-    elif values.dtype.kind in "mM":
-        found = np.isnat(values)
-    elif values.dtype.kind == "O":
-        found = np.fromiter(map(missing, values), bool, len(values))
-    else:
-        return None
-    return int(found.argmax()) if found.any() else None
 
 
 _LOOKED_AT = 1000  # cells of a column that tell whether it holds vectors: the first ones may be missing

@@ -6,6 +6,31 @@ from typing import Any
 import numpy as np
 
 
+def missing(value: Any) -> bool:
+    """Whether a value stands for none: None, NaN, NaT, pandas.NA, a masked value."""
+    if value is None or value is np.ma.masked:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # whether pandas.NA differs from itself is NA
+        return type(value).__name__ == "NAType"
+    except ValueError:  # an array
+        return False
+
+
+def first_missing(values: np.ndarray) -> int | None:
+    """Place of the first value of a 1-D array that stands for none, if there is one."""
+    if values.dtype.kind == "f":
+        found = np.isnan(values)
+    elif values.dtype.kind in "mM":
+        found = np.isnat(values)
+    elif values.dtype.kind == "O":
+        found = np.fromiter(map(missing, values), bool, len(values))
+    else:
+        return None
+    return int(found.argmax()) if found.any() else None
+
+
 def one_kind(y: Any, name: str = "y") -> Any:
     """Labels in an array of integers, floats, booleans or strings where they are lists or objects of one of these.
 
@@ -29,6 +54,8 @@ def one_kind(y: Any, name: str = "y") -> Any:
     if labels.dtype.kind != "O" or not labels.ndim or labels.size != len(labels):
         return given
     column = labels.reshape(-1)
+    if first_missing(column) is not None:
+        return given
     kinds = {_kind(kind) for kind in set(map(type, column))} - {"missing", "complex"}
     if len(kinds) > 1 or kinds - {"strings", "numbers", "bytes"}:
         first = {_kind(type(v)): row for row, v in reversed(list(enumerate(column))) if _kind(type(v)) in kinds}
@@ -42,7 +69,7 @@ def one_kind(y: Any, name: str = "y") -> Any:
             f"Unknown label type: {name} has {told}, but class labels are integers or strings; pass "
             f"[str(label) for label in {name}], or numbers as pandas.factorize({name}) gives them"
         )
-    if kinds == {"numbers"} and not any(v is None or v != v for v in column):
+    if kinds == {"numbers"}:
         plain = np.array(column.tolist())
         if plain.dtype.kind == "O":
             raise ValueError(

@@ -101,9 +101,8 @@ class Verdict:
         kept = gain > 0 and error - float(each @ change) <= min(gain, max(GIVEN_UP, PER_GAIN * gain))
         worst = [c for c in np.argsort(two - one, kind="stable")[:NAMED] if two[c] < one[c]]
         fell = tuple(Fall(int(c), int(rows[c]), float(one[c]), float(two[c])) for c in worst)
-        accuracy = [float(weights @ found) / whole for found in (before, after)]
-        balanced = [float(recall[held].mean()) for recall in (one, two)]
-        return cls(len(before), *accuracy, kept, *balanced, fell)
+        first, second = (float(weights @ found) / whole for found in (before, after))
+        return cls(len(before), first, second, kept, float(one[held].mean()), float(two[held].mean()), fell)
 
     def named(self, classes: np.ndarray) -> Verdict:
         """The same with the labels of the classes in place of their numbers."""
