@@ -71,7 +71,8 @@ void starts(int64_t n, int64_t d) {
     for (const fastann::Rows& rows : {x.dense(), sparse}) {
         std::fill(picks.begin(), picks.end(), -1);
         std::vector<double> closest(n, INFINITY);
-        fastann::table().plus_plus(rows, weights.data(), closest.data(), offsets, 2, first, random.data(), trials, picks.data());
+        fastann::table().plus_plus(rows, weights.data(), closest.data(), offsets, 2, first, random.data(), trials,
+                                   picks.data());
         for (int64_t j = 0; j < k && d >= 7; j++) {
             CHECK(picks[j] >= offsets[j < 4 ? 0 : 1] && picks[j] < offsets[j < 4 ? 1 : 2]);
             CHECK(std::count(picks.begin(), picks.end(), picks[j]) == 1);
