@@ -1,55 +1,154 @@
-"""GPU placement against a fake FAISS: what is asked of it, and when it is refused."""
+"""GPUs: FAISS's own CPU indexes stand in for copies on cards, so that its wrappers refuse what they refuse there."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fastann import KMeans
+from fastann import IVF, KMeans, PrototypeClassifier
 from fastann.index import gpu
+from fastann.index.faiss import faiss as loaded
 
 
-class FakeIndex:
-    def __init__(self, calls):
-        self.calls = calls
+class Cards:
+    """FAISS as a build for GPUs, with so many cards. A copy on a card is a clone on the CPU; some kinds have none."""
 
-    def search(self, x, m, params=None):
-        self.calls.append(("search", params))
-        return np.zeros((len(x), m), "f"), np.zeros((len(x), m), np.int64)
+    GpuMultipleClonerOptions = SimpleNamespace
+    ON_CPU_ONLY = ("IndexLSH", "IndexHNSWFlat")
+
+    def __init__(self, faiss, count):
+        self.faiss, self.count, self.made = faiss, count, []
+        self.GpuParameterSpace = faiss.ParameterSpace
+
+    def __getattr__(self, name):
+        return getattr(self.faiss, name)
+
+    def StandardGpuResources(self):
+        self.made.append(object())
+        return self.made[-1]
+
+    def get_num_gpus(self):
+        return self.count
+
+    def isGpuIndex(self, index):
+        return type(self.faiss.downcast_index(index)).__name__ not in self.ON_CPU_ONLY
+
+    def index_cpu_to_gpu(self, resources, card, index):
+        assert resources in self.made
+        assert 0 <= card < self.count
+        if not self.isGpuIndex(index):
+            raise RuntimeError("Error in GpuCloner.cpp:280:\nThis index type is not implemented on GPU.")
+        return self.faiss.clone_index(index)
+
+    def index_cpu_to_gpu_multiple_py(self, resources, index, options, cards):
+        assert len(resources) == len(cards)
+        assert options.shard is False
+        replicas = self.faiss.IndexReplicas(index.d)
+        for _ in cards:  # as FAISS does, also where the copy stays on the CPU
+            replicas.addIndex(self.faiss.clone_index(index))
+        return replicas
 
 
-def fake_faiss(gpus):
-    calls = []
+@pytest.fixture
+def cards(monkeypatch):
+    """Two cards."""
+    stand_in = Cards(loaded(), 2)
+    monkeypatch.setitem(sys.modules, "faiss", stand_in)
+    loaded.cache_clear()
+    yield stand_in
+    loaded.cache_clear()
 
-    class Space:
-        def set_index_parameter(self, index, name, value):
-            calls.append((name, value))
 
-    def to_one(resources, number, index):
-        calls.append(("one", number))
-        return FakeIndex(calls)
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).standard_normal((3000, 16)).astype(np.float32)
 
-    def to_many(resources, index, options, numbers):
-        calls.append(("many", len(resources), options.shard, numbers))
-        return FakeIndex(calls)
 
-    return SimpleNamespace(
-        StandardGpuResources=object,
-        get_num_gpus=lambda: gpus,
-        GpuMultipleClonerOptions=SimpleNamespace,
-        GpuParameterSpace=Space,
-        index_cpu_to_gpu=to_one,
-        index_cpu_to_gpu_multiple_py=to_many,
-        calls=calls,
-    )
+DEVICES = ["cuda", "cuda:1", ["cuda:0", "cuda:1"], "cuda:all", "auto"]
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize(
+    "index", ["flat", "ivf:nlist=8,nprobe=3", "factory:IVF8,Flat;nprobe=3", "factory:IVF8,SQ8;nprobe=4", "auto"]
+)
+def test_labels_are_those_of_the_cpu(cards, x, device, index):
+    options = {"n_clusters": 80, "index": index, "max_iter": 4, "random_state": 0}
+    there, here = KMeans(device=device, **options).fit(x), KMeans(**options).fit(x)
+    np.testing.assert_array_equal(there.labels_, here.labels_)
+    for _ in range(2):  # the index is used again
+        np.testing.assert_array_equal(there.predict(x), here.predict(x))
+        np.testing.assert_array_equal(there.kneighbors(x[:50], 3)[1], here.kneighbors(x[:50], 3)[1])
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_search_options_are_set_there(cards, x, device):
+    options = {"n_clusters": 80, "index": "ivf:nlist=8,nprobe=1", "max_iter": 3, "random_state": 0}
+    there, here = KMeans(device=device, **options).fit(x), KMeans(**options).fit(x)
+    for nprobe in (8, 1, 3):
+        found = [km.set_search(nprobe=nprobe).predict(x) for km in (there, here)]
+        np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_an_effort_is_found_there(cards, x, device):
+    km = KMeans(80, index=IVF(nlist=8, nprobe="auto"), recall=0.9, device=device, max_iter=3, random_state=0).fit(x)
+    assert 1 <= km.index_.nprobe <= 8
+    assert km.assignment_recall_ > 0.85
+
+
+def test_batches_and_prototypes(cards, x):
+    km = KMeans(20, index="ivf:nlist=4,nprobe=2", device="cuda:all", random_state=0).partial_fit(x).partial_fit(x)
+    assert km.predict(x).max() < 20
+    y = (x[:, 0] > 0).astype(int)
+    found = [
+        PrototypeClassifier(3, index="flat", device=d, random_state=0).fit(x, y).predict(x) for d in ("cuda", "cpu")
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_card_is_set_up_once(cards, x):
+    for _ in range(2):
+        KMeans(20, index="flat", device="cuda:all", max_iter=5, random_state=0).fit(x).predict(x)
+    assert len(cards.made) == 2
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:all"])
+@pytest.mark.parametrize("index", ["factory:LSH"])
+def test_kinds_that_faiss_lacks_there_are_refused_on_one_card_and_on_several(cards, x, device, index):
+    with pytest.raises(ValueError, match=r"FAISS (has no|cannot).*(IndexLSH|LSH).*cuda:0"):
+        KMeans(20, index=index, device=device, random_state=0).fit(x)
+
+
+def test_all_cells_of_a_large_index_can_be_asked_for():
+    asked = []
+    space = SimpleNamespace(set_index_parameter=lambda index, name, value: asked.append((name, value)))
+    index = SimpleNamespace(search=lambda x, m: (x, m))
+    gpu.search(SimpleNamespace(GpuParameterSpace=lambda: space), index, 0, 1, on_gpu=True, nprobe=4096, ef_search=None)
+    assert asked == [("nprobe", 2048)]  # more FAISS refuses
 
 
 @pytest.mark.parametrize(
     ("device", "parsed"),
-    [("cpu", "cpu"), ("cuda", (0,)), ("cuda:3", (3,)), (["cuda:0", "cuda:1"], (0, 1)), (("cuda:1",), (1,))],
+    [
+        ("cpu", "cpu"),
+        ("cuda", (0,)),
+        ("cuda:3", (3,)),
+        (["cuda:0", "cuda:1"], (0, 1)),
+        (("cuda:1",), (1,)),
+        ("auto", (0,)),
+        ("cuda:all", (0, 1)),
+    ],
 )
-def test_device_names(device, parsed):
-    assert gpu.parse_device(device) == parsed
+def test_device_names(cards, device, parsed):
+    assert gpu.parse_device(device, lambda: cards) == parsed
+
+
+def test_auto_is_the_cpu_where_there_is_no_card(x):
+    none = SimpleNamespace(StandardGpuResources=object, get_num_gpus=lambda: 0)
+    for faiss in (none, SimpleNamespace()):
+        assert gpu.parse_device("auto", lambda faiss=faiss: faiss) == "cpu"
+    assert KMeans(4, device="auto", random_state=0).fit(x).predict(x).shape == (3000,)
 
 
 @pytest.mark.parametrize("device", [1, True, None, "gpu", "cuda:", "cuda:x", [], ["cuda", "cuda:0"], ["cpu", "cuda"]])
@@ -58,30 +157,19 @@ def test_other_devices_are_refused(device):
         gpu.parse_device(device)
 
 
-def test_one_gpu_gets_the_index_and_its_nprobe():
-    faiss = fake_faiss(2)
-    placed = gpu.place(faiss, object(), (1,))
-    gpu.search(faiss, placed, np.zeros((3, 2), "f"), 1, nprobe=4096, ef_search=None)
-    assert faiss.calls == [("one", 1), ("nprobe", 2048), ("search", None)]
-
-
-def test_several_gpus_hold_replicas():
-    faiss = fake_faiss(2)
-    gpu.place(faiss, object(), (0, 1))
-    assert faiss.calls == [("many", 2, False, [0, 1])]
-
-
-def test_missing_gpus_are_an_error_not_a_silent_cpu_run():
+def test_missing_gpus_are_an_error_not_a_silent_cpu_run(cards, x):
     with pytest.raises(RuntimeError, match=r"cuda:2 was asked for, but FAISS sees 2 GPU"):
-        gpu.place(fake_faiss(2), object(), (2,))
+        KMeans(4, device="cuda:2").fit(x)
     with pytest.raises(RuntimeError, match="this is a CPU build"):
         gpu.place(SimpleNamespace(), object(), (0,))
+    cards.count = 0
+    with pytest.raises(RuntimeError, match=r"cuda:0 was asked for, but FAISS sees 0 GPU"):
+        KMeans(4, device="cuda:all").fit(x)
 
 
-def test_estimator_refuses_a_gpu_that_is_not_there(blobs):
-    import faiss
-
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+def test_estimator_refuses_a_gpu_that_is_not_there(x):
+    if gpu.visible(loaded()):
         pytest.skip("this machine has a GPU")
-    with pytest.raises(RuntimeError, match="device=cuda:0"):
-        KMeans(4, device="cuda").fit(blobs)
+    for device in ("cuda", "cuda:all"):
+        with pytest.raises(RuntimeError, match="device=cuda:0"):
+            KMeans(4, device=device).fit(x)

@@ -91,7 +91,9 @@ _fit_options: list[Option] = [
         help="An empty cluster takes half of another (split), moves to the farthest row (farthest) or stays (keep).",
     ),
     click.option("--time-limit", type=float, default=None, help="Seconds for all iterations; one is always done."),
-    click.option("--device", multiple=True, help="cpu (the default), cuda or cuda:N; repeat it for several GPUs."),
+    click.option(
+        "--device", multiple=True, help="cpu (the default), auto, cuda, cuda:N or cuda:all; repeat it for more."
+    ),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
 ]

@@ -19,7 +19,7 @@ from fastann.data import open as files
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Source
 from fastann.index import gpu
-from fastann.index.faiss import faiss_threads
+from fastann.index.faiss import faiss, faiss_threads
 
 OURS = ("fastann.", "sklearn.", "contextlib")  # modules whose lines a warning does not point to
 
@@ -90,7 +90,7 @@ class Model(BaseEstimator):
         return source
 
     def _device(self) -> str | tuple[int, ...]:
-        return gpu.parse_device(self.device)
+        return gpu.parse_device(self.device, faiss)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

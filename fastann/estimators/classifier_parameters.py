@@ -55,7 +55,7 @@ def check_classifier(model: Any) -> None:
     checks.real(model.recall, "recall", 0.0, above=True)
     if model.recall >= 1:
         raise ValueError(f"recall must be below 1, got {model.recall}; for exact search pass index='flat'")
-    if (device := gpu.parse_device(model.device)) != "cpu":
+    if (device := gpu.parse_device(model.device, faiss)) != "cpu":
         gpu.require(faiss(), device)
 
 
@@ -194,7 +194,7 @@ def recipe_of(model: Any, space: Space) -> Recipe:
         candidates=model.candidates,
         dtype=model.dtype,
         spec=PrototypeSearch(model.index),
-        device=gpu.parse_device(model.device),
+        device=gpu.parse_device(model.device, faiss),
     )
 
 

@@ -120,7 +120,7 @@ def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]
     if source.sparse and not takes_sparse(model):
         raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(model.index)!r}")
     k = checks.n_clusters(model.n_clusters, source.n)
-    device = gpu.parse_device(model.device)
+    device = gpu.parse_device(model.device, faiss)
     if device != "cpu":
         gpu.require(faiss(), device)
     plan.choose_index(index_of(model), k)

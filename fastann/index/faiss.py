@@ -84,23 +84,29 @@ class FaissIndex(Index):
     Parameters
     ----------
     index : faiss.Index
+        On the CPU; it is copied to the device.
     centroids : float32 [k, d]
+    device : "cpu" or tuple of int
 
     Attributes
     ----------
     nprobe, ef_search : int or None
         The search option, of the kinds that have it.
+    on_gpu : bool
+        Whether FAISS's copy lies on GPUs: what is set or asked is set and asked in another way there.
     """
 
     nprobe: int | None = None
     ef_search: int | None = None
 
-    def __init__(self, index: Any, centroids: np.ndarray):
-        self.index, self.centroids = index, centroids
+    def __init__(self, index: Any, centroids: np.ndarray, device: Any = "cpu"):
+        self.index, self.centroids, self.on_gpu = gpu.place(faiss(), index, device), centroids, device != "cpu"
 
     def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         with threads_for(x.shape[0] * self.centroids.size):
-            sqdist, ids = gpu.search(faiss(), self.index, x, m, nprobe=self.nprobe, ef_search=self.ef_search)
+            sqdist, ids = gpu.search(
+                faiss(), self.index, x, m, on_gpu=self.on_gpu, nprobe=self.nprobe, ef_search=self.ef_search
+            )
         return self._finished(x, ids.astype(np.int32), sqdist)
 
     def _finished(self, x: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +118,8 @@ class FaissIndex(Index):
 class FaissIVF(FaissIndex):
     """Centroids in `nlist` cells, of which the `nprobe` nearest to a row are searched."""
 
-    def __init__(self, index: Any, centroids: np.ndarray, nlist: int, nprobe: int):
-        super().__init__(index, centroids)
+    def __init__(self, index: Any, centroids: np.ndarray, nlist: int, nprobe: int, device: Any = "cpu"):
+        super().__init__(index, centroids, device)
         self.nlist, self.nprobe = nlist, min(nprobe, nlist)
 
     def retuned(self, spec: Spec) -> Self:
@@ -127,9 +133,9 @@ class FaissIVF(FaissIndex):
 
     @property
     def distances(self) -> float | None:
-        lists = getattr(self.index, "invlists", None)
-        if lists is None:  # on a GPU
+        if self.on_gpu:  # which does not tell how long its lists are
             return None
+        lists = self.index.invlists
         assert self.nprobe is not None
         return distances_in_cells(np.array([lists.list_size(cell) for cell in range(self.nlist)]), self.nprobe)
 
@@ -165,8 +171,13 @@ class FaissFactory(FaissRescored):
         text = getattr(spec, "search", "")
         if text:
             with refusals(f"search {spec}"):
-                faiss().ParameterSpace().set_index_parameters(self.index, text)
+                self.set_search(text)
         return self
+
+    def set_search(self, text: str) -> None:
+        """Set FAISS's search parameters, such as ``nprobe=8,k_factor_rf=4``."""
+        space = faiss().GpuParameterSpace() if self.on_gpu else faiss().ParameterSpace()
+        space.set_index_parameters(self.index, text)
 
 
 @contextmanager
@@ -183,7 +194,7 @@ def flat(centroids: np.ndarray, device: Any) -> FaissIndex:
     """Exact search on GPUs; distances are computed again in the same way as on CPUs."""
     index = faiss().IndexFlatL2(centroids.shape[1])
     index.add(centroids)
-    return FaissRescored(gpu.place(faiss(), index, device), centroids)
+    return FaissRescored(index, centroids, device)
 
 
 def ivf(centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int, device: Any) -> FaissIndex:
@@ -197,7 +208,7 @@ def ivf(centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: i
     with threads_for(train_iter * nlist * centroids.size):
         index.train(centroids)
         index.add(centroids)
-    return FaissIVF(gpu.place(faiss(), index, device), centroids, nlist, nprobe)
+    return FaissIVF(index, centroids, nlist, nprobe, device)
 
 
 def hnsw(centroids: np.ndarray, m: int, ef_construction: int, ef_search: int) -> FaissIndex:
@@ -227,7 +238,7 @@ def factory(centroids: np.ndarray, string: str, search: str, seed: int, device: 
         with faiss_threads(1):  # graphs inside a factory index depend on the order of insertion
             index.train(centroids)
             index.add(centroids)
-        index = gpu.place(lib, index, device)
+        found = FaissFactory(index, centroids, device)
         if search:
-            lib.ParameterSpace().set_index_parameters(index, search)
-    return FaissFactory(index, centroids)
+            found.set_search(search)
+    return found
