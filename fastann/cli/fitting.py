@@ -92,7 +92,7 @@ _fit_options: list[Option] = [
     ),
     click.option("--time-limit", type=float, default=None, help="Seconds for all iterations; one is always done."),
     click.option(
-        "--device", multiple=True, help="cpu (the default), auto, cuda, cuda:N or cuda:all; repeat it for more."
+        "--device", multiple=True, help="cpu (the default), auto, cuda, cuda:N, cuda:all; repeat it for more."
     ),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),

@@ -130,8 +130,8 @@ class KMeans(CallbackSupport, Centers):
     copy_x : bool, default=True
         As in scikit-learn, where False lets a fit change `X`. Here `X` is never changed, and not copied for that.
     device : str or list, default="cpu"
-        ``"cuda"``, ``"cuda:1"`` or several of them, or ``"cuda:all"``: GPUs that search the index. ``"auto"``: the first
-        GPU if FAISS sees one, else the CPU.
+        ``"cuda"``, ``"cuda:1"`` or several of them, or ``"cuda:all"``: GPUs that search the index. ``"auto"``: the
+        first GPU if FAISS sees one, else the CPU.
     n_jobs : int or None, default=None
         Threads for everything; None is all cores.
     random_state : int, RandomState or None, default=None
