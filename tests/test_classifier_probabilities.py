@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss
 from test_classifier import METRICS, fitted
 
 from fastann import PrototypeClassifier
-from fastann.classify.calibration import UNKNOWN, Distances, Judged, judge, leave_out
+from fastann.classify.calibration import UNKNOWN, Judged, differences, judge, leave_out
 from fastann.classify.training import Course, LabelledRows, train
 from fastann.cluster.space import fit_space
 from fastann.data.csr import CSRSource
@@ -107,7 +107,7 @@ def test_a_row_is_judged_as_by_the_mean_of_the_others(kind, metric, weighted):
     data = LabelledRows(view, y.astype(np.int32), w, 3)
     p, pulled = train(recipe, data, np.ones(3, np.int64), np.random.default_rng(0), Course())
     block = view.take(np.arange(40))
-    sqdist = Distances(p.vectors).to(block)
+    sqdist = differences(block, p.vectors)
     leave_out(sqdist, data.labels, np.ones(40) if w is None else w, p, pulled, recipe)
     x = x / np.linalg.norm(x, axis=1, keepdims=True) if metric == "cosine" else x
     for i in range(40):

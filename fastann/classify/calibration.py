@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import cdist
 
 from fastann.classify.prototypes import Prototypes, sqnorms_of
 from fastann.classify.start import drawn
@@ -20,7 +21,8 @@ from fastann.cluster.passes.groups import first_of
 from fastann.data.source import Source
 
 JUDGED, LEAST_JUDGED = 2048, 64  # rows that the scale is fitted to: at most, and at least
-WORK = 2**32  # products of coordinates that judging may take, above the least
+WORK = 2**27  # coordinates that judging may compare, above those of the least rows
+AT_ONCE = 2**17  # coordinates of prototypes that rows are compared with at a time, which caches hold
 BLOCK = 2**22  # distances between rows and prototypes at a time
 NEAREST = 256  # classes nearest to a row whose scores are kept; the others are taken to be alike
 MEMORY = 2000.0  # rows of a stream after which what was known of the scale counts for 1 / e; but while there are few,
@@ -170,10 +172,10 @@ def judge(
     present = np.unique(p.owner)
     column = np.full(data.classes, -1)
     column[present] = np.arange(len(present))
-    table, first, scores = Distances(p.vectors), p.first(data.classes)[present], []
+    first, scores = p.first(data.classes)[present], []
     for begin in range(0, len(rows), max(1, BLOCK // k)):
         some = rows[begin : begin + max(1, BLOCK // k)]
-        labels, sqdist = data.labels[some], table.to(x.take(some))
+        labels, sqdist = data.labels[some], differences(x.take(some), p.vectors)
         if pulled is not None:
             held = np.ones(len(some)) if data.weights is None else data.weights[some]
             leave_out(sqdist, labels, held, p, pulled, recipe)
@@ -214,8 +216,22 @@ def _leading(score: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.column_stack([first, score])
 
 
+def differences(x: Any, vectors: Any) -> np.ndarray:
+    """Squared L2 distances of rows to all of some vectors, as dense or sparse as these: float64 [n, k].
+
+    Of dense ones by differences, and without a BLAS, whose threads would take the cores from the loops around it.
+    """
+    if sparse.issparse(x):
+        return Distances(vectors).to(x)
+    out, step = np.empty((len(x), len(vectors))), max(1, AT_ONCE // vectors.shape[1])
+    for begin in range(0, len(vectors), step):
+        part = slice(begin, begin + step)
+        out[:, part] = cdist(x, vectors[part], "sqeuclidean")
+    return out
+
+
 class Distances:
-    """Squared L2 distances of rows to all of some vectors, in float64.
+    """Squared L2 distances of many rows to all of some vectors, by products in float64.
 
     Parameters
     ----------

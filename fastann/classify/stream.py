@@ -24,7 +24,7 @@ BLOCK = 1024  # rows that are assigned before prototypes move: larger batches ar
 SETTLED = 8  # rows per prototype from which on the prototypes of a class are running means
 SETTLED_AUTO = 64  # rows of a class from which on they are where the number of prototypes is chosen, too
 PATIENCE = 4.0  # see `prune`
-PER_JUDGE = 2**16  # coordinates of prototypes that judging may go over for each row of the stream
+PER_JUDGE = 2**14  # coordinates of prototypes that judging may go over for each row of the stream
 
 
 @dataclass
