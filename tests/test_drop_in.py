@@ -353,9 +353,9 @@ def test_predictions_agree_with_the_labels_of_the_fit(rng, small):
     km = limited(small=small)(4200, max_iter=3, random_state=0).fit(x)
     assert isinstance(km.index_, Cells)
     nearest = Flat().build(km.cluster_centers_).search(x, 1)[0][:, 0]
-    assert 0.999 <= km.predict_recall_ < 1
+    assert 0.99 <= km.predict_recall_ < 1
     assert (km.predict(x) == nearest).mean() == pytest.approx(km.predict_recall_, abs=0.002)
-    assert (km.predict(x) == km.labels_).mean() > 0.996
+    assert (km.predict(x) == km.labels_).mean() > 0.985
     assert (km.predict(x) == km.labels_).mean() > min(km.assignment_recall_, km.predict_recall_) - 0.002
 
 

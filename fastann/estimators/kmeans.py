@@ -85,8 +85,8 @@ class KMeans(CallbackSupport, Centers):
         mode only. The final labels are the nearest centres all the same.
     swaps : bool or "auto", default="auto"
         Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
-        where splitting a cluster gains most, as long as that lowers the inertia. "auto": where both `index`
-        and `init` are "auto", up to 512 clusters of up to 4 million values in all. An array as `init` stays as it is.
+        where splitting a cluster gains most, as long as that lowers the inertia. "auto": in `fit`, where both
+        `index` and `init` are "auto", up to 512 clusters of up to 4 million values in all. An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     margins : bool, default=False
@@ -163,7 +163,7 @@ class KMeans(CallbackSupport, Centers):
         Its 95% interval (Wilson, 1927).
     predict_recall_ : float
         Share of rows for which `predict` finds the nearest centre; measured on a sample of those fitted to, 1.0 for an
-        exact index. The automatic mode searches as far as 99.9% of the sample need. NaN where `set_search` or other
+        exact index. The automatic mode searches as far as 99% of the sample need. NaN where `set_search` or other
         centres came after.
     weights_ : float64 ndarray of shape (n_clusters,)
         Weight of the rows that each centre has seen: of all rows after `fit`; in a stream, as far as `decay` remembers.
@@ -288,7 +288,7 @@ class KMeans(CallbackSupport, Centers):
             self._fit(X, y, sample_weight)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, batch: bool = False) -> None:
         deadline = Deadline(check_kmeans(self))
         source = self._source(X, reset=True)
         weights = checks.sample_weight(sample_weight, source.n)
@@ -313,7 +313,7 @@ class KMeans(CallbackSupport, Centers):
                 train_weights,
                 k,
                 space,
-                self._plan(train, k, device),
+                self._plan(train, k, device, batch),
                 start=given_start(self, X, source, k, space, seed),
                 n_init=starts(self),
                 empty=self.empty,
@@ -364,7 +364,7 @@ class KMeans(CallbackSupport, Centers):
                 with self._threads(), bar, Callbacks(self, X, y, sample_weight, self._space, self.index_, 0):
                     self._take_in(X, sample_weight)
             else:
-                self._fit(X, y, sample_weight)
+                self._fit(X, y, sample_weight, batch=True)
         return self
 
     def _take_in(self, X: Any, sample_weight: Any) -> None:
@@ -415,9 +415,10 @@ class KMeans(CallbackSupport, Centers):
         """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    def _plan(self, train: Source, k: int, device: Any) -> plan.Plan:
-        named = not isinstance(self.init, str) or self.init != "auto"  # a start that was asked for stays as it is
-        swaps = False if named and self.swaps == "auto" else self.swaps
+    def _plan(self, train: Source, k: int, device: Any, batch: bool) -> plan.Plan:
+        # A start that was asked for stays as it is; one that fits a batch too well is no better for what follows.
+        named = not isinstance(self.init, str) or self.init != "auto"
+        swaps = False if self.swaps == "auto" and (named or batch) else self.swaps
         wishes = plan.Wishes(index_of(self), self.candidates, self.size_aware, swaps, self.effort, self.recall)
         d = entries_per_row(train)
         return plan.choose(

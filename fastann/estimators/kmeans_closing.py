@@ -22,7 +22,7 @@ from fastann.index.base import Index, Spec
 from fastann.index.recall import Sampled
 from fastann.index.spec import Flat
 
-PREDICTED = 0.999  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
+PREDICTED = 0.99  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
 MEASURED = 1024  # of the rows audited, at least so many are searched where that alone tells what `predict` finds
 
 
