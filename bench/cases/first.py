@@ -185,7 +185,8 @@ def report(args: argparse.Namespace, records: list[Record]) -> None:
     for (kind, case), some in sorted(grouped(done(records), "kind", "case").items()):
         for method, rows in grouped(some, "method").items():
             found = np.median([r["seconds"] for r in rows], axis=0)
-            told = f"{found[-1] / found[0]:.2f}" if kind in ("busy", "row") else f"{found[0] / found[-1]:.2f}"
+            each = [r["seconds"][-1] / r["seconds"][0] for r in rows]  # of one run: its conditions are the same
+            told = f"{np.median(each if kind in ('busy', 'row') else 1 / np.array(each)):.2f}"
             lines.append([kind, case, method, three(found[0]), three(found[-1]), told])
     head = ["what", "case", "method", "first process, first fit, or alone", "second, tenth, or beside others", "ratio"]
     parts = [markdown(head, lines), reasons(lambda r: r["case"], records)]
