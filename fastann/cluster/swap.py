@@ -26,6 +26,7 @@ _WORTH = 0.5  # share of what a removal costs that a split must gain: iterations
 _TRIALS = 4  # rows drawn to split a cluster by
 _CHEAP = 2**28  # rows x centres x columns that take next to no time to compare; beyond, a round must promise more
 _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
+_SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so much for another
 _PER_CENTRE, _MOST = 32, 2**14  # rows for each centre, at least, however long that takes; and in all
 
 
@@ -61,7 +62,8 @@ class Swaps:
         values = x.nnz / x.shape[0] if hasattr(x, "nnz") else x.shape[1]
         self.x, self.space, self.rng = x, space, rng
         self.weights = np.ones(x.shape[0]) if weights is None else weights
-        self.cheap = x.shape[0] * k * values <= _CHEAP
+        self.compared, self.spent = x.shape[0] * k * values, 0.0
+        self.cheap = self.compared <= _CHEAP
 
     def improved(self, centres: np.ndarray) -> np.ndarray:
         """Centres that cost no more after a few iterations than these do: float32 [k, d]."""
@@ -78,13 +80,14 @@ class Swaps:
                 failed = 0
             else:
                 failed, most = failed + 1, max(1, count // 2)
-            if failed == _FAILED:
+            if failed == _FAILED or (self.spent > _SPENT and gain < _GOING):
                 break
         return best.centres
 
     # ----------------------------------------------------------------- iterations
 
     def _search(self, centres: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        self.spent += self.compared
         return Flat().build(centres).search(self.x, min(m, len(centres)))
 
     def _found(self, centres: np.ndarray) -> _Found:
