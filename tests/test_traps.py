@@ -131,7 +131,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
     with pytest.raises(RuntimeError, match="cuda:0"):
         KMeans(5, device="cuda").fit(x)
     for device in (1, True):
-        with pytest.raises(ValueError, match="device must be 'cpu', 'cuda'"):
+        with pytest.raises(ValueError, match="device must be 'cpu', 'auto', 'cuda'"):
             KMeans(5, device=device).fit(x)
     still_a_trap(plain(x, 5, gpu=True).centroids.shape == (5, 4))
 

@@ -416,7 +416,7 @@ class KMeans(CallbackSupport, Centers):
         """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    def _plan(self, train: Source, k: int, device: Any, batch: bool) -> plan.Plan:
+    def _plan(self, train: Source, k: int, device: Any, batch: bool = False) -> plan.Plan:
         # A start that was asked for stays as it is; one that fits a batch too well is no better for what follows.
         named = not isinstance(self.init, str) or self.init != "auto"
         swaps = False if self.swaps == "auto" and (named or batch) else self.swaps
