@@ -12,6 +12,8 @@ from scipy import sparse
 from fastann import kernels
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.rows import Rows
+from fastann.cluster.space import Euclidean
+from fastann.cluster.update import Sums
 from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
@@ -285,9 +287,9 @@ def _means(x: Any, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.
     means = dense(x[draw_any(x.shape[0], k, rng)])
     for _ in range(2):
         labels = Flat().build(means).search(x, 1)[0][:, 0]
-        sums, counts = np.zeros(means.shape), np.zeros(k, np.int64)
-        kernels.add_rows(x, None, labels, sums, counts)
-        means, _ = kernels.means(sums, counts, means, cosine=False)
+        sums = Sums.zero(means, weighted=False)
+        sums.add(x, None, labels)
+        means = sums.means(Euclidean(), means)
     return means
 
 
@@ -295,6 +297,7 @@ def _tell(x: Any, labels: np.ndarray, closest: np.ndarray, index: Any, new: np.n
     """Tell the groups near to the new centres of these: their rows (sorted by group) may be closer to them."""
     rows = x[new]
     groups, sqdist = index.search(rows, min(_NEAR, len(index.centroids)))
+    # Farther groups, of more than twice the distance, have few rows to which these centres are nearest.
     near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
     centre, column = np.nonzero(near)
     order = np.argsort(groups[centre, column], kind="stable")

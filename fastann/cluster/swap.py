@@ -15,6 +15,7 @@ import numpy as np
 
 from fastann import kernels
 from fastann.cluster.space import Space
+from fastann.cluster.update import Sums
 from fastann.index.spec import Flat
 
 _ROUNDS = 40
@@ -107,9 +108,10 @@ class Swaps:
         return centres
 
     def _means(self, x: Any, weights: np.ndarray, ids: np.ndarray, centres: np.ndarray) -> np.ndarray:
-        sums, mass = np.zeros(centres.shape), np.zeros(len(centres))
-        kernels.add_rows(x, weights, np.ascontiguousarray(ids), sums, mass)
-        return self.space.means(sums, mass, centres)
+        sums = Sums.zero(centres, weighted=True)
+        sums.add(x, weights, ids)
+        means: np.ndarray = sums.means(self.space, centres)
+        return means
 
     # ----------------------------------------------------------------- one round
 
