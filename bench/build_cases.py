@@ -600,7 +600,8 @@ def prepare(name: str, folder: Path, shrink: int, real: str | None) -> None:
     else:
         x = np.load(Path(real) / case.file)[::shrink]
     if isinstance(x, dict):
-        x = (x["x_train"].astype(np.float32), x["y_train"])
+        order = np.random.default_rng(0).permutation(len(x["y_train"]))  # by class as they come: the last are unseen
+        x = (x["x_train"][order].astype(np.float32), x["y_train"][order])
     x = x.astype(np.float32) if isinstance(x, np.ndarray) else x
     with open(folder / "rows.pickle", "wb") as file:
         pickle.dump(x, file, protocol=5)

@@ -42,6 +42,22 @@ def test_rows_find_the_nearest_of_their_group(level, kind, rng, d):
         assert (ids[i], sqdist[i]) == (first[g] + own.argmin(), own.min())
 
 
+@pytest.mark.parametrize("sizes", [[0, 1, 3, 40], [0, 9, 30, 40]])
+def test_the_nearest_within_a_distance_are_all_found(level, kind, rng, sizes):
+    first, labels = np.array(sizes), rng.integers(0, 3, 300).astype(np.int32)
+    x, c = of_kind(kind, whole(rng, 300, 70)), of_kind(kind, whole(rng, 40, 70))
+    all_ids, all_sqdist = _core.nearest_in_group(x, labels, c, first)
+    within = np.median(all_sqdist) * np.ones(300)
+    ids, sqdist = _core.nearest_in_group(x, labels, c, first, within)
+    inside = all_sqdist <= within
+    np.testing.assert_array_equal(ids[inside], all_ids[inside])
+    np.testing.assert_array_equal(sqdist[inside], all_sqdist[inside])
+    assert (sqdist[~inside] > within[0]).all()
+    np.testing.assert_array_equal(sqdist == np.inf, ids == -1)
+    with pytest.raises(ValueError, match="within"):
+        _core.nearest_in_group(x, labels, c, first, within[1:])
+
+
 def test_the_nearest_is_certain_where_float32_is_not(level, rng):
     """Centroids so near to each other that the distances to them differ in the last bits of float32, or less."""
     c = (1 + 1e-6 * rng.standard_normal((40, 70))).astype("f")

@@ -18,9 +18,10 @@ from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
-_SAMPLE, _VALUES = 2**15, 2**25  # rows that k-means++ chooses from, as long as they have no more values,
-_AT_ONCE = 2**16  # rows that a look takes numbers of at once
-_LEAST = 8  # but for each cluster at least so many
+_PER_CLUSTER, _FEWEST = 32, 2**13  # rows that k-means++ chooses from for each cluster, and at least,
+_MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more values in all,
+_LEAST = 8  # as long as there are so many for each cluster
+_LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
 _WAVE = 8  # centres there are for each one drawn at the same time
@@ -202,10 +203,11 @@ def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
 
 def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample:
     """Rows that stand for all, chosen after one look at these."""
-    size = max(_LEAST * k, min(_SAMPLE, int(_VALUES / max(1.0, row_values(lot)))))
+    most = min(_MOST, int(_VALUES / max(1.0, row_values(lot))))
+    size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST)))
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
-    few = dense(lot.take(draw(lot.n, lot.weights, groups_for(k), rng)))
+    few = dense(lot.take(draw(lot.n, lot.weights, min(k, _LOOK), rng)))
     return Sample(*coreset(lot, few, size, rng, memory))
 
 
@@ -303,7 +305,7 @@ def _tell(x: Any, labels: np.ndarray, closest: np.ndarray, index: Any, new: np.n
     order = np.argsort(groups[centre, column], kind="stable")
     group = groups[centre, column][order]
     first = np.searchsorted(group, np.arange(len(index.centroids) + 1))
-    _, far = kernels.nearest_in_group(x, labels, rows[centre[order]], first)
+    _, far = kernels.nearest_in_group(x, labels, rows[centre[order]], first, closest)
     np.minimum(closest, far, out=closest)
 
 

@@ -33,6 +33,7 @@ def nearest_in_group(
     labels: NDArray[np.int32],
     centroids: NDArray[np.float32] | csr_matrix,
     first: NDArray[np.int64],
+    within: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """
     Nearest centroid among those of each row's group, by float64 distances; ties go to the lowest.
@@ -45,11 +46,13 @@ def nearest_in_group(
     centroids : float32 [k, d], or a float32 CSR matrix
     first : int64 [groups + 1]
         Centroids of group g are first[g] to first[g + 1].
+    within : float64 [n] or None
+        Squared distances from which on the nearest centroid of a row does not matter: this is faster.
 
     Returns
     -------
     ids : int32 [n]
-        -1 for rows of no group, or of one without centroids.
+        -1 for rows of no group, or of one without centroids; also, of dense rows, for most with none `within`.
     sqdist : float32 [n]
         Infinite there.
     """

@@ -53,7 +53,7 @@ struct DenseDistances {
     void to_eight(int64_t i, const int32_t* ids, int32_t instead, float* out) const {
         const float* at[8];
         for (int64_t t = 0; t < 8; t++) at[t] = c + static_cast<int64_t>(ids[t] < 0 ? instead : ids[t]) * d;
-        eight_sqdist32(x + i * d, at, d, out);
+        several_sqdist32<8>(x + i * d, at, d, out);
     }
 };
 

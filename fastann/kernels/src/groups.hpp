@@ -54,24 +54,28 @@ inline void by_group(const int64_t* offsets, int64_t groups, int64_t first, int6
     }
 }
 
-// The nearest of centroids first..end-1 of a dense row; `near` is room for their float32 distances, and seven more.
+// The nearest of centroids first..end-1 of a dense row, -1 if all are certainly farther than the squared distance
+// `within`; `near` is room for their float32 distances, and seven more.
 inline int32_t nearest_of(const float* x, const float* c, int64_t d, int64_t first, int64_t end, const Sieve& sieve,
-                          float* near, double& least) {
+                          double within, float* near, double& least) {
     least = INFINITE64;
-    float low = 0;
-    if (end - first > 2) {
-        low = INFINITE;
-        for (int64_t j = first; j < end; j += 8) {
-            const float* at[8];
-            for (int64_t t = 0; t < 8; t++) at[t] = c + (j + t < end ? j + t : end - 1) * d;
-            eight_sqdist32(x, at, d, near + j - first);
-            for (int64_t t = 0; t < 8; t++) low = near[j - first + t] < low ? near[j - first + t] : low;
+    const bool sieved = end - first > 2 || within < INFINITE64;
+    float low = INFINITE;
+    for (int64_t j = first; sieved && j < end; j += 8) {
+        const float* at[8];
+        for (int64_t t = 0; t < 8; t++) at[t] = c + (j + t < end ? j + t : end - 1) * d;
+        if (end - j > 2) {
+            several_sqdist32<8>(x, at, d, near + j - first);
+        } else {
+            for (int64_t t = 0; j + t < end; t++) near[j - first + t] = sqdist32(x, at[t], d);
         }
+        for (int64_t t = 0; t < 8 && j + t < end; t++) low = near[j - first + t] < low ? near[j - first + t] : low;
     }
-    const double limit = low * sieve.more + 1e-36;  // no smaller than the squared distance to the nearest
-    int32_t best = static_cast<int32_t>(first);
+    const double nearest = low * sieve.more + 1e-36;  // no smaller than the squared distance to the nearest
+    const double limit = nearest < within ? nearest : within;
+    int32_t best = sieved ? -1 : static_cast<int32_t>(first);
     for (int64_t j = first; j < end; j++) {
-        if (end - first > 2 && sieve.farther(near[j - first], limit)) continue;
+        if (sieved && sieve.farther(near[j - first], limit)) continue;
         const double s = sqdist64(x, c + j * d, d);
         if (s < least) {
             least = s;
@@ -82,7 +86,7 @@ inline int32_t nearest_of(const float* x, const float* c, int64_t d, int64_t fir
 }
 
 inline void nearest_dense(const Rows& x, const int64_t* offsets, const int32_t* order, int64_t groups, const float* c,
-                          const int64_t* first, int32_t* ids, float* sqdist) {
+                          const int64_t* first, const double* within, int32_t* ids, float* sqdist) {
     const int64_t n = offsets[groups], d = x.d;
     const Sieve sieve(d);
     int64_t most = 0;
@@ -97,7 +101,8 @@ inline void nearest_dense(const Rows& x, const int64_t* offsets, const int32_t* 
                          prefetch(x.data + order[q + 2 < end ? q + 2 : end - 1] * d, d);
                          const int64_t i = order[q];
                          double least;
-                         ids[i] = nearest_of(x.data + i * d, c, d, first[g], first[g + 1], sieve, near, least);
+                         ids[i] = nearest_of(x.data + i * d, c, d, first[g], first[g + 1], sieve,
+                                             within != nullptr ? within[i] : INFINITE64, near, least);
                          sqdist[i] = static_cast<float>(least);
                      }
                  });
@@ -132,9 +137,10 @@ inline void nearest_sparse(const Rows& x, const int64_t* offsets, const int32_t*
 }
 
 // Nearest centroid of each row among those of its group, and its squared distance; -1 and infinity where there is none.
-// Rows of group g are order[offsets[g]..offsets[g + 1]), its centroids first[g] to first[g + 1] - 1.
+// Rows of group g are order[offsets[g]..offsets[g + 1]), its centroids first[g] to first[g + 1] - 1. Where `within` is
+// given, the same may stand where the nearest is farther than that squared distance.
 void nearest_in_group(const Rows& x, const int64_t* offsets, const int32_t* order, int64_t groups, const Rows& c,
-                      const int64_t* first, int32_t* ids, float* sqdist) {
+                      const int64_t* first, const double* within, int32_t* ids, float* sqdist) {
     for (int64_t i = 0; i < x.n; i++) {
         ids[i] = -1;
         sqdist[i] = INFINITE;
@@ -142,7 +148,7 @@ void nearest_in_group(const Rows& x, const int64_t* offsets, const int32_t* orde
     if (x.sparse() || c.sparse()) {
         nearest_sparse(x, offsets, order, groups, c, first, ids, sqdist);
     } else {
-        nearest_dense(x, offsets, order, groups, c.data, first, ids, sqdist);
+        nearest_dense(x, offsets, order, groups, c.data, first, within, ids, sqdist);
     }
 }
 
@@ -168,17 +174,34 @@ struct Seeding {
     const double* weights;
     double *closest, *mass, *tried, *kept;
     float* work;  // all columns, for sparse rows
+    float* near;  // float32 distances of all rows of a group to eight of its rows
     Sieve sieve;
 
-    // What the rows of [start, end) are then distant from their closest centre, into `out`, if `pick` becomes one.
-    // Returns their sum, weighted.
-    double with(int64_t pick, int64_t start, int64_t end, double* out) const {
+    bool sieved() const { return x.d >= WORTH && !x.sparse(); }
+
+    // Float32 distances of the rows of [start, end) to up to eight of them, `picks`.
+    void measure(const int64_t* picks, int64_t count, int64_t start, int64_t end) const {
+        const float* at[8];
+        for (int64_t t = 0; t < 8; t++) at[t] = x.data + picks[t < count ? t : 0] * x.d;
+        for (int64_t q = start; q < end; q++) {
+            float* out = near + (q - start) * 8;
+            if (count > 4) {
+                several_sqdist32<8>(x.data + q * x.d, at, x.d, out);
+            } else {
+                several_sqdist32<4>(x.data + q * x.d, at, x.d, out);
+            }
+        }
+    }
+
+    // What the rows of [start, end) are then distant from their closest centre, into `out`, if `pick`, the trial of
+    // that number, becomes one. Returns their sum, weighted.
+    double with(int64_t pick, int64_t trial, int64_t start, int64_t end, double* out) const {
         const float* v = load(x, pick, work);
         const double square = x.sparse() ? sqnorm64(x, pick) : 0;
         double left = 0;
         for (int64_t q = start; q < end; q++) {
             double s = closest[q];
-            if (x.d < WORTH || x.sparse() || s == INFINITE64 || !sieve.farther(sqdist32(x.data + q * x.d, v, x.d), s)) {
+            if (!sieved() || s == INFINITE64 || !sieve.farther(near[(q - start) * 8 + trial], s)) {
                 const double far = sqdist64(x, q, v, square);
                 s = far < s ? far : s;
             }
@@ -198,18 +221,26 @@ struct Seeding {
             int64_t best = -1;
             double least = INFINITE64, total = 0;
             for (int64_t q = start; q < end; q++) total += mass[q];
-            for (int64_t t = 0; t < (begun || c > 0 ? trials : 1); t++) {
-                const int64_t pick = draw(mass, start, end, total, uniform[c * trials + t]);
-                if (pick < 0) break;
-                const double left = with(pick, start, end, tried);
-                if (!(left < least)) continue;
-                best = pick;
-                least = left;
-                double* swapped = tried;
-                tried = kept;
-                kept = swapped;
+            if (!(total > 0)) return;  // every row is a centre already
+            const int64_t all = begun || c > 0 ? trials : 1;
+            for (int64_t from = 0; from < all; from += 8) {
+                int64_t drawn[8];
+                const int64_t count = all - from < 8 ? all - from : 8;
+                for (int64_t t = 0; t < count; t++) {
+                    drawn[t] = draw(mass, start, end, total, uniform[c * trials + from + t]);
+                }
+                if (sieved() && (begun || c > 0)) measure(drawn, count, start, end);
+                for (int64_t t = 0; t < count; t++) {
+                    const double left = with(drawn[t], t, start, end, tried);
+                    if (!(left < least)) continue;
+                    best = drawn[t];
+                    least = left;
+                    double* swapped = tried;
+                    tried = kept;
+                    kept = swapped;
+                }
             }
-            if (best < 0) return;  // every row is a centre already
+            if (best < 0) return;
             picks[c] = best;
             for (int64_t q = start; q < end; q++) {
                 closest[q] = q == best ? 0 : kept[q];
@@ -227,11 +258,13 @@ void plus_plus(const Rows& x, const double* weights, double* closest, const int6
                const int64_t* first, const double* uniform, int64_t trials, int64_t* picks) {
     const Buffer<double> mass(x.n), tried(x.n), kept(x.n);
     const int64_t pieces = pieces_of(x);
+    int64_t most = 0;  // rows of a group
+    for (int64_t g = 0; g < groups; g++) most = offsets[g + 1] - offsets[g] > most ? offsets[g + 1] - offsets[g] : most;
     const double operations =
         2.0 * static_cast<double>(trials * stored(x)) * static_cast<double>(per_group(first, groups));
     parallel(pieces, operations, [&](int64_t piece) {
-        const Buffer<float> work(x.sparse() ? x.d : 0, 0);
-        Seeding seeding{x, weights, closest, mass, tried, kept, work, Sieve(x.d)};
+        const Buffer<float> work(x.sparse() ? x.d : 0, 0), near(x.sparse() || x.d < WORTH ? 0 : 8 * most);
+        Seeding seeding{x, weights, closest, mass, tried, kept, work, near, Sieve(x.d)};
         for (int64_t g = piece * groups / pieces; g < (piece + 1) * groups / pieces; g++) {
             seeding.group(offsets[g], offsets[g + 1], first[g + 1] - first[g], uniform + first[g] * trials, trials,
                           picks + first[g]);

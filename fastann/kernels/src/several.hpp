@@ -27,14 +27,15 @@ inline void sum_eight(const F32 (&v)[8], float* out) {
 #endif
 }
 
-// Squared L2 distance, in float32, of `x` to each of eight vectors.
-inline void eight_sqdist32(const float* x, const float* const (&c)[8], int64_t d, float* out) {
+// Squared L2 distances, in float32, of `x` to the first N of eight vectors; `out` has room for eight.
+template <int64_t N>
+inline void several_sqdist32(const float* x, const float* const (&c)[8], int64_t d, float* out) {
     F32 sums[8] = {};
     int64_t t = 0;
     for (; t + WIDTH <= d; t += WIDTH) {
         const F32 v = load<F32>(x + t);
 #pragma GCC unroll 8
-        for (int64_t j = 0; j < 8; j++) {
+        for (int64_t j = 0; j < N; j++) {
             const F32 u = v - load<F32>(c[j] + t);
             sums[j] = fma(u, u, sums[j]);
         }
@@ -42,7 +43,7 @@ inline void eight_sqdist32(const float* x, const float* const (&c)[8], int64_t d
     if (t < d) {
         const F32 v = load_first(x + t, d - t);
 #pragma GCC unroll 8
-        for (int64_t j = 0; j < 8; j++) {
+        for (int64_t j = 0; j < N; j++) {
             const F32 u = v - load_first(c[j] + t, d - t);
             sums[j] = fma(u, u, sums[j]);
         }

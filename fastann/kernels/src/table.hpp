@@ -42,7 +42,7 @@ struct Table {
 
     // groups.hpp
     void (*nearest_in_group)(const Rows& x, const int64_t* offsets, const int32_t* order, int64_t groups, const Rows& c,
-                             const int64_t* first, int32_t* ids, float* sqdist);
+                             const int64_t* first, const double* within, int32_t* ids, float* sqdist);
     void (*plus_plus)(const Rows& x, const double* weights, double* closest, const int64_t* offsets, int64_t groups,
                       const int64_t* first, const double* uniform, int64_t trials, int64_t* picks);
 

@@ -29,14 +29,24 @@ void nearest_in_group(int64_t n, int64_t d) {
     const auto check = [&](const fastann::Rows& rows, const fastann::Rows& centroids, const std::string& kind) {
         std::vector<int32_t> ids(n);
         std::vector<float> sqdist(n);
-        fastann::table().nearest_in_group(rows, g.offsets.data(), g.order.data(), GROUPS, centroids, first, ids.data(),
-                                          sqdist.data());
+        fastann::table().nearest_in_group(rows, g.offsets.data(), g.order.data(), GROUPS, centroids, first, nullptr,
+                                          ids.data(), sqdist.data());
         for (int64_t i = 0; i < n; i++) {
             const int32_t j = nearest_plain(x.row(i), c, first[g.labels[i]], first[g.labels[i] + 1], d);
             CHECK(ids[i] == j);
             CHECK(j < 0 ? std::isinf(sqdist[i]) : close(sqdist[i], sqdist_plain(x.row(i), c.row(j), d), 1e-6));
         }
         same_bits(kind + " in groups of " + size, sqdist);
+        std::vector<double> within(n);  // half of what it is, or twice
+        for (int64_t i = 0; i < n; i++) within[i] = static_cast<double>(sqdist[i]) * (i % 2 == 0 ? 0.5 : 2.0);
+        std::vector<int32_t> near(n);
+        std::vector<float> far(n);
+        fastann::table().nearest_in_group(rows, g.offsets.data(), g.order.data(), GROUPS, centroids, first,
+                                          within.data(), near.data(), far.data());
+        for (int64_t i = 0; i < n; i++) {
+            const bool left_out = near[i] < 0 && static_cast<double>(sqdist[i]) > within[i];
+            CHECK(left_out ? std::isinf(far[i]) : near[i] == ids[i] && far[i] == sqdist[i]);
+        }
     };
     check(x.dense(), c.dense(), "nearest");
     const fastann::Rows sparse = x.thin_out(), centroids = c.thin_out();

@@ -13,14 +13,17 @@ namespace fastann {
 
 namespace {
 
-nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroids_, nb::handle first_) {
+nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroids_, nb::handle first_,
+                           nb::handle within_) {
     const Table2 x(x_, "x"), centroids(centroids_, "centroids");
     const Vector<const int32_t> labels(labels_, "labels");
     const Vector<const int64_t> first(first_, "first");
+    const Vector<const double> within(within_, "within", true);
     const int64_t n = x.rows.n, groups = first.size() - 1;
     x.sound();
     centroids.sound();
     labels.sized(n, "one for each row of x");
+    within.sized(n, "one for each row of x");
     if (centroids.rows.d != x.rows.d) throw nb::value_error("centroids must have as many columns as x");
     check_ends(first, centroids.rows.n, "rows of centroids");
     check_ids(labels, INT32_MIN, groups, "groups");
@@ -30,7 +33,7 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
         const Buffer<int64_t> offsets(groups + 1);
         const Buffer<int32_t> order(n);
         sort_by_label(labels, n, groups, offsets, order);
-        table().nearest_in_group(x, offsets, order, groups, centroids, first, ids, sqdist);
+        table().nearest_in_group(x, offsets, order, groups, centroids, first, within, ids, sqdist);
     });
     return nb::make_tuple(ids.array, sqdist.array);
 }
@@ -83,8 +86,10 @@ nb::object greedy(nb::handle x_, nb::handle weights_, nb::handle uniform_) {
 
 void bind_groups(nb::module_& m) {
     m.def("nearest_in_group", nearest_in_group, nb::arg("x"), nb::arg("labels"), nb::arg("centroids"), nb::arg("first"),
+          nb::arg("within").none() = nb::none(),
           nb::sig("def nearest_in_group(x: NDArray[np.float32] | csr_matrix, labels: NDArray[np.int32], "
-                  "centroids: NDArray[np.float32] | csr_matrix, first: NDArray[np.int64]) "
+                  "centroids: NDArray[np.float32] | csr_matrix, first: NDArray[np.int64], "
+                  "within: NDArray[np.float64] | None = None) "
                   "-> tuple[NDArray[np.int32], NDArray[np.float32]]"),
           R"(Nearest centroid among those of each row's group, by float64 distances; ties go to the lowest.
 
@@ -96,11 +101,13 @@ labels : int32 [n]
 centroids : float32 [k, d], or a float32 CSR matrix
 first : int64 [groups + 1]
     Centroids of group g are first[g] to first[g + 1].
+within : float64 [n] or None
+    Squared distances from which on the nearest centroid of a row does not matter: this is faster.
 
 Returns
 -------
 ids : int32 [n]
-    -1 for rows of no group, or of one without centroids.
+    -1 for rows of no group, or of one without centroids; also, of dense rows, for most with none `within`.
 sqdist : float32 [n]
     Infinite there.
 )");
