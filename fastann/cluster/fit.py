@@ -199,7 +199,9 @@ class Fit:
         if task.plan.swaps:
             some = begun.sample or start.sample(lot, task.k, rng, task.memory)
             some = some.fewer(enough(task.k, start.row_values(lot)), rng)
-            centroids = Swaps(lot.take(some.ids), some.weights, task.k, task.space, rng).improved(centroids)
+            x = lot.take(some.ids)
+            again = partial(start.again, x, some.weights, task.k, rng)
+            centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
         return centroids, begun.rows
 
     def _grow(self) -> None:

@@ -19,6 +19,7 @@ from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
 _PER_CLUSTER, _FEWEST = 32, 2**13  # rows that k-means++ chooses from for each cluster, and at least,
+_CHEAP = 2**27  # as many as can be compared with all centres, value by value, in next to no time,
 _MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more values in all,
 _LEAST = 8  # as long as there are so many for each cluster
 _LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
@@ -203,8 +204,9 @@ def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
 
 def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample:
     """Rows that stand for all, chosen after one look at these."""
-    most = min(_MOST, int(_VALUES / max(1.0, row_values(lot))))
-    size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST)))
+    values = max(1.0, row_values(lot))
+    most, cheap = min(_MOST, int(_VALUES / values)), int(_CHEAP / (k * values))
+    size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST, cheap)))
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
     few = dense(lot.take(draw(lot.n, lot.weights, min(k, _LOOK), rng)))
@@ -220,6 +222,14 @@ def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Beg
     some = sample(lot, k, rng, memory)
     chosen = _plus_plus(lot.take(some.ids), some.weights, k, rng)
     return Begun(_filled(some.ids[chosen], lot, k, rng), some)
+
+
+def again(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Another start of k-means++ on a sample of rows: float32 [k, d]."""
+    chosen = _plus_plus(x, weights, k, rng)
+    if len(chosen) < k:
+        chosen = np.concatenate([chosen, np.setdiff1d(np.arange(x.shape[0]), chosen)])[:k]
+    return dense(x[chosen])
 
 
 def row_values(lot: Lot) -> float:

@@ -2,12 +2,16 @@
 
 Lloyd's iterations cannot take a centre out of one group of rows and put it into another, so a start that gives two
 centres to one group and one to two keeps that error for good. What removing a centre costs is known from each row's
-second nearest; what splitting a cluster gains, from two means of its own rows. As in FLS++ (Conrads et al., 2024) and
-breathing k-means (Fritzke, 2020) a change counts when the cost is lower after some iterations.
+second nearest; what splitting a cluster gains, from two means of its own rows. As in FLS++ (Conrads et al., 2024) a
+change counts when the cost is lower after some iterations. Where rounds of swaps gain no more and iterations cost next
+to nothing, breathing k-means (Fritzke, 2020) goes on: some clusters too many, iterations, and those taken out that then
+matter least. Where the sample is a small part of the rows, so that all this is a small part of a fit, other starts are
+tried as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +32,11 @@ _TRIALS = 4  # rows drawn to split a cluster by
 _CHEAP = 2**28  # rows x centres x columns that take next to no time to compare; beyond, a round must promise more
 _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
 _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so much for another
-_PER_CENTRE, _MOST = 32, 2**14  # rows for each centre, at least, however long that takes; and in all
+_PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
+_BREATH = 5  # clusters too many, at first
+_HELD = 8  # Lloyd iterations in and out of a breath, at most
+_BREATHS = 60  # looks at the sample, as long as they are no more than _SPENT comparisons
+_STARTS, _LOOKS = 4, 20  # other starts at most, as long as all is no more than so many looks at all rows
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,25 @@ class Swaps:
         self.compared, self.spent = x.shape[0] * k * values, 0.0
         self.cheap = self.compared <= _CHEAP
 
-    def improved(self, centres: np.ndarray) -> np.ndarray:
-        """Centres that cost no more after a few iterations than these do: float32 [k, d]."""
-        best = self._found(self._settled(centres) if self.cheap else centres)
+    def best(self, centres: np.ndarray, n: int, again: Callable[[], np.ndarray]) -> np.ndarray:
+        """The best that comes of some centres, and of others by `again`, for `n` rows in all: float32 [k, d]."""
+        best = self._improved(centres)
+        affordable = min(_SPENT, _LOOKS * n / self.x.shape[0] * self.compared)
+        for _ in range(_STARTS):
+            if not (self.cheap and best.cost > 0) or self.spent * 2 > affordable:
+                break
+            other = self._improved(again())
+            best = other if other.cost < best.cost else best
+        return best.centres
+
+    def _improved(self, centres: np.ndarray) -> _Found:
+        """Centres that cost no more after a few iterations than these do."""
+        best = self._swaps(self._found(self._settled(centres) if self.cheap else centres))
+        return self._breaths(best) if self.cheap else best
+
+    def _swaps(self, best: _Found) -> _Found:
+        """Rounds of swaps, until they gain nothing."""
+        centres = best.centres
         most, failed = max(1, len(centres) // 4), 0
         for _ in range(_ROUNDS):
             changed, count, promised = self._swapped(best, most)
@@ -83,7 +107,33 @@ class Swaps:
                 failed, most = failed + 1, max(1, count // 2)
             if failed == _FAILED or (self.spent > _SPENT and gain < _GOING):
                 break
-        return best.centres
+        return best
+
+    def _breaths(self, best: _Found) -> _Found:
+        """Breaths, each a cluster less deep once it gains nothing."""
+        depth = min(_BREATH, len(best.centres) // 2)
+        limit = min(_SPENT, self.spent + _BREATHS * self.compared)
+        while depth > 0 and self.spent < limit:
+            now = self._breathed(best, depth)
+            gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
+            best = now if gain > 0 else best
+            depth -= gain <= _GAIN
+        return best
+
+    def _breathed(self, found: _Found, depth: int) -> _Found:
+        """`depth` clusters more, iterations, and as many less that matter least then, and iterations."""
+        which, pairs, gain = self._split(found, min(len(found.centres), 4 * depth))
+        split = np.argsort(-gain, kind="stable")[:depth]
+        centres = np.concatenate([found.centres, pairs[split, 1]])
+        centres[which[split]] = pairs[split, 0]
+        more = self._found(self._settled(centres, _HELD))
+        heir, spare, kept = self._heirs(more), np.zeros(len(centres), bool), np.zeros(len(centres), bool)
+        cheapest = np.argsort(self._loss(more), kind="stable")
+        for heirs in (True, False):  # of two that would take each other's rows, one stays, if there are enough others
+            for at in cheapest:
+                if spare.sum() < len(split) and not (spare[at] or (heirs and kept[at])):
+                    spare[at] = kept[heir[at]] = True
+        return self._found(self._settled(more.centres[~spare], _HELD))
 
     # ----------------------------------------------------------------- iterations
 
@@ -94,14 +144,14 @@ class Swaps:
     def _found(self, centres: np.ndarray) -> _Found:
         ids, near = self._search(centres, 2)
         sqdist = near.astype(np.float64)
-        return _Found(centres, ids, sqdist, float(sqdist[:, 0] @ self.weights))
+        return _Found(centres, ids, sqdist, float((sqdist[:, 0] * self.weights).sum()))
 
-    def _settled(self, centres: np.ndarray) -> np.ndarray:
-        """After some Lloyd iterations."""
+    def _settled(self, centres: np.ndarray, most: int = _SETTLE) -> np.ndarray:
+        """After at most so many Lloyd iterations."""
         before = np.inf
-        for _ in range(_SETTLE):
+        for _ in range(most):
             ids, sqdist = self._search(centres, 1)
-            cost = float(sqdist[:, 0] @ self.weights)
+            cost = float((sqdist[:, 0] * self.weights).sum())
             if before - cost <= _SETTLED * cost:
                 break
             centres, before = self._means(self.x, self.weights, ids[:, 0], centres), cost
@@ -117,10 +167,7 @@ class Swaps:
 
     def _swapped(self, found: _Found, most: int) -> tuple[np.ndarray, int, float]:
         """Centres of which up to `most` were moved, how many were, and what that gains at once."""
-        k = len(found.centres)
-        own, near = found.ids[:, 0], found.sqdist
-        loss = np.bincount(own, self.weights * (near[:, 1] - near[:, 0]), minlength=k)  # if a centre were not there
-        heir = self._heirs(found)
+        k, loss, heir = len(found.centres), self._loss(found), self._heirs(found)
         which, pairs, gain = self._split(found, min(k, max(16, 4 * most)))
         centres, taken, count, promised = found.centres.copy(), np.zeros(k, bool), 0, 0.0
         cheapest = np.argsort(loss, kind="stable")
@@ -142,10 +189,19 @@ class Swaps:
             count, promised = count + 1, promised + gain[at] - loss[spare]
         return centres, count, promised
 
+    def _loss(self, found: _Found) -> np.ndarray:
+        """What each centre would cost if it were not there: float64 [k]."""
+        further = found.sqdist[:, 1] - found.sqdist[:, 0]
+        return np.bincount(found.ids[:, 0], self.weights * further, minlength=len(found.centres))
+
     def _heirs(self, found: _Found) -> np.ndarray:
         """The cluster that most of each cluster's rows would go to if their own were not there: int64 [k]."""
         k = len(found.centres)
-        pairs, place = np.unique(found.ids[:, 0].astype(np.int64) * k + found.ids[:, 1], return_inverse=True)
+        pair = found.ids[:, 0].astype(np.int64) * k + found.ids[:, 1]
+        if k * k <= len(pair):
+            weights = np.bincount(pair, self.weights, minlength=k * k).reshape(k, k)
+            return np.where(weights.any(axis=1), weights.argmax(axis=1), np.arange(k))
+        pairs, place = np.unique(pair, return_inverse=True)
         order = np.argsort(np.bincount(place, self.weights), kind="stable")
         heirs = np.arange(k)
         heirs[pairs[order] // k] = pairs[order] % k  # of equal ones the last, which is the largest
@@ -157,11 +213,12 @@ class Swaps:
         own, sqdist = found.ids[:, 0], found.sqdist[:, 0]
         spread = np.bincount(own, self.weights * sqdist, minlength=k)
         which = np.sort(np.argsort(-spread, kind="stable")[:count])
-        group = np.full(k, -1, np.int32)
+        group = np.full(k, -1, np.int16 if k < 2**15 else np.int32)  # numbers of 16 bits are sorted fastest
         group[which] = np.arange(count)
         rows = np.flatnonzero(group[own] >= 0)
         rows = rows[np.argsort(group[own[rows]], kind="stable")]
-        x, labels, weights, closest = self.x[rows], group[own[rows]], self.weights[rows], sqdist[rows]
+        x, labels = self.x[rows], group[own[rows]].astype(np.int32)
+        weights, closest = self.weights[rows], sqdist[rows]
         ends, one = np.searchsorted(labels, np.arange(count + 1)), np.ones(count, np.int64)
         picks = kernels.plus_plus(x, weights, ends, one, self.rng.random((count, _TRIALS)), closest)
         pairs = np.repeat(found.centres[which], 2, axis=0)

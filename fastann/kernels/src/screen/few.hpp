@@ -19,17 +19,19 @@ constexpr int64_t FEW_TASK = 1024;
 template <int64_t R>
 struct Best {
     F32 best[R], second[R];
-    I32 where[R];  // vector of centroids in which the best was found
+    I32 where[R];  // vector of centroids in which the best was found,
+    I32 then[R];   // and the second best, if that is asked for
 };
 
-// Score R rows, `d` apart, against all centroids. D is d, or 0 if it is known at run time only.
-template <int64_t R, int64_t D>
+// Score R rows, `d` apart, against all centroids. D is d, or 0 if it is known at run time only; with TWO, the place of
+// the second best is kept as well.
+template <int64_t R, int64_t D, bool TWO>
 inline void score_few(const Packed& packed, const float* rows, Best<R>& out) {
     const int64_t d = D > 0 ? D : packed.d, strips = packed.strips[packed.cells];
     const float* strip = reinterpret_cast<const float*>(packed.data);
     for (int64_t r = 0; r < R; r++) {
         out.best[r] = out.second[r] = splat(HUGE_SCORE);
-        out.where[r] = I32{};
+        out.where[r] = out.then[r] = I32{};
     }
     I32 place = {};
     for (int64_t s = 0; s < strips; s++) {
@@ -50,6 +52,10 @@ inline void score_few(const Packed& packed, const float* rows, Best<R>& out) {
         for (int64_t half = 0; half < 2; half++, place += 1) {
             for (int64_t r = 0; r < R; r++) {
                 const F32 v = score[r][half];
+                if (TWO) {
+                    const I32 after = v < out.second[r] ? place : out.then[r];
+                    out.then[r] = v < out.best[r] ? out.where[r] : after;
+                }
                 out.second[r] = least(out.second[r], largest(v, out.best[r]));
                 out.where[r] = v < out.best[r] ? place : out.where[r];
                 out.best[r] = least(v, out.best[r]);
@@ -110,10 +116,18 @@ template <int64_t R, int64_t D>
 inline void nearest_few_rows(const Packed& packed, const float* shifted, const float* x, int64_t first, const float* c,
                              int32_t* labels, float* sqdist) {
     Best<R> found;
-    score_few<R, D>(packed, shifted, found);
+    score_few<R, D, false>(packed, shifted, found);
     for (int64_t r = 0; r < R; r++) {
         decide_few(packed, found.best[r], found.second[r], found.where[r], shifted + r * packed.d,
                    x + (first + r) * packed.d, c, labels[first + r], sqdist[first + r]);
+    }
+}
+
+// Rows first to end - 1, less the shift of the centroids, into `shifted`.
+inline void shift_few(const Packed& packed, const float* x, int64_t first, int64_t end, float* shifted) {
+    const int64_t d = packed.d;
+    for (int64_t i = 0; i < end - first; i++) {
+        for (int64_t t = 0; t < d; t++) shifted[i * d + t] = x[(first + i) * d + t] - packed.shift[t];
     }
 }
 
@@ -122,15 +136,76 @@ void nearest_few(const Packed& packed, const float* x, int64_t n, const float* c
     const int64_t d = packed.d;
     parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
         const Buffer<float> shifted((end - first) * d + 16);
-        for (int64_t i = 0; i < end - first; i++) {
-            for (int64_t t = 0; t < d; t++) shifted[i * d + t] = x[(first + i) * d + t] - packed.shift[t];
-        }
+        shift_few(packed, x, first, end, shifted);
         int64_t i = first;
         for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
             nearest_few_rows<FEW_ROWS, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
         }
         for (; i < end; i++) nearest_few_rows<1, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
     });
+}
+
+// The two nearest centroids of row r, by what its lanes say.
+template <int64_t R>
+inline void decide_two(const Packed& packed, const Best<R>& found, int64_t r, const float* row, const float* c,
+                       int32_t* ids, float* sqdist) {
+    float scores[WIDTH], seconds[WIDTH];
+    int32_t places[WIDTH], thens[WIDTH];
+    store(scores, found.best[r]);
+    store(seconds, found.second[r]);
+    store(places, found.where[r]);
+    store(thens, found.then[r]);
+    for (int64_t t = 0; t < 2; t++) {
+        ids[t] = -1;
+        sqdist[t] = INFINITE;
+    }
+    for (int64_t t = 0; t < 2; t++) {  // in the lane of the nearest, the second takes its place
+        const F32 left = load<F32>(scores);
+        const float low = least(left);
+        if (!(low < HUGE_SCORE)) return;
+        const int lane = lowest_bit(~below(splat(low), left) & ((1U << WIDTH) - 1));
+        const int32_t j = packed.columns[places[lane] * WIDTH + lane];
+        insert_sorted(sqdist, ids, t, sqdist32(row, c + j * packed.d, packed.d), j);
+        scores[lane] = seconds[lane];
+        places[lane] = thens[lane];
+    }
+}
+
+template <int64_t R, int64_t D>
+inline void two_few_rows(const Packed& packed, const float* shifted, const float* x, int64_t first, const float* c,
+                         int32_t* ids, float* sqdist) {
+    Best<R> found;
+    score_few<R, D, true>(packed, shifted, found);
+    for (int64_t r = 0; r < R; r++) {
+        decide_two(packed, found, r, x + (first + r) * packed.d, c, ids + 2 * (first + r), sqdist + 2 * (first + r));
+    }
+}
+
+// The two nearest of each row, for few dimensions.
+template <int64_t D>
+void two_few(const Packed& packed, const float* x, int64_t n, const float* c, int32_t* ids, float* sqdist) {
+    const int64_t d = packed.d;
+    parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
+        const Buffer<float> shifted((end - first) * d + 16);
+        shift_few(packed, x, first, end, shifted);
+        int64_t i = first;
+        for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
+            two_few_rows<FEW_ROWS, D>(packed, shifted + (i - first) * d, x, i, c, ids, sqdist);
+        }
+        for (; i < end; i++) two_few_rows<1, D>(packed, shifted + (i - first) * d, x, i, c, ids, sqdist);
+    });
+}
+
+// The `m` nearest by float32 products, whatever the number of dimensions.
+inline void nearest_m_f32(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids,
+                          float* sqdist) {
+    if (m != 2 || packed.d > FEW_DIMENSIONS) return nearest_m<F32Rows>(packed, x, n, c, m, ids, sqdist);
+    const auto search = packed.d == 2   ? two_few<2>
+                        : packed.d == 3 ? two_few<3>
+                        : packed.d == 4 ? two_few<4>
+                        : packed.d == 8 ? two_few<8>
+                                        : two_few<0>;
+    search(packed, x, n, c, ids, sqdist);
 }
 
 // The exact search by float32 products, whatever the number of dimensions.
@@ -149,6 +224,7 @@ inline void nearest_f32(const Packed& packed, const float* x, int64_t n, const f
 constexpr Screening f32_screening() {
     Screening screening = screening_of<F32Rows>();
     screening.nearest = nearest_f32;
+    screening.nearest_m = nearest_m_f32;
     return screening;
 }
 
