@@ -3,6 +3,7 @@
 The public names are imported on first use, so that ``import fastann`` is instant and does not load FAISS.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,18 @@ _HOME = {
     "export": "fastann.runs.exports",
     "open_source": "fastann.data.open",
     "dedup": "fastann.duplicates.find",
+    "describe": "fastann.topics.describe",
+    "Description": "fastann.topics.result",
     "Duplicates": "fastann.duplicates.result",
     "RunError": "fastann.storage",
     "show_versions": "fastann.versions",
 }
 
-_CALLABLE = ("report",)  # packages that are functions, too: `fastann.report(folder)`
+_PACKAGES = ("plot", "report")  # the latter is a function, too: `fastann.report(folder)`
 
-__all__ = ["__version__", *_HOME, *_CALLABLE]
+__all__ = ["__version__", *_HOME, *_PACKAGES]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent until a program says what to do with messages
 
 if TYPE_CHECKING:
     from fastann.cluster.stop import StopReason as StopReason
@@ -55,6 +60,8 @@ if TYPE_CHECKING:
     from fastann.study.studies import bench as bench
     from fastann.study.studies import sweep as sweep
     from fastann.study.tune import tune as tune
+    from fastann.topics.describe import describe as describe
+    from fastann.topics.result import Description as Description
     from fastann.versions import show_versions as show_versions
 
 
@@ -62,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'fastann' has no attribute {name!r}")
     try:
-        if name in _CALLABLE:
+        if name in _PACKAGES:
             return import_module(f"fastann.{name}")
         value = getattr(import_module(_HOME[name]), name)
     except AttributeError as error:  # of which `from fastann import ...` would hide everything

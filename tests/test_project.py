@@ -24,6 +24,7 @@ ROOMS = [
     ["__main__"],
     ["cli"],
     ["__init__"],
+    ["plot", "topics"],
     ["study", "quality", "duplicates"],
     ["estimators"],
     ["runs"],

@@ -4,7 +4,14 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 input, 1 failure.
 """
 
-from fastann.cli import classifying, deduplicating, exporting, fitting, studies  # noqa: F401 - they add their commands
+from fastann.cli import (  # noqa: F401 - they add their commands
+    classifying,
+    deduplicating,
+    describing,
+    exporting,
+    fitting,
+    studies,
+)
 from fastann.cli.common import main
 
 __all__ = ["main"]

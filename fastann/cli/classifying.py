@@ -328,35 +328,10 @@ def _text(model: PrototypeClassifier, source: Any, labels: np.ndarray, out: str)
 
 def summary(model: PrototypeClassifier, n: int, seconds: float, out: str) -> str:
     """Lines that say what was learned, whether refinement helped, and where the model lies."""
-    _, counts = np.unique(model.prototype_labels_, return_counts=True)
-    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    steps = [sum(record.phase == phase for record in model.history_) for phase in ("k-means", "refine")]
-    lines = {
-        "rows": f"{n:,} x {model.n_features_in_}",
-        "classes": f"{len(model.classes_):,}",
-        "prototypes": f"{counts.sum():,} ({each} a class)",
-        "refinement": _refinement(model),
-        "epochs": f"{steps[0]} of k-means, {steps[1]} of refinement" if steps[1] else f"{steps[0]} of k-means",
-        "seconds": f"{seconds:.1f}",
-        "model": out,
-    }
-    return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
+    from fastann.estimators.summary import of_classes, text
 
-
-def _refinement(model: PrototypeClassifier) -> str:
-    verdict = model.refinement_
-    if verdict is None:
-        return f"{model.refine}, as asked"
-    if not verdict.rows:
-        return "none: too few rows to hold some out"
-    kept = "kept" if verdict.kept else "not kept"
-    lines = [
-        f"{kept}: accuracy {verdict.before:.4f} -> {verdict.after:.4f}, balanced {verdict.balanced_before:.4f} -> "
-        f"{verdict.balanced_after:.4f}, on {verdict.rows:,} rows held out"
-    ]
-    for fall in verdict.fell[:1]:
-        lines.append(f"recall of {fall.label}: {fall.before:.4f} -> {fall.after:.4f} ({fall.rows:,} rows)")
-    return f"\n{'':<11}".join(lines)
+    rows = {"rows": f"{n:,} x {model.n_features_in_}"}
+    return text(rows | of_classes(model) | {"seconds": f"{seconds:.1f}", "model": out})
 
 
 def measure(truth: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> dict[str, Any]:

@@ -408,20 +408,6 @@ def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool, labels: bool 
 
 def summary(km: KMeans, seconds: float, out: str) -> str:
     """Lines that say what was done, how good it is and where it lies."""
-    low, high = km.assignment_recall_interval_
-    n = km.clustering_.rows.n
-    recall = "1, exact search" if low == high == 1.0 else f"{km.assignment_recall_:.4f} (95%: {low:.4f} to {high:.4f})"
-    last = km.history_[-1]
-    repaired = sum(record.repaired for record in km.history_)
-    index = "auto" if km.index == "auto" else str(km.index_)
-    lines = {
-        "rows": f"{n:,} x {km.n_features_in_}" + (f", trained on {last.rows:,}" if last.rows != n else ""),
-        "clusters": f"{len(km.cluster_centers_):,}",
-        "index": f"{index}: {last.plan}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else ""),
-        "iterations": f"{km.n_iter_}: {km.clustering_.stopped(km.tol)}",
-        "inertia": f"{km.inertia_:.6g} ({km.inertia_ / n:.6g} a row)",
-        "recall": recall,
-        "seconds": f"{seconds:.1f}",
-        "run": out,
-    }
-    return "\n".join(f"{name:<11}{value}" for name, value in lines.items())
+    from fastann.estimators.summary import of_centers, text
+
+    return text(of_centers(km) | {"seconds": f"{seconds:.1f}", "run": out})

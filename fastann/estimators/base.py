@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastann import checks, kernels
 from fastann.data import open as files
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Source
+from fastann.estimators import summary as summaries
 from fastann.index import gpu
 from fastann.index.faiss import faiss, faiss_threads
 
@@ -67,6 +68,24 @@ class Model(BaseEstimator):
         if names:
             model.feature_names_in_ = np.array(names, dtype=object)
         return model
+
+    def summary(self) -> str:
+        """Lines that say what was fitted and how good it is, as the command line prints them.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        """
+        check_is_fitted(self)
+        return summaries.text(self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """What a fitted model says of itself, by name."""
+        raise TypeError(f"{type(self).__name__} says nothing of itself")
+
+    def _html_repr(self) -> str:  # of scikit-learn, for notebooks
+        return summaries.html(self, self._facts() if "index_" in vars(self) else {})
 
     def _publish(self, found: Any) -> None:
         """Set what a result says as attributes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -38,8 +39,11 @@ else:
             return method
 
 
+log = logging.getLogger(__name__)
+
+
 class Callbacks:
-    """Tells scikit-learn's callbacks of a fit, or of a batch, and of each iteration of it.
+    """Tells the log and scikit-learn's callbacks of a fit, or of a batch, and of each iteration of it.
 
     `spec` is the index that a model made from the running iteration predicts with, and `most` how many iterations
     there may be: of all starts, and on all samples.
@@ -58,6 +62,11 @@ class Callbacks:
         return self
 
     def __call__(self, state: State) -> bool:
+        record = state.record
+        log.debug(
+            "iteration %d: inertia %.6g, %d of %d rows moved, %.3f s, %s",
+            *(record.iteration, record.inertia, record.moved, record.rows, sum(record.seconds.values()), record.plan),
+        )
         if self.root is None:
             return False
         task = self.root.subcontext(task_name="iteration")

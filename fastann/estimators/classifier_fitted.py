@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from typing import Any
@@ -21,10 +22,12 @@ from fastann.cluster.progress import Bar
 from fastann.data.csr import Densified, Sparsified
 from fastann.data.source import Source
 from fastann.estimators.base import Model
+from fastann.estimators.summary import of_classes
 from fastann.index.base import Index, Spec
 from fastann.index.repair import search
 from fastann.runs import prototypes as runs
 
+log = logging.getLogger(__name__)
 SCORES_AT_ONCE = 2**24  # distances between rows and prototypes that are computed at a time
 
 
@@ -171,6 +174,10 @@ class Prototyped(Model):
     def _publish(self, found: Classification) -> None:
         self.classification_, self.classes_, self.scale_ = found, found.classes, found.scale
         self.refinement_, self.history_, self.index_ = found.verdict, found.history, found.spec
+        log.info("%d classes, %d prototypes, index %s", len(found.classes), len(found.prototypes), found.spec)
+
+    def _facts(self) -> dict[str, str]:
+        return of_classes(self)
 
     def _found(self) -> Classification:
         """The result with what a user may have set on the estimator since it was published."""

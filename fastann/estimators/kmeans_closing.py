@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -22,6 +23,7 @@ from fastann.index.base import Index, Spec
 from fastann.index.recall import Sampled
 from fastann.index.spec import Flat
 
+log = logging.getLogger(__name__)
 PREDICTED = 0.99  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
 MEASURED = 1024  # of the rows audited, at least so many are searched where that alone tells what `predict` finds
 
@@ -72,7 +74,12 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             "points in X: it has fewer distinct rows than that; lower n_clusters or add data",
             ConvergenceWarning,
         )
-    return Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
+    found = Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
+    log.info(
+        "%d clusters of %d rows after %d iterations: inertia %.6g, recall %.4f, index %s; %s",
+        *(task.k, found.rows.n, len(found.history), rows.inertia, rows.recall, spec, done.stop_reason.sentence),
+    )
+    return found
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:

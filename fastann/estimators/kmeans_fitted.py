@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,11 +25,13 @@ from fastann.data.csr import Densified
 from fastann.data.open import as_source
 from fastann.data.source import Source, UnitNorm, Without, dense
 from fastann.estimators.base import Model
+from fastann.estimators.summary import of_centers
 from fastann.index.base import Index, Spec
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
 
+log = logging.getLogger(__name__)
 ORTHOGONAL = 2.0  # squared distance of unit vectors at right angles, as which a row without a direction counts
 
 
@@ -244,6 +247,9 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         self.weights_, self.n_steps_, self.index_ = means.weights, means.steps, found.spec
         self.history_, self.n_iter_, self.stop_reason_ = found.history, len(found.history), found.stop_reason
 
+    def _facts(self) -> dict[str, str]:
+        return of_centers(self)
+
     def __getattr__(self, name: str) -> Any:
         """Called for what is not there; says so of labels that were not saved."""
         if name in ("labels_", "distances_") and "clustering_" in self.__dict__:
@@ -277,6 +283,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             raise TypeError(f"labels must be True or False, got {labels!r}; ids and labels of rows are the fit's own")
         found = self.clustering_.with_index(self.index_)
         runs.write(path, found, runs.About.of(self), checkpoint=self.checkpoint, labels=bool(labels), force=force)
+        log.info("run written to %s", path)
         if self.checkpoint is not None:
             remove(self.checkpoint)
 

@@ -12,26 +12,33 @@ from fastann.report import html, plots, svg
 from fastann.report.html import Figure, Section
 
 BINS, POINTS, CENTROIDS, DIAMETERS = 30, 2000, 500, (5.0, 7.0, 9.0, 12.0, 16.0, 21.0)
+CLUSTERS = plots.Axis("clusters", whole=True)
 COLOURED = 8  # clusters that get a colour of their own; with more, colours would say nothing
 
 
+def binned(counts: Sequence[float]) -> tuple[list[int], list[int], plots.Axis]:
+    """Bins of the sizes of clusters that have rows, whose widths grow with the size: edges, heights and the axis."""
+    full = [int(count) for count in counts if count > 0]
+    low, high = min(full), max(full)
+    edges = np.unique(np.rint(np.geomspace(low, high + 1, BINS + 1)).astype(np.int64))
+    heights = np.histogram(full, edges)[0]
+    axis = plots.Axis("rows in the cluster", scale="log" if high > 5 * low else "linear", whole=True)
+    return edges.tolist(), heights.tolist(), axis
+
+
 def sizes(counts: Sequence[float]) -> Section:
-    """The distribution of cluster sizes, in bins whose widths grow with the size."""
+    """The distribution of cluster sizes."""
     section = Section("Cluster sizes")
     counts = [count for count in html.numbers(list(counts)) if count >= 0]
     full = [int(count) for count in counts if count > 0]
     if not full:
         return section
-    low, high = min(full), max(full)
-    edges = np.unique(np.rint(np.geomspace(low, high + 1, BINS + 1)).astype(np.int64))
-    heights = np.histogram(full, edges)[0]
     empty = len(counts) - len(full)
-    caption = f"Clusters by their number of rows: {html.number(low)} to {html.number(high)}, the median being "
-    caption += (
-        f"{html.number(float(np.median(full)))}. {'No cluster is' if not empty else f'{html.number(empty)} are'} empty."
-    )
-    x = plots.Axis("rows in the cluster", scale="log" if high > 5 * low else "linear", whole=True)
-    drawing = plots.histogram("sizes", edges.tolist(), heights.tolist(), x, plots.Axis("clusters", whole=True))
+    caption = f"Clusters by their number of rows: {html.number(min(full))} to {html.number(max(full))}, the median "
+    caption += f"being {html.number(float(np.median(full)))}. "
+    caption += f"{'No cluster is' if not empty else f'{html.number(empty)} are'} empty."
+    edges, heights, x = binned(counts)
+    drawing = plots.histogram("sizes", edges, heights, x, CLUSTERS)
     section.figures.append(Figure([drawing], caption, caption))
     return section
 
@@ -70,16 +77,12 @@ def chart(given: Any) -> Section:
     counts = counts if len(counts) == len(centroids) else [1.0] * len(centroids)
     order = sorted(range(len(centroids)), key=lambda i: -counts[i])[:CENTROIDS]
     few = bool(points) and len(set(labels[: len(points)])) <= COLOURED
-    cloud = [
-        (x, y, int(label) if few else svg.COLOURS - 1) for (x, y), label in zip(points[:POINTS], labels, strict=False)
-    ]
+    colours = labels if few else [svg.COLOURS - 1] * len(labels)
+    cloud = [(x, y, int(colour)) for (x, y), colour in zip(points[:POINTS], colours, strict=False)]
     centres = [
-        (*centroids[i], svg.COLOURS - 1 if few else 0, _diameter(counts[i], max(counts), len(order))) for i in order
+        (*centroids[i], svg.COLOURS - 1 if few else 0, diameter(counts[i], max(counts), len(order))) for i in order
     ]
-    method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
-    explained = html.numbers(given.get("explained"))
-    shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == 2 else ["", ""]
-    titles = (f"first direction{shares[0]}", f"second direction{shares[1]}")
+    titles, method = directions(given)
     parts = [f"{len(centres):,} of {len(centroids):,} centroids, the largest" if len(centres) < len(centroids) else ""]
     parts[0] = parts[0] or (f"{len(centres):,} centroids" if centres else "")
     parts += (
@@ -90,13 +93,21 @@ def chart(given: Any) -> Section:
     return section
 
 
+def directions(given: dict[str, Any]) -> tuple[tuple[str, str], str]:
+    """Titles of the axes of a map, and the name of its method."""
+    method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
+    explained = html.numbers(given.get("explained"))
+    shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == 2 else ["", ""]
+    return (f"first direction{shares[0]}", f"second direction{shares[1]}"), method
+
+
 def _pairs(values: Any) -> list[tuple[float, float]]:
     """The points of a list whose both coordinates are numbers, others at the origin so that indices stay."""
     found = [html.numbers(value) for value in values] if isinstance(values, list) else []
     return [(pair[0], pair[1]) if len(pair) == 2 else (0.0, 0.0) for pair in found]
 
 
-def _diameter(count: float, largest: float, many: int) -> float:
+def diameter(count: float, largest: float, many: int) -> float:
     """The diameter, of a few steps, whose area is in proportion to a size; smaller where there are many centroids."""
     shrink = 1.0 if many <= 100 else 0.7
     wanted = DIAMETERS[-1] * math.sqrt(max(count, 0) / largest) if largest else DIAMETERS[0]

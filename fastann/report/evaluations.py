@@ -15,14 +15,17 @@ ROWS = 200  # clusters that the table shows, the largest
 # What the first sentence is about: the first of these that there is.
 HEADLINES = ("ari", "stability", "silhouette", "simplified_silhouette", "inertia")
 CLUSTERS = {
+    "words": "key words",
     "size": "rows",
     "mean_distance": "mean distance",
     "radius": "radius",
     "nearest": "nearest cluster",
     "nearest_distance": "centre to centre",
+    "nearest_text": "nearest row",
     "representatives": "representative rows",
     "outliers": "farthest rows",
 }
+TEXTS = ("words", "nearest_text", "representatives", "outliers")
 INDICES = ("nearest", "representatives", "outliers")  # numbers that name rows or clusters
 
 
@@ -159,7 +162,7 @@ def _clusters(content: dict[str, Any]) -> Section:
             value = given[name][i]
             row.append(Cell(_told(value, name), sort=value if html.is_number(value) else None))
         rows.append(row)
-    columns = [Column("cluster"), *(Column(CLUSTERS[name], numeric=name not in INDICES[1:]) for name in names)]
+    columns = [Column("cluster"), *(Column(CLUSTERS[name], numeric=name not in TEXTS) for name in names)]
     fold = f"{len(rows)} of {count} clusters, the largest" if count > ROWS else f"All {count} clusters"
     return Section("Clusters", tables=[Table("Clusters, the largest first", columns, rows, fold, sortable=True)])
 
@@ -168,6 +171,8 @@ def _told(value: Any, name: str) -> str:
     """A cell of the table of clusters: indices as they are, numbers rounded; -1 pads lists of rows."""
     if isinstance(value, list):
         return ", ".join(str(item) for item in value if item != -1)
+    if isinstance(value, str):
+        return value
     if name in INDICES:
         return "" if value in (-1, None) else str(value)
     return html.number(value) if html.is_number(value) else html.NOTHING

@@ -1,4 +1,7 @@
-"""Drawings: what is drawn (points, lines, bars, maps) and how axes are scaled; each returns SVG for a page."""
+"""Drawings: what is drawn (points, lines, bars, maps) and how axes are scaled.
+
+A ``draw_...`` draws on a `Board`: a canvas of a page, or a user's axes (`fastann.plot`). The others return SVG.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 from fastann.records import Metric
 from fastann.report.html import Key, number, written
-from fastann.report.svg import COLOURS, ROLES, canvas
+from fastann.report.svg import COLOURS, ROLES, Board, canvas
 
 WIDE, NARROW, SMALL = (780, 420), (400, 360), (470, 330)  # in CSS pixels
 _ROOM = 30  # dots (100 an inch) between numbered points: nearer ones stay without a number
@@ -35,11 +38,17 @@ _SHAPES = [(24, 0), (4, 0.25), (3, 0.5), (4, 0), (3, -0.5), (5, 0.5, 0.45), (6, 
 _MARKERS = [_outline(int(corners), *rest) for corners, *rest in _SHAPES]
 
 
-def _marker(kind: int, size: float) -> dict[str, Any]:
+def marker(kind: int, size: float, paper: str) -> dict[str, Any]:
     """Arguments of a marker: all kinds cover the same area, though matplotlib fits each into a square."""
     corners = _MARKERS[kind % COLOURS]
     reach = max(abs(value) for corner in corners for value in corner)
-    return {"marker": corners, "ms": size * reach, "mec": ROLES["paper"], "mew": 0.8}
+    return {"marker": corners, "ms": size * reach, "mec": paper, "mew": 0.8}
+
+
+def dashes(kind: int) -> Any:
+    """A line style of matplotlib: the first kind is solid."""
+    pattern = _DASHES[kind % len(_DASHES)]
+    return (0, tuple(float(part) / 2 for part in pattern.split())) if pattern else "-"
 
 
 def key(label: str, colour: int, dash: int | None = None) -> Key:
@@ -125,36 +134,41 @@ def pareto(
 ) -> list[str]:
     """Points, their frontier joined and numbered; `level` is a dotted line across. Wide and narrow, or one `small`."""
     sizes = (SMALL,) if small else (WIDE, NARROW)
-    return [_pareto(f"{name}-{i}", points, x, y, level, size) for i, size in enumerate(sizes)]
+    drawings = []
+    for i, size in enumerate(sizes):
+        with canvas(f"{name}-{i}", size) as it:
+            draw_pareto(it, points, x, y, level)
+        drawings.append(it.svg)
+    return drawings
 
 
-def _pareto(name: str, points: Sequence[Point], x: Axis, y: Axis, level: float | None, size: tuple[int, int]) -> str:
-    with canvas(name, size) as it:
-        ax = it.axes
-        if level is not None:
-            ax.axhline(level, color=ROLES["mute"], lw=1, ls=(0, (1, 3)))
-        front = sorted((p for p in points if p.number is not None), key=lambda p: p.number or 0)
-        ax.plot([p.x for p in front], [p.y for p in front], color=ROLES["mute"], lw=1.2)
-        for i, p in enumerate(sorted(points, key=lambda p: p.number is not None)):
-            colour, bold = ROLES[f"c{p.kind % COLOURS}"], p.number is not None or p.baseline
-            if p.number is not None and p.x_range:
-                ax.plot(p.x_range, [p.y, p.y], color=colour, lw=1)
-            gid = it.titled(f"p{i}", p.title, ("pt front" if p.number is not None else "pt") if bold else "pt faint")
-            ax.plot([p.x], [p.y], color=colour, gid=gid, **_marker(p.kind, 9 if bold else 7))
-        _scale(ax, "x", x, [p.x for p in points])
-        _scale(ax, "y", y, [p.y for p in points])
-        # Labels stand on the side where, by definition, nothing lies: that of the better.
-        side = {"ha": "right", "va": "top" if y.below else "bottom", "textcoords": "offset points", "fontsize": 11}
-        taken: list[Any] = []
-        for place, text in _together(front).items():
-            here = ax.transData.transform(place)
-            if all(max(abs(here - other)) > _ROOM for other in taken):
-                taken.append(here)
-                ax.annotate(text, place, (-4, -4 if y.below else 4), **side)
-        for p in points:
-            if p.baseline:
-                ax.annotate("baseline", (p.x, p.y), (0, 7), **side | {"ha": "center", "va": "bottom"})
-    return it.svg
+def draw_pareto(it: Board, points: Sequence[Point], x: Axis, y: Axis, level: float | None = None) -> None:
+    """Points, their frontier joined and numbered, on axes."""
+    ax, roles = it.axes, it.roles
+    if level is not None:
+        ax.axhline(level, color=roles["mute"], lw=1, ls=(0, (1, 3)))
+    front = sorted((p for p in points if p.number is not None), key=lambda p: p.number or 0)
+    ax.plot([p.x for p in front], [p.y for p in front], color=roles["mute"], lw=1.2)
+    for i, p in enumerate(sorted(points, key=lambda p: p.number is not None)):
+        colour, bold = roles[f"c{p.kind % COLOURS}"], p.number is not None or p.baseline
+        if p.number is not None and p.x_range:
+            ax.plot(p.x_range, [p.y, p.y], color=colour, lw=1)
+        classes = ("pt front" if p.number is not None else "pt") if bold else "pt faint"
+        style = it.artist(f"p{i}", p.title, classes) | marker(p.kind, 9 if bold else 7, roles["paper"])
+        ax.plot([p.x], [p.y], color=colour, **style)
+    _scale(it, "x", x, [p.x for p in points])
+    _scale(it, "y", y, [p.y for p in points])
+    # Labels stand on the side where, by definition, nothing lies: that of the better.
+    side = {"ha": "right", "va": "top" if y.below else "bottom", "textcoords": "offset points", "fontsize": 11}
+    taken: list[Any] = []
+    for place, text in _together(front).items():
+        here = ax.transData.transform(place)
+        if all(max(abs(here - other)) > _ROOM for other in taken):
+            taken.append(here)
+            ax.annotate(text, place, (-4, -4 if y.below else 4), **side)
+    for p in points:
+        if p.baseline:
+            ax.annotate("baseline", (p.x, p.y), (0, 7), **side | {"ha": "center", "va": "bottom"})
 
 
 def _together(front: Sequence[Point]) -> dict[tuple[float, float], str]:
@@ -168,21 +182,22 @@ def _together(front: Sequence[Point]) -> dict[tuple[float, float], str]:
 def lines(name: str, drawn: Sequence[Line], x: Axis, y: Axis, *, top: float | None = None) -> str:
     """Curves, faint ones below; what lies above `top` is cut off."""
     with canvas(name, SMALL) as it:
-        for i, line in enumerate(sorted(drawn, key=lambda line: not line.faint)):
-            gid = it.titled(f"l{i}", line.title, "faint" if line.faint else "")
-            style: dict[str, Any] = {
-                "color": ROLES[f"c{line.kind % COLOURS}"],
-                "lw": 1 if line.faint else 2,
-                "gid": gid,
-            }
-            if not line.faint and _DASHES[line.dash % len(_DASHES)]:
-                style["ls"] = (0, tuple(float(part) / 2 for part in _DASHES[line.dash % len(_DASHES)].split()))
-            if line.marked:
-                style |= _marker(line.kind, 7)
-            it.axes.plot(line.xs, line.ys, **style)
-        _scale(it.axes, "x", x, [value for line in drawn for value in line.xs])
-        _scale(it.axes, "y", y, [value for line in drawn for value in line.ys if top is None or value <= top])
+        draw_lines(it, drawn, x, y, top=top)
     return it.svg
+
+
+def draw_lines(it: Board, drawn: Sequence[Line], x: Axis, y: Axis, *, top: float | None = None) -> None:
+    """Curves on axes, faint ones below."""
+    for i, line in enumerate(sorted(drawn, key=lambda line: not line.faint)):
+        style = it.artist(f"l{i}", line.title, "faint" if line.faint else "")
+        style |= {"color": it.roles[f"c{line.kind % COLOURS}"], "lw": 1 if line.faint else 2}
+        if not line.faint:
+            style["ls"] = dashes(line.dash)
+        if line.marked:
+            style |= marker(line.kind, 7, it.roles["paper"])
+        it.axes.plot(line.xs, line.ys, label=line.title, **style)
+    _scale(it, "x", x, [value for line in drawn for value in line.xs])
+    _scale(it, "y", y, [value for line in drawn for value in line.ys if top is None or value <= top])
 
 
 def stacked(name: str, xs: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], x: Axis, y: Axis) -> str:
@@ -192,8 +207,8 @@ def stacked(name: str, xs: Sequence[float], layers: Sequence[tuple[str, Sequence
         for i, (_, heights) in enumerate(layers):
             it.axes.bar(xs, heights, bottom=base, width=0.8, color=ROLES[f"c{i % COLOURS}"])
             base = [a + b for a, b in zip(base, heights, strict=True)]
-        _scale(it.axes, "x", x, xs)
-        _scale(it.axes, "y", y, [0.0, *base])
+        _scale(it, "x", x, xs)
+        _scale(it, "y", y, [0.0, *base])
         it.axes.set_ylim(bottom=0)
     return it.svg
 
@@ -201,57 +216,64 @@ def stacked(name: str, xs: Sequence[float], layers: Sequence[tuple[str, Sequence
 def histogram(name: str, edges: Sequence[float], counts: Sequence[float], x: Axis, y: Axis) -> str:
     """Bars between edges."""
     with canvas(name, SMALL) as it:
-        for i, (low, high, count) in enumerate(zip(edges, edges[1:], counts, strict=False)):
-            if count:
-                what = f"{x.write(low)}" if high - low <= 1 else f"{x.write(low)} to {x.write(high - 1)}"
-                gid = it.titled(f"b{i}", f"{what}: {y.write(count)}", "")
-                style = {"align": "edge", "color": ROLES["c0"], "edgecolor": ROLES["paper"], "lw": 0.6, "gid": gid}
-                it.axes.bar([low], [count], width=high - low, **style)
-        _scale(it.axes, "x", x, [edges[0], edges[-1]])
-        _scale(it.axes, "y", y, [0.0, *counts])
-        it.axes.set_ylim(bottom=0)
+        draw_histogram(it, edges, counts, x, y)
     return it.svg
 
 
-def scatter(
-    name: str,
-    points: Sequence[tuple[float, float, int]],
-    centroids: Sequence[tuple[float, float, int, float]],
-    titles: tuple[str, str],
-) -> list[str]:
-    """A map: points (x, y, colour) below centroids (x, y, colour, diameter in pixels). Wide and narrow."""
+def draw_histogram(it: Board, edges: Sequence[float], counts: Sequence[float], x: Axis, y: Axis) -> None:
+    """Bars between edges, on axes; a bin without anything has none."""
+    for i, (low, high, count) in enumerate(zip(edges, edges[1:], counts, strict=False)):
+        if count:
+            what = f"{x.write(low)}" if high - low <= 1 else f"{x.write(low)} to {x.write(high - 1)}"
+            style = it.artist(f"b{i}", f"{what}: {y.write(count)}")
+            style |= {"align": "edge", "color": it.roles["c0"], "edgecolor": it.roles["paper"], "lw": 0.6}
+            it.axes.bar([low], [count], width=high - low, **style)
+    _scale(it, "x", x, [edges[0], edges[-1]])
+    _scale(it, "y", y, [0.0, *counts])
+    it.axes.set_ylim(bottom=0)
+
+
+Cloud = Sequence[tuple[float, float, int]]  # x, y, colour
+Centres = Sequence[tuple[float, float, int, float]]  # x, y, colour, diameter in pixels
+
+
+def scatter(name: str, points: Cloud, centroids: Centres, titles: tuple[str, str]) -> list[str]:
+    """A map: points below centroids. Wide and narrow."""
     drawings = []
     for i, size in enumerate((WIDE, NARROW)):
         with canvas(f"{name}-{i}", size) as it:
-            ax = it.axes
-            for colour in sorted({p[2] for p in points}):
-                own = [p for p in points if p[2] == colour]
-                style: dict[str, Any] = {"ls": "", "marker": "o", "mew": 0, "color": ROLES[f"c{colour % COLOURS}"]}
-                gid = it.titled(f"m{colour}", "", "cloud")
-                ax.plot([p[0] for p in own], [p[1] for p in own], ms=3, gid=gid, **style)
-            # One artist per colour and size: each is a shape that is drawn once and used many times.
-            for diameter, colour in sorted({(c[3], c[2]) for c in centroids}, reverse=True):
-                own_c = [c for c in centroids if (c[3], c[2]) == (diameter, colour)]
-                style = {"ls": "", "marker": "o", "mec": ROLES["paper"], "mew": 0.7, "ms": diameter}
-                gid = it.titled(f"c{colour}-{diameter:g}".replace(".", "-"), "", "centre")
-                ax.plot(
-                    [c[0] for c in own_c], [c[1] for c in own_c], color=ROLES[f"c{colour % COLOURS}"], gid=gid, **style
-                )
-            ax.set(xticks=[], yticks=[])
-            ax.margins(0.04)
-            ax.set_xlabel(titles[0], loc="left")
-            ax.set_title(titles[1], loc="left", fontsize=12)
+            draw_map(it, points, centroids, titles)
         drawings.append(it.svg)
     return drawings
+
+
+def draw_map(it: Board, points: Cloud, centroids: Centres, titles: tuple[str, str]) -> None:
+    """A map on axes: points below centroids."""
+    for colour in sorted({p[2] for p in points}):
+        own = [p for p in points if p[2] == colour]
+        style = it.artist(f"m{colour}", "", "cloud")
+        style |= {"ls": "", "marker": "o", "mew": 0, "ms": 3, "color": it.roles[f"c{colour % COLOURS}"]}
+        it.axes.plot([p[0] for p in own], [p[1] for p in own], **style)
+    # One artist per colour and size: each is a shape that is drawn once and used many times.
+    for diameter, colour in sorted({(c[3], c[2]) for c in centroids}, reverse=True):
+        own_c = [c for c in centroids if (c[3], c[2]) == (diameter, colour)]
+        style = it.artist(f"c{colour}-{diameter:g}".replace(".", "-"), "", "centre")
+        style |= {"ls": "", "marker": "o", "mec": it.roles["paper"], "mew": 0.7, "ms": diameter}
+        it.axes.plot([c[0] for c in own_c], [c[1] for c in own_c], color=it.roles[f"c{colour % COLOURS}"], **style)
+    it.axes.set(xticks=[], yticks=[])
+    it.axes.margins(0.04)
+    it.axes.set_xlabel(titles[0], loc="left")
+    it.title_y(titles[1])
 
 
 # --------------------------------------------------------------------- axes
 
 
-def _scale(ax: Any, which: str, axis: Axis, values: Sequence[float]) -> None:
-    """Scale, ticks and title of an axis; the y axis has its title above, where it reads as text."""
+def _scale(it: Board, which: str, axis: Axis, values: Sequence[float]) -> None:
+    """Scale, ticks and title of an axis."""
     from matplotlib import ticker
 
+    ax = it.axes
     this = ax.xaxis if which == "x" else ax.yaxis
     set_scale, set_limits = getattr(ax, f"set_{which}scale"), getattr(ax, f"set_{which}lim")
     low, high = min(values), max(values)
@@ -290,7 +312,7 @@ def _scale(ax: Any, which: str, axis: Axis, values: Sequence[float]) -> None:
     if which == "x":
         ax.set_xlabel(axis.title, loc="left")
     else:
-        ax.set_title(axis.title, loc="left", fontsize=12)
+        it.title_y(axis.title)
 
 
 def _ticks(axis: Axis, values: Sequence[float]) -> list[str]:

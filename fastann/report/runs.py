@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fastann import storage
 from fastann.cluster.stop import StopReason
 from fastann.data.identity import checksum
 from fastann.records import METRICS, RecordError
-from fastann.report import classifiers, clusters, evaluations, html, plots
+from fastann.report import classifiers, clusters, evaluations, html, plots, topics
 from fastann.report.html import Cell, Column, Figure, Page, Section, Table
 
 PHASES = {name: METRICS[f"seconds_{name}"] for name in ("build", "assign", "update")}
@@ -39,6 +40,7 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     content = own | {name: value for name, value in (evaluation or {}).items() if value}
     # What both measured is the evaluation's: it knows its sample.
     content["values"] = values | html.mapping(evaluation or {}, "values")
+    content["clusters"] = _described(folder, html.mapping(content, "clusters"), counts, checksum(centroids))
     first, *rest = evaluations.sections(content)
     return Page(
         kind="Fit",
@@ -49,6 +51,18 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
         command=_command(manifest),
         sections=[_course(history), first, *rest[:-1], _iterations(history), rest[-1]],
     )
+
+
+def _described(folder: Path, table: dict[str, Any], counts: np.ndarray, centers: int) -> dict[str, Any]:
+    """The table of clusters with words and texts, where the run was described; made where there was no evaluation."""
+    description = topics.read(folder, centers)
+    if description is None:
+        return table
+    if not table:
+        largest = np.sort(np.argsort(-counts, kind="stable")[: evaluations.ROWS])
+        table = {"cluster": largest.tolist(), "size": counts[largest].tolist()}
+    numbers = table.get("cluster") or list(range(len(table.get("size", []))))
+    return topics.columns(description, numbers) | table
 
 
 def _sizes(
@@ -140,6 +154,12 @@ def _command(manifest: dict[str, Any]) -> str:
 # --------------------------------------------------------------------- its course
 
 
+def course(history: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+    """Inertia a row of every iteration, and the seconds since the start at its end."""
+    inertias = [record["inertia"] / record["rows"] for record in history]
+    return inertias, list(accumulate(sum(record["seconds"].values()) for record in history))
+
+
 def _course(history: list[dict[str, Any]]) -> Section:
     """Inertia against time and iteration; the work that iterations did, and the time they took."""
     section = Section("Its course")
@@ -147,8 +167,7 @@ def _course(history: list[dict[str, Any]]) -> Section:
         return section
     at = [float(i) for i in range(1, len(history) + 1)]
     iteration = plots.Axis("iteration", whole=True)
-    inertias = [record["inertia"] / record["rows"] for record in history]
-    seconds = list(accumulate(sum(record["seconds"].values()) for record in history))
+    inertias, seconds = course(history)
     grown = len({record["rows"] for record in history}) > 1
     for name, xs, x in [("seconds", seconds, plots.Axis("time since the start (s)")), ("iteration", at, iteration)]:
         caption = f"{INERTIA.label.capitalize()} against {x.title}."

@@ -35,7 +35,7 @@ def page(folder: Path) -> Page:
     finding = last.finding()
     if last.name:
         finding = f"With {last.name}: {finding}"
-    kinds = {kind: i for i, kind in enumerate(dict.fromkeys(g.kind for panel in parts for g in panel.groups))}
+    kinds = kinds_of(parts)
     metrics = html.present(run.values for run in runs if run.status == "done")
     name = html.plain(study.data.get("name"))
     title = TITLES.get((study.kind, study.what), study.kind.capitalize())
@@ -58,6 +58,11 @@ def page(folder: Path) -> Page:
             html.how(metrics),
         ],
     )
+
+
+def kinds_of(parts: Sequence[Panel]) -> dict[str, int]:
+    """A number, for its colour and marker, for each kind of method."""
+    return {kind: i for i, kind in enumerate(dict.fromkeys(g.kind for panel in parts for g in panel.groups))}
 
 
 def _facts(study: Study, runs: Sequence[Record]) -> list[tuple[str, str]]:
@@ -102,7 +107,8 @@ def _tradeoff(told: Sequence[Panel], kinds: dict[str, int]) -> Section:
     )
 
 
-def _pareto(panel: Panel, at: int, kinds: dict[str, int]) -> Figure:
+def tradeoff(panel: Panel, kinds: dict[str, int]) -> tuple[list[plots.Point], plots.Axis, plots.Axis, float | None]:
+    """Quality against time: points, axes, and the quality that is enough, where it lies among them."""
     x_values, y_values = zip(*panel.points, strict=True)
     x, y = (plots.Axis.of(m, v, hint=True) for m, v in ((TIME, x_values), (panel.quality, y_values)))
     points = [
@@ -118,7 +124,11 @@ def _pareto(panel: Panel, at: int, kinds: dict[str, int]) -> Figure:
         for group, (px, py) in zip(panel.shown, panel.points, strict=True)
     ]
     assert panel.enough is not None
-    level = panel.enough if min(y_values) <= panel.enough <= max(y_values) else None
+    return points, x, y, panel.enough if min(y_values) <= panel.enough <= max(y_values) else None
+
+
+def _pareto(panel: Panel, at: int, kinds: dict[str, int]) -> Figure:
+    points, x, y, level = tradeoff(panel, kinds)
     given = f" With {panel.name}: medians" if panel.name else " Medians"
     caption = f"{panel.quality.label.capitalize()} against {TIME.label}.{given} over seeds, {len(points)} methods."
     if not at:

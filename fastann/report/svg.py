@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ from typing import Any
 COLOURS = 9
 ROLES = {"ink": "#010101", "mute": "#020202", "line": "#030303", "paper": "#040404"}
 ROLES |= {f"c{i}": f"#10101{i}" for i in range(COLOURS)}
+
+OPACITY = {"faint": 0.5, "cloud": 0.45, "centre": 0.85}  # of classes, as in style.css
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -41,7 +43,23 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-class Canvas:
+class Board:
+    """Axes that somebody draws on, with the colours of roles there: those of a page, or those a user gave."""
+
+    def __init__(self, axes: Any, roles: Mapping[str, str]):
+        self.axes, self.roles = axes, roles
+
+    def artist(self, gid: str, title: str = "", classes: str = "") -> dict[str, Any]:
+        """Arguments of an artist: what a page says by classes of CSS is its opacity here."""
+        seen = [OPACITY[name] for name in classes.split() if name in OPACITY]
+        return {"alpha": seen[0]} if seen else {}
+
+    def title_y(self, text: str) -> None:
+        """Name the vertical axis."""
+        self.axes.set_ylabel(text)
+
+
+class Canvas(Board):
     """One figure with one pair of axes; `svg` is there once its context has ended."""
 
     def __init__(self, name: str, size: tuple[int, int]):
@@ -51,13 +69,17 @@ class Canvas:
         self.titles: dict[str, tuple[str, str]] = {}
         self.figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")  # SVG has 72 units an inch
         self.figure.patch.set_visible(False)
-        self.axes: Any = self.figure.add_subplot()
+        super().__init__(self.figure.add_subplot(), ROLES)
         self.axes.patch.set_visible(False)
 
-    def titled(self, gid: str, title: str, classes: str) -> str:
-        """Remember what hovering over an artist tells, and its CSS classes; returns the id to give it."""
+    def artist(self, gid: str, title: str = "", classes: str = "") -> dict[str, Any]:
+        """Remember what hovering over an artist tells, and its CSS classes; the arguments are its id."""
         self.titles[gid] = (title, classes)
-        return gid
+        return {"gid": gid}
+
+    def title_y(self, text: str) -> None:
+        """Name the vertical axis above it, where the name reads as text."""
+        self.axes.set_title(text, loc="left", fontsize=12)
 
 
 @contextmanager

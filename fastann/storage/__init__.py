@@ -1,7 +1,7 @@
 """Results as folders that are whole or not there."""
 
 from fastann.storage.files import check_file, write_array, write_file, write_text
-from fastann.storage.folder import amend_run, begin_run, check_target, write_folder, write_run
+from fastann.storage.folder import amend_files, amend_run, begin_run, check_target, write_folder, write_run
 from fastann.storage.manifest import CHECKPOINTS, COMPLETE, MANIFEST, RunError, is_running
 from fastann.storage.reading import read_folder, read_manifest, read_run, rested, steady
 
@@ -10,6 +10,7 @@ __all__ = [
     "COMPLETE",
     "MANIFEST",
     "RunError",
+    "amend_files",
     "amend_run",
     "begin_run",
     "check_file",

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.storage.files import PARTIAL, digest, sync, unused, write_text
+from fastann.storage.files import PARTIAL, digest, sync, unused, write_file, write_text
 from fastann.storage.manifest import (
     CENTROIDS,
     CHECKPOINTS,
@@ -100,6 +100,38 @@ def begin_run(path: str | os.PathLike[str], manifest: dict[str, Any], *, force: 
 def amend_run(path: str | os.PathLike[str], **changes: Any) -> None:
     """Change what the manifest of a run that was begun says."""
     write_text(Path(path) / MANIFEST, _text(peek(Path(path), MANIFEST) | changes))
+
+
+def amend_files(path: str | os.PathLike[str], files: dict[str, bytes]) -> None:
+    """Replace or add files of a complete run, whole or not at all; whoever reads it meanwhile reads the old one.
+
+    All else in the folder stays, as links to the same bytes where the file system has these.
+    """
+    run = Path(path)
+    manifest = peek(run, MANIFEST)
+    beside = unused(run)
+    beside.mkdir()
+    try:
+        for old in run.iterdir():
+            if old.is_dir():
+                shutil.copytree(old, beside / old.name)
+            elif old.name not in (*files, MANIFEST):
+                try:
+                    os.link(old, beside / old.name)
+                except OSError:
+                    shutil.copy2(old, beside / old.name)
+        for name, content in files.items():
+            _write(beside / name, content)
+        known = {name: _written(beside / name) for name in files}
+        write_text(beside / MANIFEST, _text({**manifest, "files": manifest["files"] | known}))
+        _swap(beside, run)
+        sync(run.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_file(path, lambda file: file.write(content))
 
 
 def write_folder(
