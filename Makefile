@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CXX_FILES := $(shell find fastann/kernels -name '*.[ch]pp')
 CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
-.PHONY: demo test test-fast check format bench sanitize wheel-test clean
+.PHONY: demo test test-fast check format bench docs sanitize wheel-test clean
 
 demo: $(VENV)/.core
 	@echo "fastann: running the demo"
@@ -25,6 +25,13 @@ check: $(VENV)/.dev
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/python tools/stubs.py --check
 	$(BIN)/python tools/symbols.py
+
+# The site, in build/docs: every warning is an error, and every link between pages is followed.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
+	$(BIN)/python tools/links.py build/docs
+	$(BIN)/python -m pytest -q tests/test_docs.py
+	@echo "fastann: open build/docs/index.html"
 
 # The core's own tests, under what finds wrong addresses, undefined behaviour and races.
 sanitize: $(VENV)/.core
@@ -66,5 +73,10 @@ $(VENV)/.dev: $(VENV)/.core
 	@$(PIP) install $$($(PYTHON) tools/build_tools.py dev)
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.dev
+	@echo "fastann: installing what the site needs"
+	@$(PIP) install $$($(PYTHON) tools/build_tools.py docs)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build runs docs/api docs/gallery docs/project .pytest_cache .mypy_cache .ruff_cache

@@ -54,6 +54,15 @@ class Model(BaseEstimator):
 
         `partial_fit` goes on from it.
 
+        Parameters
+        ----------
+        path : path
+            Folder that `save` or the command line wrote.
+
+        Returns
+        -------
+        estimator
+
         Raises
         ------
         FileNotFoundError

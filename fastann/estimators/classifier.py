@@ -48,6 +48,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         Prototypes per class: one number for all, a dict by class label, a list in the order of `classes_`, or chosen
         per class from its spread and size. A class of fewer distinct rows gets as many as it has rows.
     metric : {"cosine", "euclidean"}, default="cosine"
+        How rows and prototypes are compared.
     init : {"k-means++", "random"}, default="k-means++"
         Where prototypes start, within their class.
     assignment : {"hard", "soft"}, default="hard"
@@ -110,6 +111,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     n_jobs : int or None, default=None
         Threads; None is all cores.
     random_state : int, RandomState or None, default=None
+        Seed of all randomness.
 
     Attributes
     ----------
@@ -223,6 +225,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         y : array-like of shape (n_samples,)
             Class labels: integers, strings, or whatever scikit-learn takes for classes.
         sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, 0 or more; None is 1 for every row.
 
         Returns
         -------

@@ -55,7 +55,7 @@ class Prototyped(Model):
     reject_label: Any
 
     def predict(self, X: Any) -> np.ndarray:
-        """Class of the nearest prototype of each row, found through the index.
+        """Class of the nearest prototype of each row of `X`, found through the index.
 
         A zero row has no direction, and under the cosine metric a similarity of 0 to all prototypes: it gets the
         class of the first, or the label of rejected rows.
@@ -75,10 +75,12 @@ class Prototyped(Model):
 
         Parameters
         ----------
-        X : as in `fit`
+        X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path
+            Rows, as in `fit`.
         n_neighbors : int, default=5
             At most as many as there are prototypes.
         return_distance : bool, default=True
+            Whether to return distances too, before the ids.
 
         Returns
         -------
@@ -93,7 +95,7 @@ class Prototyped(Model):
         return (self.classification_.space.distance(sqdist), ids) if return_distance else ids
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Similarity of each row to the nearest prototype of each class.
+        """Similarity of each row of `X` to the nearest prototype of each class.
 
         Returns
         -------
@@ -111,7 +113,7 @@ class Prototyped(Model):
         return np.where(known, self.classification_.space.similarity(sqdist), -1)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class: the softmax of `scale_` times the cosine, or minus the squared distance.
+        """Probability of each class for rows `X`: the softmax of `scale_` times cosines, or minus squared distances.
 
         Returns
         -------
@@ -121,7 +123,7 @@ class Prototyped(Model):
         return np.asarray(np.exp(self.predict_log_proba(X)))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Natural logarithm of the probability of each class; finite where `predict_proba` rounds to 0.
+        """Natural logarithm of the probability of each class for rows `X`; finite where `predict_proba` rounds to 0.
 
         Returns
         -------
@@ -195,6 +197,13 @@ class Prototyped(Model):
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the model to a folder, whole or not at all; its files are described in `fastann.runs.prototypes`.
+
+        Parameters
+        ----------
+        path : path
+            Folder to write.
+        force : bool, default=False
+            Replace an existing model.
 
         Raises
         ------

@@ -51,6 +51,7 @@ class KMeans(CallbackSupport, Centers):
     Parameters
     ----------
     n_clusters : int, default=8
+        Clusters to find; at most as many as there are rows.
     index : str or spec, default="auto"
         How the nearest centroid is found: `Flat`, `IVF`, `HNSW` or `Factory`, or a string such as
         ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact on small problems; on others it
@@ -280,6 +281,7 @@ class KMeans(CallbackSupport, Centers):
             memmap is never copied.
         y : ignored
         sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, 0 or more; None is 1 for every row.
 
         Returns
         -------
@@ -398,22 +400,22 @@ class KMeans(CallbackSupport, Centers):
     def begin_run(
         self, source: Source, path: str | os.PathLike[str], *, labels: bool = True, force: bool = False
     ) -> None:
-        """Make the run directory of a fit to rows in files that is yet to be made, after checking both.
+        """Make the run directory `path` of a fit to rows in files (`source`) that is yet to be made, checking both.
 
         Checkpoints of the fit go there, so that it can go on after a crash; `save` to the same path completes it, with
-        `labels` or without, which is noted there for whoever goes on.
+        `labels` or without, which is noted there for whoever goes on. `force` replaces an existing run.
         """
         check_kmeans(self)
         check_kmeans_data(self, source)
         self.checkpoint = runs.begin(path, runs.About.of(self), source, force=force, labels=labels)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Cluster the rows of `X` and return `labels_`, int32 [n_samples]."""
+        """Cluster the rows of `X` (`y`, `sample_weight` as in `fit`) and return `labels_`, int32 [n_samples]."""
         labels: np.ndarray = self.fit(X, sample_weight=sample_weight).labels_
         return labels
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """Cluster the rows of `X` and return their distances to every centre, float32 [n_samples, k]."""
+        """Cluster the rows of `X` (`y`, `sample_weight` as in `fit`), return `transform(X)`: float32 [n_samples, k]."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def _plan(self, train: Source, k: int, device: Any, batch: bool = False) -> plan.Plan:

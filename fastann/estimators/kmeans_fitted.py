@@ -166,7 +166,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         return found
 
     def predict(self, X: Any) -> np.ndarray:
-        """Nearest centre of each row, through the index: int32 [n_samples].
+        """Nearest centre of each row of `X`, through the index: int32 [n_samples].
 
         `predict_recall_` says of how many rows it finds the nearest one. A zero row has no direction, and under the
         cosine metric a cosine of 0 to every centre: it gets the first, as in a fit.
@@ -179,9 +179,11 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), torch tensor, or path
+            Rows, as in `fit`.
         n_neighbors : int, default=5
             At most n_clusters.
         return_distance : bool, default=True
+            Whether to return distances too, before the ids.
 
         Returns
         -------
@@ -195,7 +197,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         return (self._space.distance(sqdist), ids) if return_distance else ids
 
     def transform(self, X: Any) -> np.ndarray:
-        """Distance of each row to every centre: float32 [n_samples, n_clusters]; Euclidean, or 1 - cosine."""
+        """Distance of each row of `X` to every centre: float32 [n_samples, n_clusters]; Euclidean, or 1 - cosine."""
         from sklearn.metrics.pairwise import euclidean_distances
 
         check_is_fitted(self)
@@ -212,7 +214,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         return out
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Minus the inertia of `X` under the fitted centres (greater is better)."""
+        """Minus the inertia of `X` (with `sample_weight`) under the fitted centres: greater is better. `y`: ignored."""
         check_is_fitted(self)
         with self._threads():
             view = self._view(X)
@@ -221,7 +223,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             return -work.close(self._index(), NEAREST).inertia
 
     def set_search(self, **options: int) -> Self:
-        """Change search options of the fitted index, such as ``nprobe`` or ``ef_search``; returns self."""
+        """Change search `options` of the fitted index, such as ``nprobe`` or ``ef_search``; returns self."""
         check_is_fitted(self)
         self.index_ = self.index_.searching(**options)
         return self
@@ -267,6 +269,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         Parameters
         ----------
         path : path
+            Folder to write.
         labels : bool, default=True
             Whether to write what is known of each row too: its label, distance and the like, 12 to 20 bytes. Without,
             the run is a model to predict with, and `partial_fit` goes on from it.

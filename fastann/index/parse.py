@@ -9,6 +9,15 @@ from fastann.index.spec import SPECS
 def parse_index(text: Any) -> Spec:
     """Turn ``"ivf:nlist=64,nprobe=8"`` into ``IVF(nlist=64, nprobe=8)``; a spec is returned as it is.
 
+    Parameters
+    ----------
+    text : str or spec
+        A name, and options after a colon.
+
+    Returns
+    -------
+    spec
+
     Raises
     ------
     TypeError

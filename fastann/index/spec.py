@@ -75,6 +75,15 @@ class IVF(_InCells):
 
     The cells are clustered afresh from the current centroids at every build; FAISS keeps those of the
     first centroids it saw.
+
+    Parameters
+    ----------
+    nlist : int or None, default=None
+        Cells; None is about the square root of the number of clusters.
+    nprobe : int or "auto", default=8
+        Cells searched for each row; "auto" is found while fitting, for the `recall` of `KMeans`.
+    train_iter : int, default=5
+        Iterations of k-means that place the cells.
     """
 
     name: ClassVar[str] = "ivf"
@@ -94,7 +103,17 @@ class IVF(_InCells):
 
 @dataclass(frozen=True)
 class HNSW(Spec):
-    """A navigable small-world graph of the centroids (Malkov and Yashunin, 2016; IndexHNSWFlat)."""
+    """A navigable small-world graph of the centroids (Malkov and Yashunin, 2016; IndexHNSWFlat).
+
+    Parameters
+    ----------
+    m : int, default=32
+        Links of each centroid.
+    ef_construction : int, default=40
+        Candidates kept while the graph is built.
+    ef_search : int or "auto", default=64
+        Candidates kept while searching; "auto" is found while fitting, for the `recall` of `KMeans`.
+    """
 
     name: ClassVar[str] = "hnsw"
     build_rank: ClassVar[int] = 3
@@ -126,6 +145,13 @@ class Factory(Spec):
 
     `search` is a FAISS parameter string, such as ``"nprobe=8,k_factor_rf=4"``. The candidates such an
     index returns are sorted again by true distance. As a string: ``"factory:IVF64,Flat;nprobe=8"``.
+
+    Parameters
+    ----------
+    string : str
+        What ``faiss.index_factory`` takes.
+    search : str, default=""
+        FAISS's search parameters.
     """
 
     name: ClassVar[str] = "factory"
@@ -155,6 +181,15 @@ class Cells(_InCells):
 
     A block of rows is grouped by the cells nearest to each, and every cell is one matrix product; FAISS's IVF
     scans row by row.
+
+    Parameters
+    ----------
+    nlist : int or None, default=None
+        Cells; None is about half the square root of the number of clusters, and at least 8.
+    nprobe : int or "auto", default=16
+        Cells searched for each row; "auto" is found while fitting, for the `recall` of `KMeans`.
+    train_iter : int, default=3
+        Iterations of k-means that place the cells.
     """
 
     name: ClassVar[str] = "cells"

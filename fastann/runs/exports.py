@@ -35,6 +35,7 @@ def export(
     Parameters
     ----------
     model : KMeans
+        Fitted.
     path : path
         File to write.
     format : {"faiss", "faiss-ivf", "npy", "csv", "parquet", "km"}

@@ -72,13 +72,17 @@ def estimate(
     Parameters
     ----------
     rows : int or float
+        How many there will be.
     dims : int
+        Their columns.
     n_clusters : int
+        Clusters to find.
     index : str, spec or list of them, default=None
         Those to estimate; None is auto and the kinds that `tune` tries: flat, cells, ivf and hnsw.
     iterations : int, default=25
         Of fits with a given index; the automatic mode stops by itself.
     n_jobs : int or None, default=None
+        Threads; None is all cores.
 
     Returns
     -------

@@ -66,12 +66,14 @@ def sweep(
         Files are used where they lie, and read anew by every run; other rows are written into `out`, as runs are
         processes. Every run holds all rows in memory. Of sparse rows, the methods that take dense ones are failures.
     n_clusters : int
+        Clusters to find, or centroids to search.
     indexes : str or sequence of str
         Patterns that `expand` takes, ``"auto"``, or one of the methods of `bench`.
     what : {"fit", "assign"}
         Whole fits, all from the same rows for a seed; or one search of fixed centroids, for which recall and
         relative inertia are measured over all rows.
     metric : {"euclidean", "cosine"}
+        How rows are compared.
     seeds : int or sequence of int
         How many, from 0 on; or which.
     sample : int, float or None
@@ -161,6 +163,7 @@ def bench(
     Parameters
     ----------
     n_clusters : int or sequence of int
+        Clusters to find; of several, each is a problem of its own.
     methods : sequence of str
         ``"vanilla"``, the textbook in NumPy; ``"sklearn"``, scikit-learn's Lloyd; ``"faiss"``, faiss.Kmeans on all
         rows; ``"faiss-k-means++"``, the same from a start by its k-means++; ``"faiss-super"``, faiss.SuperKmeans;

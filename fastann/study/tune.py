@@ -134,16 +134,19 @@ def tune(
     x : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path
         Sparse rows are searched exactly, so all there is to find out of them is how long that takes.
     n_clusters : int
+        Centroids to search.
     recall : float, default=0.99
         Share of rows that must get their true nearest centroid; below 1.
     index : str or spec, default=None
         Consider this kind of index alone ("ivf"), with the options given fixed ("ivf:nlist=64").
     metric : {"euclidean", "cosine"}, default="euclidean"
+        How rows are compared.
     budget : float, default=60.0
         Seconds to search for; what was found by then is compared. The short fit is not counted.
     n_jobs : int or None, default=None
         Threads; None is all cores.
     random_state : int, RandomState or None, default=None
+        Seed of the sample and the short fit.
 
     Returns
     -------

@@ -1,0 +1,28 @@
+"""
+What approximation costs, and what it buys
+==========================================
+
+Every iteration may find the nearest centres through an index. A sweep fits with each setting in a process of its own,
+and compares time and inertia with exact fits.
+"""
+
+import tempfile
+
+from fastann import plot, sweep
+from fastann.data.patches import patches
+
+x = patches(stride=6)
+result = sweep(
+    x,
+    1024,
+    ["flat", "ivf:nlist=32,nprobe=1|2|4", "hnsw:m=16,ef_search=8|32"],
+    seeds=1,
+    max_iter=5,
+    out=tempfile.mkdtemp() + "/sweep",
+)
+print(result.table())
+
+# %%
+# Settings that no other beats in both are joined. ``fastann report`` writes the same as a page.
+
+plot.frontier(result)
