@@ -26,6 +26,7 @@ extensions = [
 
 # --------------------------------------------------------------------- pages
 
+smartquotes = False  # options are --version, not a dash
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

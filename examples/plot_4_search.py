@@ -11,15 +11,9 @@ import tempfile
 from fastann import plot, sweep
 from fastann.data.patches import patches
 
-x = patches(stride=6)
-result = sweep(
-    x,
-    1024,
-    ["flat", "ivf:nlist=32,nprobe=1|2|4", "hnsw:m=16,ef_search=8|32"],
-    seeds=1,
-    max_iter=5,
-    out=tempfile.mkdtemp() + "/sweep",
-)
+x = patches(stride=5)
+indexes = ["flat", "auto", "cells:nprobe=1|4", "ivf:nprobe=1"]
+result = sweep(x, 2048, indexes, seeds=1, max_iter=5, out=tempfile.mkdtemp() + "/sweep")
 print(result.table())
 
 # %%

@@ -19,6 +19,7 @@ from fastann.records import METRICS
 from fastann.report import plots
 from fastann.report.clusters import CLUSTERS, binned, diameter, directions
 from fastann.report.runs import course
+from fastann.report.svg import Board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,8 +100,7 @@ def clusters(
     if names is not None:
         if len(names) != found.k:
             raise ValueError(f"there are {len(names)} names for {found.k} clusters; give one for each")
-        for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
-            it.axes.annotate(names[given["clusters"][i]], places[i], (0, 9), ha="center", textcoords="offset points")
+        _name(it, [names[j] for j in given["clusters"]], places, sizes)
     return _axes(it.axes)
 
 
@@ -272,6 +272,16 @@ def _colours(places: np.ndarray) -> list[int]:
         np.minimum.at(apart, np.array(colours, int), np.hypot(*(places[:i] - place).T))
         colours.append(int(apart.argmax()))
     return colours
+
+
+def _name(it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int]) -> None:
+    """Write the names of the largest clusters above their centres, with room at the sides for long ones."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=3, foreground=it.roles["paper"])]
+    for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
+        it.axes.annotate(names[i], places[i], (0, 9), ha="center", textcoords="offset points", path_effects=halo)
+    it.axes.margins(0.16, 0.08)
 
 
 def _axes(ax: Any) -> Axes:
