@@ -63,6 +63,8 @@ def led(text, page, folder):
             to = folder / name if folder.name == MADE else folder / MADE / name
         elif path == ROOT / "docs" / "README.md":
             to = ROOT / "docs" / "index.md"
+        elif path.parent == ROOT / "examples":
+            to = ROOT / "docs" / "gallery" / f"{path.stem}.rst"
         elif path.suffix == ".md" and path.is_relative_to(ROOT / "docs"):
             to = path
         else:

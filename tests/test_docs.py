@@ -146,7 +146,6 @@ def test_broken_links_are_found(tmp_path):
 
 
 def test_links_of_pages_lead_where_their_targets_are_on_the_site():
-    pytest.importorskip("sphinx", reason="the site needs Sphinx: the extra docs")
     scope: dict = {"__file__": str(ROOT / "docs" / "conf.py")}
     source = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
     exec(compile(source, ROOT / "docs" / "conf.py", "exec"), scope)
@@ -154,5 +153,6 @@ def test_links_of_pages_lead_where_their_targets_are_on_the_site():
     led = scope["led"]
     text = "[a](../bench/README.md#classifiers) [b](files.md) [c](README.md) [d](../LICENSE)"
     assert led(text, docs / "limits.md", docs) == "[a](project/benchmarks.md#classifiers) [b](files.md) [c](index.md) d"
+    assert led("[a](../examples/plot_1_clusters.py)", docs / "x.md", docs) == "[a](gallery/plot_1_clusters.rst)"
     made = docs / "project"
     assert led("[a](docs/files.md) [b](CHANGELOG.md)", ROOT / "README.md", made) == "[a](../files.md) [b](changelog.md)"

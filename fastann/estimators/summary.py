@@ -21,11 +21,12 @@ def html(model: Any, facts: dict[str, str]) -> str:
     if not facts:
         return shown
     rows = "".join(
-        f'<tr><th scope="row" style="text-align: left; font-weight: 600">{escape(name)}</th>'
+        f'<tr><th scope="row" style="text-align: left; font-weight: 600; padding-right: 1em">{escape(name)}</th>'
         f'<td style="text-align: left">{escape(value)}</td></tr>'
         for name, value in facts.items()
     )
-    return f'{shown}<table class="fastann-summary"><tbody>{rows}</tbody></table>'
+    style = 'class="fastann-summary" style="font-size: 0.85em; margin-top: 0.5em"'
+    return f"{shown}<table {style}><tbody>{rows}</tbody></table>"
 
 
 def of_centers(km: Any) -> dict[str, str]:

@@ -23,7 +23,9 @@ labels, the first two files alone:
 ``clusters.csv``            k lines         cluster; size; radius, the root of the mean squared distance (as
                                             BIRCH's; Zhang, Ramakrishnan and Livny, 1996); mean_distance;
                                             max_distance; representative, the number of the nearest row, or
-                                            its id. Of empty clusters only the first two. Weights do not enter
+                                            its id. Of empty clusters only the first two. Weights do not enter.
+                                            name and words, once `fastann.describe` added them
+``description.json``                        words, nearest rows and their texts, once `fastann.describe` wrote it
 =========================== =============== ==============================================================
 """
 
