@@ -107,6 +107,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "plot_",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    "capture_repr": (),
     "show_memory": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -130,7 +131,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "api": [], "command-line": [], "project/changelog": []}
+html_sidebars = {page: [] for page in ("index", "command-line", "project/benchmarks", "project/changelog")}
 
 
 def escape_stars(app, context, lines):

@@ -14,17 +14,17 @@ from fastann import IVF, KMeans
 from fastann.data.patches import patches
 
 # %%
-# **Bounds.** The share of rows that each iteration compared with their candidates, and that it searched for others: all
-# at first, few at the end. Vanilla k-means compares every row with every centroid, in every iteration.
+# **Bounds.** The first iteration searches all rows among all 512 centroids, as vanilla k-means does in every iteration.
+# From then on about one row in twenty is searched, that whose bound fails; half of the rows, later a third, are
+# compared with the eight candidates that they remember; all others are not read.
 
 x = patches(stride=4)
 km = KMeans(512, random_state=0).fit(x)
 figure, ax = plt.subplots(layout="constrained")
 at = [record.iteration for record in km.history_]
 for name, colour, told in (
-    ("looked", "#0072b2", "compared with candidates"),
-    ("searched", "#d55e00", "searched"),
-    ("moved", "#009e73", "moved"),
+    ("looked", "#0072b2", "compared with eight candidates"),
+    ("searched", "#d55e00", "searched among all"),
 ):
     shares = [getattr(record, name) / record.rows for record in km.history_]
     ax.plot(at, shares, "o-", color=colour, label=told)
