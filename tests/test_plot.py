@@ -90,7 +90,11 @@ def test_a_sample_is_drawn_where_there_are_more_rows(km, rows):
     assert sum(len(line.get_xdata()) for line in ax.lines if line.get_markersize() == 3) == 30
 
 
-def test_sizes_are_counted(km):
+def test_sizes_are_counted(km, tmp_path):
+    np.save(tmp_path / "labels.npy", km.labels_)
+    assert [bar.get_height() for bar in plot.sizes(tmp_path / "labels.npy").patches] == [
+        bar.get_height() for bar in plot.sizes(km).patches
+    ]
     ax = plot.sizes(km)
     assert sum(bar.get_height() for bar in ax.patches) == 4
     for size in np.bincount(km.labels_):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +111,7 @@ def sizes(clustering: Any, *, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    clustering : KMeans, path of a run directory, or int array of shape (n_samples,)
+    clustering : KMeans, path of a run directory, int array of shape (n_samples,), or path of a .npy file of labels
         A model or its labels. Clusters without rows are not drawn.
     ax : matplotlib Axes or None, default=None
         Where to draw; None makes a figure.
@@ -126,7 +128,12 @@ def sizes(clustering: Any, *, ax: Axes | None = None) -> Axes:
         If matplotlib is missing.
     """
     it, model = board(ax), model_of(clustering)
-    labels = _result(model).rows.needed("a plot of sizes")[0] if model is not None else np.asarray(clustering)
+    if model is not None:
+        labels = _result(model).rows.needed("a plot of sizes")[0]
+    elif isinstance(clustering, str | os.PathLike):
+        labels = checks.npy_file(Path(clustering).expanduser())
+    else:
+        labels = np.asarray(clustering)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0:
         raise ValueError(
             f"labels have dtype {labels.dtype} and shape {labels.shape}; integers from 0 of shape (n_samples,) are "
