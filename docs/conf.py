@@ -94,8 +94,9 @@ numpydoc_class_members_toctree = False
 
 def skip_member(app, what, name, member, skip, options):
     """Leave out methods that scikit-learn documents or generates, and those that the engine asks of indexes."""
-    other = (getattr(member, "__module__", None) or "").startswith(("sklearn.", "fastann.index."))
-    methods = what == "class" and callable(member)
+    home = getattr(getattr(member, "fget", None) or member, "__module__", None) or ""
+    other = home.startswith(("sklearn.", "fastann.index."))
+    methods = what == "class" and (callable(member) or isinstance(member, property))
     return True if methods and (other or re.fullmatch(r"set_\w+_request", name)) else None
 
 

@@ -81,6 +81,9 @@ def test_a_map_of_many_clusters_gives_near_ones_different_colours(rows):
 def test_names_stand_beside_their_clusters(km, rows):
     ax = plot.clusters(km, rows, names=["a", "b", "c", "d"])
     assert {text.get_text() for text in ax.texts} == set("abcd")
+    boxes = [text.get_window_extent() for text in plot.clusters(km, rows, names=["a long name " * 3] * 4).texts]
+    assert boxes
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     with pytest.raises(ValueError, match="2 names for 4 clusters"):
         plot.clusters(km, rows, names=["a", "b"])
 

@@ -57,7 +57,8 @@ def clusters(
     sample : int, default=2000
         Rows drawn at most; centroids are those of the 500 largest clusters.
     names : sequence of str or None, default=None
-        A name for each cluster, such as ``fastann.describe(...).names``, written beside the 20 largest.
+        A name for each cluster, such as ``fastann.describe(...).names``, written above the 20 largest where there is
+        room.
     ax : matplotlib Axes or None, default=None
         Where to draw; None makes a figure.
     random_state : int, default=0
@@ -282,13 +283,20 @@ def _colours(places: np.ndarray) -> list[int]:
 
 
 def _name(it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int]) -> None:
-    """Write the names of the largest clusters above their centres, with room at the sides for long ones."""
+    """Write the names of the largest clusters above their centres, where those of larger ones leave room."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=3, foreground=it.roles["paper"])]
-    for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
-        it.axes.annotate(names[i], places[i], (0, 9), ha="center", textcoords="offset points", path_effects=halo)
     it.axes.margins(0.16, 0.08)
+    it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
+    taken: list[Any] = []
+    for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
+        text = it.axes.annotate(names[i], places[i], (0, 9), ha="center", textcoords="offset points", path_effects=halo)
+        room = text.get_window_extent()
+        if any(room.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(room)
 
 
 def _axes(ax: Any) -> Axes:

@@ -11,6 +11,7 @@ from fastann.report import clusters, html, plots
 from fastann.report.html import Cell, Column, Figure, Page, Section, Table
 
 KIND = "evaluation"
+OPEN = 50  # clusters up to which a table that has their words is open from the start
 ROWS = 200  # clusters that the table shows, the largest
 # What the first sentence is about: the first of these that there is.
 HEADLINES = ("ari", "stability", "silhouette", "simplified_silhouette", "inertia")
@@ -164,6 +165,8 @@ def _clusters(content: dict[str, Any]) -> Section:
         rows.append(row)
     columns = [Column("cluster"), *(Column(CLUSTERS[name], numeric=name not in TEXTS) for name in names)]
     fold = f"{len(rows)} of {count} clusters, the largest" if count > ROWS else f"All {count} clusters"
+    if "words" in names and len(rows) <= OPEN:
+        fold = ""
     return Section("Clusters", tables=[Table("Clusters, the largest first", columns, rows, fold, sortable=True)])
 
 
