@@ -233,8 +233,8 @@ class Parameters:
 class FaissFactory(FaissRescored):
     """What a factory string makes, searched with a text of FAISS's parameters.
 
-    It follows centroids that move: what was trained (cells, codes) stays, and the centroids are added anew. Trained once
-    a fit it would end 3% to 5% higher: other codes find what these miss.
+    It follows centroids that move: what was trained (cells, codes) stays, and the centroids are added anew. A fit that
+    trained it only once would end 2% to 5% higher: other codes find what these miss.
     """
 
     def __init__(self, index: Any, centroids: np.ndarray, text: str, device: Any = "cpu"):
