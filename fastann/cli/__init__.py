@@ -4,7 +4,8 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 input, 1 failure.
 """
 
-from fastann.cli import classifying, deduplicating, exporting, fitting, studies  # noqa: F401 - they add their commands
+# They add their commands.
+from fastann.cli import classifying, deduplicating, exporting, fitting, searching, studies  # noqa: F401
 from fastann.cli.common import main
 
 __all__ = ["main"]
