@@ -18,11 +18,12 @@ from fastann.cluster.passes.base import Pass
 from fastann.estimators.base import warn
 from fastann.estimators.kmeans_fitted import Directed
 from fastann.estimators.kmeans_parameters import index_of
-from fastann.index.base import Index, Spec
+from fastann.index.base import AUTO, Index, Spec
 from fastann.index.recall import Sampled
 from fastann.index.spec import Flat
 
 PREDICTED = 0.99  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
+LOW = 0.9  # a recall below is warned of
 MEASURED = 1024  # of the rows audited, at least so many are searched where that alone tells what `predict` finds
 
 
@@ -65,6 +66,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             "for; use a richer index (more links, more cells searched) or a lower recall",
             ConvergenceWarning,
         )
+    elif model.recall is None and min(rows.recall, recall) < LOW:
+        _warn_of_low_recall(spec, rows.recall, recall, automatic)
     used = np.count_nonzero(counts)
     if used < task.k and not work.distinct(task.k):
         warn(
@@ -73,6 +76,20 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             ConvergenceWarning,
         )
     return Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
+
+
+def _warn_of_low_recall(spec: Spec, labelled: float, predicted: float, automatic: bool) -> None:
+    """Say that labels, or predictions, miss the nearest centre of more than a tenth of the rows, and what to change."""
+    advice = ["pass effort=4"] if automatic else [spec.richer] if spec.richer else []
+    if spec.search_option is not None and not automatic:
+        advice.append(f"have it found (index={str(spec.at(AUTO))!r}, recall=0.95)")
+    if labelled < LOW:
+        advice.append("have every row searched exactly (exact_labels=True)")
+        told = f"the labels are the nearest centres of {labelled:.1%} of the rows only"
+    else:
+        advice.append("predict through index='flat'")
+        told = f"the labels are right, but predict will find the nearest centres of {predicted:.1%} of such rows only"
+    warn(f"index {spec} has a recall below {LOW:g}: {told}; {', or '.join(advice)}", ConvergenceWarning)
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:
