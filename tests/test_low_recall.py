@@ -37,8 +37,9 @@ def test_one_warning_says_what_to_change(x, index, advice):
     assert told[0].filename == __file__
 
 
-def test_predictions_are_told_of_where_labels_are_exact(x):
-    with pytest.warns(ConvergenceWarning, match=r"the labels are right, but predict will find .* index='flat'"):
+def test_labels_that_are_searched_exactly_need_no_warning(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         km = KMeans(150, index="ivf:nlist=20,nprobe=1", exact_labels=True, max_iter=2, random_state=0).fit(x)
     assert km.assignment_recall_ == 1
     assert km.predict_recall_ < 0.9

@@ -66,8 +66,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             "for; use a richer index (more links, more cells searched) or a lower recall",
             ConvergenceWarning,
         )
-    elif model.recall is None and min(rows.recall, recall) < LOW:
-        _warn_of_low_recall(spec, rows.recall, recall, automatic)
+    elif model.recall is None and rows.recall < LOW:
+        _warn_of_low_recall(spec, rows.recall, automatic)
     used = np.count_nonzero(counts)
     if used < task.k and not work.distinct(task.k):
         warn(
@@ -78,18 +78,17 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
     return Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
 
 
-def _warn_of_low_recall(spec: Spec, labelled: float, predicted: float, automatic: bool) -> None:
-    """Say that labels, or predictions, miss the nearest centre of more than a tenth of the rows, and what to change."""
+def _warn_of_low_recall(spec: Spec, recall: float, automatic: bool) -> None:
+    """Say that more than a tenth of the rows did not get their nearest centre, and what to change."""
     advice = ["pass effort=4"] if automatic else [spec.richer] if spec.richer else []
     if spec.search_option is not None and not automatic:
         advice.append(f"have it found (index={str(spec.at(AUTO))!r}, recall=0.95)")
-    if labelled < LOW:
-        advice.append("have every row searched exactly (exact_labels=True)")
-        told = f"the labels are the nearest centres of {labelled:.1%} of the rows only"
-    else:
-        advice.append("predict through index='flat'")
-        told = f"the labels are right, but predict will find the nearest centres of {predicted:.1%} of such rows only"
-    warn(f"index {spec} has a recall below {LOW:g}: {told}; {', or '.join(advice)}", ConvergenceWarning)
+    advice.append("have every row searched exactly for its label (exact_labels=True)")
+    warn(
+        f"index {spec} has a recall below {LOW:g}: the labels are the nearest centres of {recall:.1%} of the rows "
+        f"only; {', or '.join(advice)}",
+        ConvergenceWarning,
+    )
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:

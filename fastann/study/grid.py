@@ -168,5 +168,6 @@ def pruned(run: Run, done: dict[str, Record], runs: list[Run], recall: str = "re
         if other.seed != runs[0].seed or _kin(other.method) != kin or (_effort(other.method) or 0) >= effort:
             continue
         if record.values.get(recall) == 1.0 or record.values.get(f"{recall}_low", 0.0) > SURE:
-            return f"{other.method} already found {record.values[recall]:.4%} of what is nearest"
+            what = "centroids" if recall == "recall" else "rows"
+            return f"{other.method} already found {record.values[recall]:.4%} of the nearest {what}"
     return ""
