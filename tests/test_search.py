@@ -471,7 +471,7 @@ def test_a_run_is_searched_from_the_command_line(folder, x, q):
 
 
 def test_a_saved_index_is_searched_from_the_command_line(folder, x, q):
-    said = run("build-index", folder / "x.npy", "--index", "ivf:nlist=20,nprobe=1", "--out", folder / "index")
+    said = run("index", folder / "x.npy", "--index", "ivf:nlist=20,nprobe=1", "--out", folder / "index")
     assert "3,000 rows x 24, ivf:nlist=20,nprobe=1" in said
     run("search", folder / "index", folder / "q.npy", "-m", 4, "--probe", 20, "--out", folder / "found.csv")
     lines = (folder / "found.csv").read_text().splitlines()
@@ -485,7 +485,7 @@ def test_a_saved_index_is_searched_from_the_command_line(folder, x, q):
         "search", folder / "index", folder / "q.npy", "--probe", "auto", "--recall", 0.9, "--out", folder / "a.npy"
     )
     assert "through ivf:nlist=20,nprobe=" in said
-    assert "exists already" in run("build-index", folder / "x.npy", "--out", folder / "index", code=2)
+    assert "exists already" in run("index", folder / "x.npy", "--out", folder / "index", code=2)
 
 
 def test_names_of_rows_stand_in_the_table(folder, x, q):
@@ -494,7 +494,7 @@ def test_names_of_rows_stand_in_the_table(folder, x, q):
     (folder / "rows.csv").write_text("\n".join(lines) + "\n")
     source = open_source(folder / "rows.csv", column="x*", id_column="name")
     assert build_index(source).ids[3] == "r3"
-    run("build-index", folder / "rows.csv", "--column", "x*", "--id-column", "name", "--out", folder / "named")
+    run("index", folder / "rows.csv", "--column", "x*", "--id-column", "name", "--out", folder / "named")
     run("search", folder / "named", folder / "q.npy", "-m", 2, "--out", folder / "found.csv")
     first = (folder / "found.csv").read_text().splitlines()[:2]
     assert first[0] == "query,rank,row,id,distance"

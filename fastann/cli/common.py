@@ -52,7 +52,7 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
 # As they are used: look, cluster, see how good that is, do better, go on; commands that are not named here come last.
 ORDER = (
     *("demo", "fit", "predict", "evaluate", "report", "indexes", "estimate", "tune", "sweep", "bench"),
-    *("search", "build-index", "dedup", "classify", "export"),
+    *("index", "search", "dedup", "classify", "export"),
 )
 
 

@@ -332,8 +332,8 @@ def indexes() -> None:
 
     click.echo("auto\n    Exact on small problems; on others candidates, bounds and cell-major search. The default.")
     for name, spec in SPECS.items():
-        names = ", ".join([name, *(alias for alias, of in ALIASES.items() if of == name)])
-        click.echo(f"{names}\n    {(spec.__doc__ or '').splitlines()[0]}")
+        also = "".join(f" Also called {alias}." for alias, of in ALIASES.items() if of == name)
+        click.echo(f"{name}\n    {(spec.__doc__ or '').splitlines()[0]}{also}")
         for f in fields(spec):
             if "help" in f.metadata:
                 default = "" if f.default is MISSING or f.default is None else f" [{f.default}]"

@@ -1,4 +1,4 @@
-"""The commands that search rows: search, build-index."""
+"""The commands that search rows: index, search."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def search(
 ) -> None:
     """Find the rows nearest to each of QUERIES, through the clusters of RUN or a saved index.
 
-    RUN is what `fastann fit` or `fastann build-index` wrote, and knows where its rows lie if they lie in files. QUERIES
+    RUN is what `fastann fit` or `fastann index` wrote, and knows where its rows lie if they lie in files. QUERIES
     is what `fastann fit` takes as DATA, as is --rows. A .npz gets the arrays ids (int64) and distances (float32), a
     .npy the ids alone, a .csv or .parquet the columns query, query_id and id (where the data has ids), rank, row and
     distance.
@@ -138,7 +138,7 @@ def _write(out: str, format: str, ids: np.ndarray, distances: np.ndarray, own: A
         tables.write(out, columns | {"distance": distances.ravel()}, format)
 
 
-@main.command("build-index")
+@main.command("index", short_help="Index rows, for search.")
 @data_argument()
 @click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists.")
 @click.option(
