@@ -17,7 +17,12 @@ _HOME = {
     "HNSW": "fastann.index.spec",
     "Cells": "fastann.index.spec",
     "Factory": "fastann.index.spec",
+    "LSH": "fastann.index.spec",
+    "KDTree": "fastann.index.spec",
+    "BallTree": "fastann.index.spec",
     "parse_index": "fastann.index.parse",
+    "build_index": "fastann.search.rows",
+    "RowIndex": "fastann.search.rows",
     "StopReason": "fastann.cluster.stop",
     "tune": "fastann.study.tune",
     "estimate": "fastann.study.estimate",
@@ -50,11 +55,16 @@ if TYPE_CHECKING:
     from fastann.index.parse import parse_index as parse_index
     from fastann.index.spec import HNSW as HNSW
     from fastann.index.spec import IVF as IVF
+    from fastann.index.spec import LSH as LSH
+    from fastann.index.spec import BallTree as BallTree
     from fastann.index.spec import Cells as Cells
     from fastann.index.spec import Factory as Factory
     from fastann.index.spec import Flat as Flat
+    from fastann.index.spec import KDTree as KDTree
     from fastann.quality.evaluate import evaluate as evaluate
     from fastann.runs.exports import export as export
+    from fastann.search.rows import RowIndex as RowIndex
+    from fastann.search.rows import build_index as build_index
     from fastann.storage import RunError as RunError
     from fastann.study.estimate import estimate as estimate
     from fastann.study.studies import bench as bench

@@ -62,6 +62,7 @@ _METRICS = [
     Metric("seconds_update", "update", "s", "lower", "means, and refilling empty clusters"),
     Metric("speedup", "speed-up", "x", "higher", "time of the baseline over this time, median of runs paired by seed"),
     Metric("recall", "recall@1", "", "higher", "share of rows that got their true nearest centroid"),
+    Metric("throughput", "queries a second", "", "higher", "queries searched together, over the time of the search"),
     Metric("recall_low", "recall@1, lower", "", "higher", "lower end of its 95% interval (Wilson)"),
     Metric("recall_high", "recall@1, upper", "", "higher", "upper end of its 95% interval (Wilson)"),
     Metric(
@@ -90,6 +91,18 @@ _METRICS = [
     Metric("ivf_scanned", "rows scanned", "", "lower", "share of the rows that the IVF's probed clusters hold"),
 ]
 METRICS = {metric.name: metric for metric in _METRICS}
+
+
+def metric(name: str) -> Metric | None:
+    """The metric of a name, if it is one: one of `METRICS`, or ``recall_10`` for recall@10 of any number."""
+    if found := re.fullmatch("recall_([1-9][0-9]*)", name):
+        return Metric(name, f"recall@{found[1]}", "", "higher", f"share of the {found[1]} nearest rows that are found")
+    return METRICS.get(name)
+
+
+def main_m(m: Sequence[int]) -> int:
+    """The number of nearest rows that a study of searches goes by: 10 if it is among those asked for, else the most."""
+    return 10 if 10 in m else max(m)
 
 
 @dataclass
@@ -129,8 +142,8 @@ class Study:
     Attributes
     ----------
     kind : {"sweep", "bench"}
-    what : {"fit", "assign"}
-        Whole fits, or one search of fixed centroids.
+    what : {"fit", "assign", "search"}
+        Whole fits, one search of fixed centroids, or searches of rows.
     data : dict
         ``name``, ``n``, ``d``, ``dtype``, ``fingerprint``.
     settings : dict

@@ -72,6 +72,7 @@ KINDS = {
     "cells": {"n_clusters": 300, "max_iter": 9, "index": "cells:nlist=8,nprobe=auto", "candidates": 6},
     "flat": {"n_clusters": 80, "index": "flat", "max_iter": 8},
     "ivf": {"n_clusters": 100, "index": "ivf:nlist=10,nprobe=auto", "max_iter": 8},
+    "factory": {"n_clusters": 100, "index": "factory:IVF8,SQ8;nprobe=6", "max_iter": 8},
     "cosine": {"n_clusters": 1500, "max_iter": 8, "metric": "cosine"},
     "farthest": {"n_clusters": 200, "index": "flat", "max_iter": 8, "empty": "farthest", "init": "random"},
 }

@@ -271,7 +271,7 @@ def test_help_lists_commands_in_the_order_of_their_use():
     [
         (["fit"], "--metric [euclidean|cosine]"),
         (["fit"], "--empty [split|farthest|keep]"),
-        (["sweep"], "--what [fit|assign]"),
+        (["sweep"], "--what [fit|assign|search]"),
         (["tune"], "--metric [euclidean|cosine]"),
         (["evaluate"], "--projection [pca|tsne|umap]"),
         (["dedup"], "--keep [central|outlying|first]"),

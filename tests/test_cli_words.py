@@ -98,3 +98,8 @@ def test_every_command_opens_files_by_the_same_options(here, command):
             words = [str(word).format(file) for word in [*COMMANDS[command], *options]]
             done = CliRunner().invoke(main, words + ["--force"] * ("evaluate" not in command))
             assert done.exit_code == 0, (file, done.output)
+
+
+def test_a_flag_is_named_without_a_value():
+    said = in_words_of(main.commands["fit"], "have every row searched exactly (exact_labels=True); tol=0.1, max_iter=3")
+    assert said == "have every row searched exactly (--exact-labels); --tol 0.1, --max-iter 3"

@@ -359,6 +359,7 @@ def test_predictions_agree_with_the_labels_of_the_fit(rng, small):
     assert (km.predict(x) == km.labels_).mean() > min(km.assignment_recall_, km.predict_recall_) - 0.002
 
 
+@pytest.mark.filterwarnings("ignore:index .* has a recall below 0.9")
 @pytest.mark.parametrize("index", ["ivf:nprobe=2", "hnsw:m=4,ef_search=1", "factory:SQ4", "cells:nlist=40,nprobe=2"])
 @pytest.mark.parametrize("options", [{}, {"exact_labels": True}, {"candidates": 8}])
 def test_the_recall_of_predictions_is_what_an_exact_search_says(blobs, index, options, tmp_path):
@@ -372,6 +373,7 @@ def test_the_recall_of_predictions_is_what_an_exact_search_says(blobs, index, op
     assert (km.predict(batch) == nearest).mean() == pytest.approx(km.predict_recall_, abs=0.04)
 
 
+@pytest.mark.filterwarnings("ignore:index .* has a recall below 0.9")
 def test_the_recall_of_predictions_is_known_as_long_as_nothing_changes(blobs):
     km = KMeans(100, index="ivf:nprobe=2", max_iter=2, random_state=0).fit(blobs)
     assert km.predict_recall_ < 1

@@ -106,6 +106,7 @@ def test_transform_kneighbors_and_predict_agree(blobs, metric):
     np.testing.assert_array_equal(km.predict(blobs), km.labels_)
 
 
+@pytest.mark.filterwarnings("ignore:index .* has a recall below 0.9")
 def test_search_options_change_on_a_fitted_model(blobs):
     km = KMeans(400, index=IVF(nlist=40, nprobe=1), max_iter=2, random_state=0).fit(blobs)
     exact = distances(blobs[:2000], km.cluster_centers_).argmin(1)
@@ -362,6 +363,7 @@ def test_verbose_is_silent_when_not_on_a_terminal(blobs, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.filterwarnings("ignore:index .* has a recall below 0.9")
 def test_parameters_all_do_something(blobs):
     """No parameter is stored and not read: each, changed, changes the outcome of a fit."""
     base = KMeans(30, index="flat", init="random", max_iter=3, tol=0, random_state=0).fit(blobs)

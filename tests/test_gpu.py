@@ -81,6 +81,7 @@ def test_labels_are_those_of_the_cpu(cards, x, device, index):
         np.testing.assert_array_equal(there.kneighbors(x[:50], 3)[1], here.kneighbors(x[:50], 3)[1])
 
 
+@pytest.mark.filterwarnings("ignore:index .* has a recall below 0.9")
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_search_options_are_set_there(cards, x, device):
     options = {"n_clusters": 80, "index": "ivf:nlist=8,nprobe=1", "max_iter": 3, "random_state": 0}

@@ -28,7 +28,7 @@ ROOMS = [
     ["study", "quality", "duplicates"],
     ["estimators"],
     ["runs"],
-    ["report", "classify"],
+    ["report", "classify", "search"],
     ["cluster"],
     ["records", "versions", "index"],
     ["storage", "data"],

@@ -89,7 +89,7 @@ MODELS = {
     "ivf as a spec": lambda x: KMeans(40, index=IVF(nlist=8, nprobe=2), random_state=0).fit(x),
     "hnsw": lambda x: KMeans(40, index="hnsw:m=4,ef_search=8", random_state=0).fit(x),
     "factory": lambda x: KMeans(40, index="factory:IVF4,Flat;nprobe=2", random_state=0).fit(x),
-    "set_search": lambda x: KMeans(40, index="ivf:nlist=8,nprobe=1", random_state=0).fit(x).set_search(nprobe=3),
+    "set_search": lambda x: KMeans(40, index="ivf:nlist=8,nprobe=2", random_state=0).fit(x).set_search(nprobe=3),
     "sample": lambda x: KMeans(5, sample=0.5, random_state=0).fit(x),
     "numpy parameters": lambda x: KMeans(
         np.int64(5), tol=np.float32(1e-3), max_iter=np.int32(7), random_state=np.int64(0)

@@ -132,7 +132,11 @@ def test_nonsense_fails_before_anything_runs(text, message, x, tmp_path, pretend
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"what": "search"}, "what must be one of 'fit', 'assign'"),
+        ({"what": "searches"}, "what must be one of 'fit', 'assign', 'search'"),
+        ({"what": "search"}, "what='search' searches rows, not clusters; leave n_clusters=10 out"),
+        ({"queries": [[1.0]]}, "queries is for what='search', got what='fit'; leave it out"),
+        ({"m": 5}, "m is for what='search', got what='fit'"),
+        ({"n_clusters": None}, "what='fit' needs n_clusters"),
         ({"metric": "l1"}, "metric must be one of"),
         ({"n_clusters": 3001}, "n_clusters=3001 needs at least 3001 rows"),
         ({"seeds": 0}, "seeds must be >= 1"),

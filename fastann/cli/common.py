@@ -52,7 +52,7 @@ def errors(command: Callable[..., None]) -> Callable[..., None]:
 # As they are used: look, cluster, see how good that is, do better, go on; commands that are not named here come last.
 ORDER = (
     *("demo", "fit", "predict", "evaluate", "report", "indexes", "estimate", "tune", "sweep", "bench"),
-    *("describe", "dedup", "classify", "export"),
+    *("index", "search", "describe", "dedup", "classify", "export"),
 )
 
 
@@ -120,15 +120,15 @@ def _given(context: click.Context, param: click.Parameter, paths: tuple[str, ...
     return sorted(paths, key=lambda path: natural(Path(path))) if list(paths) == sorted(paths) else list(paths)
 
 
-def data_argument(*, required: bool = True) -> Option:
-    """The argument DATA: a path, or several, which come one after the other."""
+def data_argument(name: str = "data", *, required: bool = True) -> Option:
+    """The argument DATA, or another of that kind: a path, or several, which come one after the other."""
     return click.argument(
-        "data",
+        name,
         nargs=-1,
         required=required,
         type=click.Path(),
         callback=_given,
-        metavar="DATA",
+        metavar=name.upper(),
     )
 
 

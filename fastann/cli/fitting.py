@@ -328,11 +328,12 @@ def predict(
 @errors
 def indexes() -> None:
     """List the indexes, their options and defaults."""
-    from fastann.index.spec import SPECS
+    from fastann.index.spec import ALIASES, SPECS
 
     click.echo("auto\n    Exact on small problems; on others candidates, bounds and cell-major search. The default.")
     for name, spec in SPECS.items():
-        click.echo(f"{name}\n    {(spec.__doc__ or '').splitlines()[0]}")
+        also = "".join(f" Also called {alias}." for alias, of in ALIASES.items() if of == name)
+        click.echo(f"{name}\n    {(spec.__doc__ or '').splitlines()[0]}{also}")
         for f in fields(spec):
             if "help" in f.metadata:
                 default = "" if f.default is MISSING or f.default is None else f" [{f.default}]"

@@ -78,7 +78,7 @@ def _report(folder: Any, wanted: bool) -> None:
 
 @main.command(short_help="Try a grid of index settings.")
 @data_argument()
-@click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
+@click.option("--n-clusters", "-k", type=COUNT, default=None, help="Number of clusters; not for --what search.")
 @click.option(
     "--index",
     "indexes",
@@ -88,11 +88,15 @@ def _report(folder: Any, wanted: bool) -> None:
 )
 @click.option(
     "--what",
-    metavar=choices("fit", "assign"),
+    metavar=choices("fit", "assign", "search"),
     default="fit",
     show_default=True,
-    help="fit: whole fits; assign: one search of fixed centroids.",
+    help="fit: whole fits; assign: one search of fixed centroids; search: an index over the rows, and --queries.",
 )
+@click.option(
+    "--queries", type=click.Path(), default=None, help="With --what search: these; 1,000 of the rows when not given."
+)
+@click.option("-m", "m", default=None, help="With --what search: recall@m for each of these; 1,10,100 when not given.")
 @click.option(
     "--sample", type=int, default=None, help="Rows to train on (fit) or to search (assign); all when not given."
 )
@@ -106,8 +110,9 @@ def _report(folder: Any, wanted: bool) -> None:
 @errors
 def sweep(
     data: str,
-    n_clusters: int,
+    n_clusters: int | None,
     indexes: tuple[str, ...],
+    m: str | None,
     column: str | None,
     id_column: str | None,
     dtype: str | None,
@@ -127,6 +132,7 @@ def sweep(
     from fastann.study.results import ProgressLine
 
     rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
+    options["m"] = None if m is None else _numbers(m, "-m")
     done = run(rows, n_clusters, list(indexes), out=out, progress=ProgressLine(), command=_command(), **options)
     click.echo(done.table())
     _report(done.folder, reported)
@@ -142,6 +148,7 @@ def sweep(
     help="vanilla, sklearn, faiss, faiss-k-means++, faiss-super, auto or any index, separated by commas.",
 )
 @click.option("--sizes", default=None, help="Numbers of rows to cluster, separated by commas; all when not given.")
+@click.option("--dims", default=None, help="Numbers of columns of made-up rows, such as 10,100,1000; in place of DATA.")
 @with_options(data_options)
 @with_options(_study)
 @click.option(
@@ -153,6 +160,7 @@ def bench(
     n_clusters: str,
     methods: str,
     sizes: str | None,
+    dims: str | None,
     column: str | None,
     id_column: str | None,
     dtype: str | None,
@@ -171,10 +179,11 @@ def bench(
 
     rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
     done = run(
-        _photographs() if rows is None else rows,
+        _photographs() if rows is None and dims is None else rows,
         _numbers(n_clusters, "--n-clusters"),
         methods=methods.split(","),
         sizes=None if sizes is None else _numbers(sizes, "--sizes"),
+        dims=None if dims is None else _numbers(dims, "--dims"),
         out=out,
         progress=ProgressLine(),
         command=_command(),

@@ -53,6 +53,8 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         option = isinstance(parameter, click.Option)
         if option or name in ALIASES:
             word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[]")
+            if isinstance(parameter, click.Option) and parameter.is_flag:
+                yield f"{name}=True", word, option
             yield ALIASES.get(name, name), word, option
             if name == "seed":
                 yield "Seed", word, option  # scikit-learn's word for it

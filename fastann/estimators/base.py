@@ -24,8 +24,9 @@ from fastann.index.faiss import faiss, faiss_threads
 
 OURS = ("fastann.", "sklearn.", "contextlib")  # modules whose lines a warning does not point to
 
-# Indexes built to predict with. Beside the estimators, not on them: FAISS objects cannot be pickled or copied.
-_built: WeakKeyDictionary[Any, tuple[Any, Any, Any]] = WeakKeyDictionary()
+# Indexes built to predict and search with, by what they are for. Beside the estimators, not on them: FAISS objects
+# cannot be pickled or copied.
+_built: WeakKeyDictionary[Any, dict[str, tuple[Any, Any, Any]]] = WeakKeyDictionary()
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -142,11 +143,12 @@ class Model(BaseEstimator):
             self.__dict__.update(before | running)
             raise
 
-    def _built_once(self, key: tuple[Any, ...], over: Any, build: Callable[[], Any]) -> Any:
-        """What `build` gives over an object: made anew when that is another one, or the key differs."""
-        known = _built.get(self)
+    def _built_once(self, key: tuple[Any, ...], over: Any, build: Callable[[], Any], use: str = "predict") -> Any:
+        """What `build` gives over an object, for a use: made anew when that is another one, or the key differs."""
+        mine = _built.setdefault(self, {})
+        known = mine.get(use)
         if known is None or known[0] != key or known[1] is not over:
-            _built[self] = known = (key, over, build())
+            mine[use] = known = (key, over, build())
         return known[2]
 
 

@@ -53,10 +53,10 @@ class KMeans(CallbackSupport, Centers):
     n_clusters : int, default=8
         Clusters to find; at most as many as there are rows.
     index : str or spec, default="auto"
-        How the nearest centroid is found: `Flat`, `IVF`, `HNSW` or `Factory`, or a string such as
-        ``"ivf:nlist=64,nprobe=8"``. ``"auto"`` is exact on small problems; on others it
-        remembers candidates, searches only where it must, and starts on samples where there are many rows a
-        cluster.
+        How the nearest centroid is found: `Flat`, `IVF`, `HNSW`, `Cells`, `LSH`, `KDTree`, `BallTree` or `Factory`, or
+        a string such as ``"ivf:nlist=64,nprobe=8"``; a recall below 0.9 warns. ``"auto"`` is exact on small problems;
+        on others it remembers candidates, searches only where it must, and starts on samples where there are many rows
+        a cluster.
     recall : float or None, default=None
         For an index whose search option is "auto", such as ``IVF(nprobe="auto")``: the recall@1 it must reach, with
         its whole 95% interval, on a sample of rows. Found anew whenever the index is built, as centroids move.

@@ -19,12 +19,13 @@ from fastann.cluster.passes.base import Pass
 from fastann.estimators.base import warn
 from fastann.estimators.kmeans_fitted import Directed
 from fastann.estimators.kmeans_parameters import index_of
-from fastann.index.base import Index, Spec
+from fastann.index.base import AUTO, Index, Spec
 from fastann.index.recall import Sampled
 from fastann.index.spec import Flat
 
 log = logging.getLogger(__name__)
 PREDICTED = 0.99  # share of rows whose nearest centre is in the cells that `predict` searches in the automatic mode
+LOW = 0.9  # a recall below is warned of
 MEASURED = 1024  # of the rows audited, at least so many are searched where that alone tells what `predict` finds
 
 
@@ -67,6 +68,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             "for; use a richer index (more links, more cells searched) or a lower recall",
             ConvergenceWarning,
         )
+    elif model.recall is None and rows.recall < LOW:
+        _warn_of_low_recall(spec, rows.recall, automatic)
     used = np.count_nonzero(counts)
     if used < task.k and not work.distinct(task.k):
         warn(
@@ -80,6 +83,19 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
         *(task.k, found.rows.n, len(found.history), rows.inertia, rows.recall, spec, done.stop_reason.sentence),
     )
     return found
+
+
+def _warn_of_low_recall(spec: Spec, recall: float, automatic: bool) -> None:
+    """Say that more than a tenth of the rows did not get their nearest centre, and what to change."""
+    advice = ["pass effort=4"] if automatic else [spec.richer] if spec.richer else []
+    if spec.search_option is not None and not automatic:
+        advice.append(f"have it found (index={str(spec.at(AUTO))!r}, recall=0.95)")
+    advice.append("have every row searched exactly for its label (exact_labels=True)")
+    warn(
+        f"index {spec} has a recall below {LOW:g}: the labels are the nearest centres of {recall:.1%} of the rows "
+        f"only; {', or '.join(advice)}",
+        ConvergenceWarning,
+    )
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:

@@ -22,17 +22,19 @@ from fastann.cluster.passes.every import Every
 from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space, space_of
 from fastann.data.csr import Densified
-from fastann.data.open import as_source
-from fastann.data.source import Source, UnitNorm, Without, dense
+from fastann.data.open import as_source, can_reopen, reopen
+from fastann.data.source import Source, Without, dense
 from fastann.estimators.base import Model
 from fastann.estimators.summary import of_centers
-from fastann.index.base import Index, Spec
+from fastann.index.base import AUTO, Index, Spec
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
+from fastann.search.clusters import Lists
+from fastann.search.exact import SearchRecall
+from fastann.search.queries import ORTHOGONAL, as_kind, zeros_of
 
 log = logging.getLogger(__name__)
-ORTHOGONAL = 2.0  # squared distance of unit vectors at right angles, as which a row without a direction counts
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,6 @@ class Directed:
     def all(self, rows: Labelling, k: int, memory: Memory | None = None) -> Labelling:
         """Labels of all rows, from those of the rows that have a direction."""
         return rows.among(self.whole, self.zeros, k, memory or Memory()) if len(self.zeros) else rows
-
-
-def zeros_of(view: Source) -> np.ndarray:
-    """Rows of a view that have no direction in its space: int64, ascending."""
-    base = view.base if isinstance(view, Densified) else view
-    return base.zeros if isinstance(base, UnitNorm) else np.empty(0, np.int64)
 
 
 class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
@@ -195,6 +191,111 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         checks.integer(n_neighbors, "n_neighbors", 1, len(self.cluster_centers_))
         sqdist, ids = self._search(X, n_neighbors)
         return (self._space.distance(sqdist), ids) if return_distance else ids
+
+    def search(
+        self, queries: Any, m: int = 10, *, probe: int | str = 8, rows: Any = None, recall: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `m` nearest rows of each query through the clusters, nearest first.
+
+        The clusters are the lists of an inverted file (Sivic and Zisserman, 2003), whose rows stay where they are: all
+        rows of the `probe` clusters whose centres are nearest to a query are compared with it. Where these have fewer
+        than `m` rows, more clusters are searched. `search_recall` says how many of the true neighbours are found.
+
+        Parameters
+        ----------
+        queries : whatever `predict` takes
+        m : int, default=10
+            At most as many as there are rows.
+        probe : int or "auto", default=8
+            Clusters searched for a query; all of them is exact search. "auto": as few as reach `recall`.
+        rows : whatever `fit` takes, optional
+            The rows to search. Those fitted on keep their labels; others go to their nearest centres, as in `predict`.
+            What is found out about them serves later calls with the same object, so do not change it in place. When
+            not given, the files that the model was fitted on are opened again, if they did not change since.
+        recall : float or None, default=None
+            With ``probe="auto"``: the recall@m to reach on a sample of the queries, with its 95% interval. None is
+            0.99.
+
+        Returns
+        -------
+        distances : float32 ndarray of shape (n_queries, m)
+            Euclidean, or 1 - cosine. A zero query is as far from every row under the cosine metric, and zero rows are
+            never found.
+        ids : int64 ndarray of shape (n_queries, m)
+            Row numbers.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument makes no sense, or the rows were in memory and are not given.
+        FileNotFoundError
+            If a file that the model was fitted on is gone.
+        """
+        lists, view = self._to_search(queries, m, probe, rows, recall)
+        if probe == AUTO:
+            probe = self.probe_for(queries, m, recall=recall, rows=rows)
+        assert not isinstance(probe, str)
+        with self._threads():
+            sqdist, ids = np.empty((view.n, m), np.float32), np.empty((view.n, m), np.int64)
+            with Bar(self.verbose, "search", view.n, "row") as bar:
+                for first, block in view.chunks():
+                    part = slice(first, first + block.shape[0])
+                    ids[part], sqdist[part] = lists.search(block, m, probe)
+                    bar.step(block.shape[0])
+            zeros = zeros_of(view)
+            ids[zeros], sqdist[zeros] = np.sort(lists.members)[:m] if len(zeros) else 0, ORTHOGONAL
+        return self._space.distance(sqdist), ids
+
+    def search_recall(self, queries: Any, m: int = 10, *, probe: int = 8, rows: Any = None) -> SearchRecall:
+        """Measure recall@m of `search` against exact search, on a sample of 200 to 1,000 of the queries.
+
+        Parameters
+        ----------
+        queries, m, probe, rows
+            As of `search`.
+
+        Returns
+        -------
+        SearchRecall
+            Its ``value``, its 95% ``interval``, and of how many ``queries``.
+        """
+        lists, view = self._to_search(queries, m, checks.integer(probe, "probe", 1), rows, None)
+        with self._threads():
+            return lists.measure(lists.truth(view, m), probe)
+
+    def probe_for(self, queries: Any, m: int = 10, *, recall: float | None = None, rows: Any = None) -> int:
+        """The `probe` that ``"auto"`` stands for in `search`: as few clusters as reach `recall` on these queries."""
+        lists, view = self._to_search(queries, m, AUTO, rows, recall)
+        with self._threads():
+            return lists.probe_for(lists.truth(view, m), plan.RECALL if recall is None else recall)
+
+    def _to_search(self, queries: Any, m: Any, probe: Any, rows: Any, recall: Any) -> tuple[Lists, Source]:
+        """Rows by cluster and queries, all checked."""
+        check_is_fitted(self)
+        found = self.clustering_
+        key, over = (found, self.index_), found if rows is None else rows
+        with self._threads():
+            lists: Lists = self._built_once(key, over, lambda: self._listed(rows), "search")
+            lists.check(m, probe, recall)
+            return lists, as_kind(self._view(queries), lists.rows.sparse)
+
+    def _listed(self, rows: Any) -> Lists:
+        """The rows of every cluster: of those the model was fitted on, or of others."""
+        found = self.clustering_
+        if rows is None and found.means.steps > 1:
+            raise ValueError(
+                f"the model learned from a stream of {found.means.steps} batches, of which it knows the last one only; "
+                "pass the rows to search: rows=..."
+            )
+        if rows is None and not can_reopen(found.rows.data):
+            raise ValueError(
+                "the model was fitted on rows in memory, and has their labels alone; pass the rows to search: rows=X"
+            )
+        given = reopen(found.rows.data) if rows is None else rows
+        view, labels = self._view(given), found.rows.labels
+        if labels is None or not found.has(view):
+            labels = self._search(given, 1)[1][:, 0]
+        return Lists.of(view, labels, self._centroids(), self._index(), zeros_of(view), seed=found.means.seed)
 
     def transform(self, X: Any) -> np.ndarray:
         """Distance of each row of `X` to every centre: float32 [n_samples, n_clusters]; Euclidean, or 1 - cosine."""

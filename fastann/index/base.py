@@ -123,6 +123,14 @@ class Index(ABC):
         """
         return None
 
+    def written(self) -> np.ndarray | None:
+        """What `Spec.read` makes the index of again, uint8; None where it is built again as quickly."""
+        return None
+
+    def light(self) -> Self:
+        """The same without the centroids, where searches do not need them: `centroids` then has their shape alone."""
+        return self
+
     @property
     def most(self) -> int:
         """The value of its search option beyond which there is nothing more to look at; 1 where it has none."""
@@ -179,10 +187,13 @@ class Spec(ABC):
     build_rank : int
         Its place among the kinds by the time it takes to build, the quickest 0: `fastann.tune` tries them in this
         order.
+    richer : str
+        What to change so that it finds more, as an order; "" of kinds that find everything.
     """
 
     name: ClassVar[str]
     build_rank: ClassVar[int] = 9
+    richer: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -255,13 +266,27 @@ class Spec(ABC):
             If a GPU is asked for that is not there.
         """
 
+    def on_cpu(self, device: Any) -> None:
+        """Refuse GPUs, for kinds that search on CPUs alone."""
+        if device != "cpu":
+            raise ValueError(
+                f"index={str(self)!r} searches on CPUs; use index='ivf' or 'flat' on a GPU, or device='cpu'"
+            )
+
+    def read(self, data: np.ndarray, centroids: np.ndarray) -> Index:
+        """The index again of what `Index.written` gave (uint8), over the same centroids; none where that gives None."""
+        raise TypeError(f"{self.name} has nothing to read; build it")
+
     @property
     def built_with(self) -> tuple[Any, ...]:
         """The arguments that a built index depends on; two specs that agree on them can share it."""
         return (type(self), *(getattr(self, f.name) for f in fields(self) if not f.metadata.get("search")))
 
-    def cut(self, k: int) -> str:
-        """Which option an index over `k` centroids would cut, and what it may be at most; "" if it keeps them all."""
+    def cut(self, k: int, what: str = "n_clusters=") -> str:
+        """Which option an index over `k` centroids would cut, and what it may be at most; "" if it keeps them all.
+
+        `what` it is that there are `k` of, as it stands before the number.
+        """
         return ""
 
     def check(self, k: int) -> None:
@@ -294,7 +319,7 @@ class Spec(ABC):
         default: Any = next(f.default for f in fields(self) if f.name == self.open)
         return self.at(default)
 
-    def at(self, effort: int) -> Self:
+    def at(self, effort: int | str) -> Self:
         """The same with another value of its search option."""
         assert self.search_option is not None
         return replace(self, **{self.search_option: effort})

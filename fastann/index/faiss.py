@@ -114,6 +114,15 @@ class FaissIndex(Index):
         sqdist[ids < 0] = np.inf
         return ids, sqdist
 
+    def written(self) -> np.ndarray | None:
+        return None if self.on_gpu else faiss().serialize_index(self.index)
+
+    def light(self) -> Self:
+        """FAISS has its own copy of what it needs; here only their number and columns are asked for."""
+        other = copy(self)
+        other.centroids = np.broadcast_to(np.float32(0), self.centroids.shape)
+        return other
+
 
 class FaissIVF(FaissIndex):
     """Centroids in `nlist` cells, of which the `nprobe` nearest to a row are searched."""
@@ -160,24 +169,115 @@ class FaissHNSW(FaissIndex):
 class FaissRescored(FaissIndex):
     """An index whose distances are approximate or foreign, such as those of codes: computed again, and sorted."""
 
+    def light(self) -> Self:
+        return self
+
     def _finished(self, x: np.ndarray, ids: np.ndarray, sqdist: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return kernels.rescore(x, self.centroids, ids)
 
 
+class FaissLSH(FaissRescored):
+    """Codes of bits, each the side of a random hyperplane; the `rerank` nearest codes are compared by true distance."""
+
+    def __init__(self, index: Any, centroids: np.ndarray, rerank: int):
+        super().__init__(index, centroids)
+        self.rerank = rerank
+
+    def retuned(self, spec: Spec) -> Self:
+        other = copy(self)
+        other.rerank = spec.number("rerank")
+        return other
+
+    @property
+    def most(self) -> int:
+        return len(self.centroids)
+
+    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        ids, sqdist = super().search(x, min(self.most, max(m, self.rerank)))
+        return np.ascontiguousarray(ids[:, :m]), np.ascontiguousarray(sqdist[:, :m])
+
+
+class Parameters:
+    """Search parameters of a FAISS index, which are set in it and hold for whoever searches it next.
+
+    Parameters
+    ----------
+    index : faiss.Index
+        As it was made: what it searches with then is what no text means.
+    on_gpu : bool
+    """
+
+    # What FAISS's parameters are called in its objects: of an index, and of a graph in it.
+    NAMES = ("verbose", "nprobe", "max_codes", "k_factor", "polysemous_ht", "search_type")
+    OF_GRAPHS = ("efSearch", "efConstruction")
+
+    def __init__(self, index: Any, on_gpu: bool):
+        self.index, self.on_gpu, self.text = index, on_gpu, ""
+        holders: list[tuple[Any, tuple[str, ...]]] = [(part, self.NAMES) for part in parts(index)]
+        holders += [(part.hnsw, self.OF_GRAPHS) for part in parts(index) if hasattr(part, "hnsw")]
+        self.usual = [(of, name, getattr(of, name)) for of, names in holders for name in names if hasattr(of, name)]
+
+    def set(self, text: str) -> None:
+        """Search with the parameters of a text, such as ``nprobe=8,k_factor_rf=4``, and no others from now on."""
+        if text == self.text:
+            return
+        for of, name, value in self.usual:
+            setattr(of, name, value)
+        self.text = ""
+        if text:
+            space = faiss().GpuParameterSpace() if self.on_gpu else faiss().ParameterSpace()
+            space.set_index_parameters(self.index, text)
+            self.text = text
+
+
 class FaissFactory(FaissRescored):
-    """What a factory string makes. Its search options are set in the FAISS index: those set last hold for all users."""
+    """What a factory string makes, searched with a text of FAISS's parameters.
+
+    It follows centroids that move: what was trained (cells, codes) stays, and the centroids are added anew. A fit that
+    trained it only once would end 2% to 5% higher: other codes find what these miss.
+    """
+
+    def __init__(self, index: Any, centroids: np.ndarray, text: str, device: Any = "cpu"):
+        super().__init__(index, centroids, device)
+        self.text, self.parameters = text, Parameters(self.index, self.on_gpu)
+        self.moves = not self.on_gpu
+        self.parameters.set(text)
+
+    def search(self, x: np.ndarray, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        with refusals(f"search with the parameters {self.text!r}"):
+            self.parameters.set(self.text)
+            return super().search(x, m, hint)
 
     def retuned(self, spec: Spec) -> Self:
         text = getattr(spec, "search", "")
-        if text:
-            with refusals(f"search {spec}"):
-                self.set_search(text)
-        return self
+        with refusals(f"search {spec}"):
+            self.parameters.set(text)
+        if text == self.text:
+            return self
+        other = copy(self)
+        other.text = text
+        return other
 
-    def set_search(self, text: str) -> None:
-        """Set FAISS's search parameters, such as ``nprobe=8,k_factor_rf=4``."""
-        space = faiss().GpuParameterSpace() if self.on_gpu else faiss().ParameterSpace()
-        space.set_index_parameters(self.index, text)
+    def moved(self, centroids: np.ndarray, changed: np.ndarray) -> Self:
+        other = copy(self)
+        other.centroids = centroids
+        with faiss_threads(1):  # as when it was built
+            self.index.reset()
+            self.index.add(centroids)
+        return other
+
+
+def parts(index: Any) -> Iterator[Any]:
+    """Yield a FAISS index and those that it is made of."""
+    lib = faiss()
+    yield index
+    if isinstance(index, (lib.IndexReplicas, lib.IndexShards)):
+        inner = [index.at(i) for i in range(index.count())]
+    else:
+        inner = [getattr(index, name, None) for name in ("index", "base_index", "refine_index", "quantizer", "storage")]
+    for part in inner:
+        if isinstance(part, lib.Index):
+            yield from parts(lib.downcast_index(part))
 
 
 @contextmanager
@@ -220,8 +320,30 @@ def hnsw(centroids: np.ndarray, m: int, ef_construction: int, ef_search: int) ->
     return FaissHNSW(index, centroids, ef_search)
 
 
-def factory(centroids: np.ndarray, string: str, search: str, seed: int, device: Any) -> FaissIndex:
+def lsh(centroids: np.ndarray, bits: int, rerank: int, seed: int) -> FaissIndex:
+    """An IndexLSH whose random rotation is drawn by the seed; each bit halves the centroids at their median."""
+    d = centroids.shape[1]
+    index = faiss().IndexLSH(d, bits, True, True)
+    index.rrot.init(seed)
+    with threads_for(bits * centroids.size):
+        index.train(centroids)
+        index.add(centroids)
+    return FaissLSH(index, centroids, rerank)
+
+
+def read(data: np.ndarray) -> Any:
+    """The FAISS index of what `FaissIndex.written` gave, uint8."""
+    return faiss().deserialize_index(np.array(data))
+
+
+def factory(
+    centroids: np.ndarray, string: str, search: str, seed: int, device: Any, *, polysemous: bool = False
+) -> FaissIndex:
     """What FAISS's `index_factory` makes of a string, with its search options set by a FAISS parameter string.
+
+    A factory has product quantisers sort their codes so that Hamming distances tell something ("polysemous" codes;
+    Douze, Jegou and Perronnin, 2016). That takes most of the time and serves the parameter ht alone, so it is done
+    only if `polysemous` says so.
 
     Raises
     ------
@@ -235,10 +357,12 @@ def factory(centroids: np.ndarray, string: str, search: str, seed: int, device: 
         cells = lib.try_extract_index_ivf(index)
         if cells is not None:
             cells.cp.seed, cells.cp.min_points_per_centroid = seed, 1
+        for part in parts(index):
+            if hasattr(part, "do_polysemous_training"):
+                part.do_polysemous_training = polysemous
+            if hasattr(part, "pq"):
+                part.pq.cp.min_points_per_centroid = 1  # else FAISS complains on standard error
         with faiss_threads(1):  # graphs inside a factory index depend on the order of insertion
             index.train(centroids)
             index.add(centroids)
-        found = FaissFactory(index, centroids, device)
-        if search:
-            found.set_search(search)
-    return found
+        return FaissFactory(index, centroids, search, device)

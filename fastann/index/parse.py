@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastann.index.base import Spec
-from fastann.index.spec import SPECS
+from fastann.index.spec import ALIASES, SPECS
 
 
 def parse_index(text: Any) -> Spec:
@@ -31,6 +31,8 @@ def parse_index(text: Any) -> Spec:
         names = ", ".join(f"fastann.{spec.__name__}" for spec in SPECS.values())
         raise TypeError(f"index must be 'auto', a string or one of {names}, got {text!r}")
     name, _, options = text.partition(":")
+    name = ALIASES.get(name, name)
     if name not in SPECS:
-        raise ValueError(f"unknown index {name!r}; the indexes are 'auto', {', '.join(map(repr, SPECS))}")
+        known = ", ".join(map(repr, (*SPECS, *ALIASES)))
+        raise ValueError(f"unknown index {name!r}; the indexes are 'auto', {known}")
     return SPECS[name].parsed(options)

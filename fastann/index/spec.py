@@ -14,6 +14,7 @@ import numpy as np
 from fastann.index import faiss
 from fastann.index.base import Index, Spec, option
 from fastann.index.own import CellsIndex, FlatIndex
+from fastann.index.trees import TreeIndex
 
 GRID_FROM = 64  # clusters from which `fastann.tune` tries other indexes than exact search
 
@@ -38,6 +39,7 @@ class _InCells(Spec):
 
     nlist: int | None
     nprobe: int | str
+    richer: ClassVar[str] = "search more cells (a larger nprobe)"
 
     @staticmethod
     @abstractmethod
@@ -48,9 +50,9 @@ class _InCells(Spec):
         """The number of cells that `k` centroids are put into."""
         return min(k, self.nlist or self.usual_nlist(k))
 
-    def cut(self, k: int) -> str:
+    def cut(self, k: int, what: str = "n_clusters=") -> str:
         if self.nlist is not None and self.nlist > k:
-            return f"nlist={self.nlist} exceeds n_clusters={k}; take at most as many cells as clusters"
+            return f"nlist={self.nlist} exceeds {what}{k}; take at most as many cells"
         if self.nlist is not None and isinstance(self.nprobe, int) and self.nprobe > self.nlist:
             return f"nprobe={self.nprobe} exceeds nlist={self.nlist}; search at most as many cells"
         return ""
@@ -100,6 +102,9 @@ class IVF(_InCells):
         nlist = self.nlist_for(len(centroids))
         return faiss.ivf(centroids, nlist, self.number("nprobe"), self.train_iter, seed, device)
 
+    def read(self, data: np.ndarray, centroids: np.ndarray) -> Index:
+        return faiss.FaissIVF(faiss.read(data), centroids, self.nlist_for(len(centroids)), self.number("nprobe"))
+
 
 @dataclass(frozen=True)
 class HNSW(Spec):
@@ -117,14 +122,17 @@ class HNSW(Spec):
 
     name: ClassVar[str] = "hnsw"
     build_rank: ClassVar[int] = 3
+    richer: ClassVar[str] = "search more candidates (a larger ef_search) or take more links (a larger m)"
     m: int = option(32, 2, "links per centroid")
     ef_construction: int = option(40, 1, "candidates kept while building")
     ef_search: int | str = option(64, 1, "candidates kept while searching", search=True)
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
-        if device != "cpu":
-            raise ValueError("FAISS has no HNSW for GPUs; use index='ivf' or 'flat' there, or device='cpu'")
+        self.on_cpu(device)
         return faiss.hnsw(centroids, self.m, self.ef_construction, self.number("ef_search"))
+
+    def read(self, data: np.ndarray, centroids: np.ndarray) -> Index:
+        return faiss.FaissHNSW(faiss.read(data), centroids, self.number("ef_search"))
 
     def distances(self, k: int) -> float:
         """Those to half the links of each candidate, and of each step on the way: about two for each doubling of k."""
@@ -155,6 +163,7 @@ class Factory(Spec):
     """
 
     name: ClassVar[str] = "factory"
+    richer: ClassVar[str] = "take a string with more of everything, or search parameters that look further"
     string: str = field(default="", metadata={"help": "what FAISS's index_factory takes, such as PQ16x4fs,RFlat"})
     search: str = field(default="", metadata={"help": "FAISS's search parameters, after a ;", "search": True})
 
@@ -172,7 +181,19 @@ class Factory(Spec):
         return cls(string, search)
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
-        return faiss.factory(centroids, self.string, self.search, seed, device)
+        return faiss.factory(centroids, self.string, self.search, seed, device, polysemous=self._polysemous)
+
+    def read(self, data: np.ndarray, centroids: np.ndarray) -> Index:
+        return faiss.FaissFactory(faiss.read(data), centroids, self.search)
+
+    @property
+    def _polysemous(self) -> bool:
+        """Whether the search compares codes by their Hamming distances first, for which they are trained otherwise."""
+        return any(item.partition("=")[0].strip() == "ht" for item in self.search.split(","))
+
+    @property
+    def built_with(self) -> tuple[Any, ...]:
+        return (*super().built_with, self._polysemous)
 
 
 @dataclass(frozen=True)
@@ -203,12 +224,59 @@ class Cells(_InCells):
         return max(8, round(math.sqrt(k) / 2))
 
     def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
-        if device != "cpu":
-            raise ValueError("index='cells' searches on CPUs; use index='ivf' or 'flat' on a GPU, or device='cpu'")
+        self.on_cpu(device)
         return CellsIndex(centroids, self.nlist_for(len(centroids)), self.number("nprobe"), self.train_iter, seed)
 
 
-SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory, Cells)}
+@dataclass(frozen=True)
+class LSH(Spec):
+    """Centroids as `bits` bits, each the side of a random hyperplane (Charikar, 2002; IndexLSH).
+
+    The `rerank` centroids whose bits differ least from a row's are compared by true distance.
+    """
+
+    name: ClassVar[str] = "lsh"
+    build_rank: ClassVar[int] = 4
+    richer: ClassVar[str] = "take more bits or compare more centroids by true distance (a larger rerank)"
+    bits: int = option(256, 1, "bits per centroid")
+    rerank: int | str = option(32, 1, "centroids compared by true distance", search=True)
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        self.on_cpu(device)
+        return faiss.lsh(centroids, self.bits, self.number("rerank"), seed)
+
+    def read(self, data: np.ndarray, centroids: np.ndarray) -> Index:
+        return faiss.FaissLSH(faiss.read(data), centroids, self.number("rerank"))
+
+
+@dataclass(frozen=True)
+class KDTree(Spec):
+    """A k-d tree of the centroids (Bentley, 1975; scikit-learn's): exact, and quick up to about 10 columns."""
+
+    name: ClassVar[str] = "kd_tree"
+    build_rank: ClassVar[int] = 5
+    leaf_size: int = option(40, 1, "centroids in a leaf")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        self.on_cpu(device)
+        return TreeIndex("KDTree", centroids, self.leaf_size)
+
+
+@dataclass(frozen=True)
+class BallTree(Spec):
+    """A ball tree of the centroids (Omohundro, 1989; scikit-learn's): exact, and quick up to about 20 columns."""
+
+    name: ClassVar[str] = "ball_tree"
+    build_rank: ClassVar[int] = 6
+    leaf_size: int = option(40, 1, "centroids in a leaf")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        self.on_cpu(device)
+        return TreeIndex("BallTree", centroids, self.leaf_size)
+
+
+SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory, Cells, LSH, KDTree, BallTree)}
+ALIASES = {"brute": Flat.name}  # scikit-learn's words
 
 
 def kinds() -> list[type[Spec]]:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fastann import records
 from fastann.records import METRICS, Metric, Record, Study, frontier
 from fastann.report.html import is_number, number, percent, span, with_unit, written
 
 TIME, SPEEDUP, INERTIA = METRICS["seconds"], METRICS["speedup"], METRICS["inertia"]
 QUALITY = {"fit": METRICS["relative_inertia"], "assign": METRICS["recall"]}
-ENOUGH = {"fit": 0.01, "assign": 0.99}  # what counts as good as the baseline
+ENOUGH = {"fit": 0.01, "assign": 0.99, "search": 0.95}  # what counts as good as the baseline
 NOISE = "no difference beyond noise"
-PROBLEM = {"n": "rows", "n_clusters": "clusters"}
+PROBLEM = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
 
 
 @dataclass(eq=False)
@@ -69,7 +70,7 @@ class Panel:
 
     def __init__(self, study: Study, sizes: dict[str, float], groups: list[Group]):
         self.study, self.sizes, self.groups = study, sizes, groups
-        self.quality = QUALITY.get(study.what, QUALITY["fit"])
+        self.quality = quality_of(study)
         if not any(group.values(self.quality) for group in groups) and any(group.values(INERTIA) for group in groups):
             self.quality = INERTIA  # nothing to relate it to: no baseline, or it failed
         self.shown = [g for g in groups if g.values(TIME) and g.values(self.quality)]
@@ -88,7 +89,7 @@ class Panel:
         """The quality from which a method is as good as the baseline; None when nothing has one."""
         if self.quality is INERTIA:
             return min(y for _, y in self.points) * (1 + ENOUGH["fit"])
-        return ENOUGH["assign" if self.quality is QUALITY["assign"] else "fit"]
+        return ENOUGH[self.study.what if self.study.what in ENOUGH else "fit"]
 
     def best(self, leave: Group | None = None) -> Group | None:
         """The fastest method, other than the baseline and one to leave out, whose quality is enough."""
@@ -142,6 +143,8 @@ class Panel:
         value = group.median(self.quality)
         if self.quality is INERTIA:
             return f"reaches an {INERTIA.label} of {number(value)}, within {_share(ENOUGH['fit'])} of the lowest,"
+        if self.study.what == "search":
+            return f"finds {_share(_some(value), 2)} of the nearest rows ({self.quality.label})"
         if self.quality is QUALITY["assign"]:
             return f"finds the nearest centroid of {_share(_some(value), 2)} of the rows"
         return f"reaches {self._base()} inertia ({percent(value)})"
@@ -150,7 +153,7 @@ class Panel:
         return f"{self.study.baseline}'s" if self.study.baseline else "the baseline's"
 
     def _would_reach(self) -> str:
-        if self.quality is QUALITY["assign"]:
+        if self.study.what in ("assign", "search"):
             return f"has a {self.quality.label} of at least {number(self.enough)}"
         return f"comes within {_share(ENOUGH['fit'])} of {self._base()} inertia"
 
@@ -169,6 +172,13 @@ class Panel:
         assert self.baseline is not None
         ratios = group.values(SPEEDUP) or [_ratio(_some(self.baseline.median(TIME)), _some(group.median(TIME)))]
         return statistics.median(ratios), ratios
+
+
+def quality_of(study: Study) -> Metric:
+    """What the runs of a study are good by, beside their time."""
+    if study.what == "search" and (found := records.metric(f"recall_{records.main_m(study.settings['m'])}")):
+        return found
+    return QUALITY.get(study.what, QUALITY["fit"])
 
 
 def one_seed(*groups: Group) -> bool:
@@ -197,15 +207,13 @@ def _ratio(high: float, low: float) -> float:
     return high / low if low > 0 else math.inf if high > 0 else 1.0
 
 
-def panels(study: Study, records: Sequence[Record]) -> list[Panel]:
+def panels(study: Study, runs: Sequence[Record]) -> list[Panel]:
     """The problems of a study, smallest first; one where sizes do not vary."""
     varying = [
-        name
-        for name in PROBLEM
-        if len({value for run in records if is_number(value := run.configuration.get(name))}) > 1
+        name for name in PROBLEM if len({value for run in runs if is_number(value := run.configuration.get(name))}) > 1
     ]
     found: dict[tuple[float, ...], dict[str, Group]] = {}
-    for run in records:
+    for run in runs:
         # A run that does not say its size has the study's own.
         given: list[Any] = [run.configuration.get(name, study.data.get(name)) for name in varying]
         groups = found.setdefault(tuple(float(size) if is_number(size) else 0.0 for size in given), {})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastann import records
 from fastann.records import METRICS, Metric
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -182,13 +183,13 @@ def span(values: Iterable[float], metric: Metric) -> str:
 
 def metric(name: str) -> Metric:
     """The metric of a name; an unknown one is shown under its name."""
-    return METRICS.get(name) or Metric(name, name.replace("_", " "))
+    return records.metric(name) or Metric(name, name.replace("_", " "))
 
 
 def bounds_of(name: str) -> str | None:
     """The metric whose interval a name is an end of, if it is one: ``recall`` of ``recall_low``."""
     stem, _, end = name.rpartition("_")
-    return stem if end in ("low", "high") and stem in METRICS else None
+    return stem if end in ("low", "high") and records.metric(stem) else None
 
 
 def present(values: Iterable[Mapping[str, Any]]) -> list[Metric]:

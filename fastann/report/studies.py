@@ -17,6 +17,7 @@ SERIES = {of.name: of for of in (INERTIA, QUALITY["assign"])}
 TITLES = {
     ("sweep", "fit"): "Sweep of fits",
     ("sweep", "assign"): "Sweep of searches",
+    ("sweep", "search"): "Sweep of searches of rows",
     ("bench", "fit"): "Benchmark of fits",
     ("bench", "assign"): "Benchmark of searches",
 }

@@ -84,7 +84,7 @@ def failures(runs: Sequence[Record]) -> Section:
 
 def every_run(runs: Sequence[Record], metrics: Sequence[Metric]) -> Section:
     """Every run."""
-    settings = [name for name in ("n", "n_clusters", "seed") if any(name in run.configuration for run in runs)]
+    settings = [name for name in ("n", "d", "n_clusters", "seed") if any(name in run.configuration for run in runs)]
     columns = [
         Column("run", numeric=False),
         *(Column(name.replace("_", " ")) for name in settings),

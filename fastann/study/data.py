@@ -20,7 +20,34 @@ from fastann.data.open import as_source, can_reopen, in_files, reopen
 from fastann.data.source import ArraySource, Source
 from fastann.data.whole import stored_rows
 
-DATA = {False: "data.npy", True: "data.npz"}  # of dense rows, and of sparse ones
+SUFFIX = {False: ".npy", True: ".npz"}  # of files of dense rows, and of sparse ones
+MADE_UP = 100_000  # rows that are made up where nothing else is said
+
+
+class MadeUp:
+    """Made-up rows in place of data, of any number of columns: overlapping Gaussian blobs, the same every time."""
+
+    name, n = "made-up rows", MADE_UP
+
+    def __init__(self, n: int = MADE_UP):
+        self.n = n
+
+    def about(self) -> dict[str, Any]:
+        """What a study says of its data."""
+        return {"name": self.name, "n": self.n, "d": 0, "dtype": "float32", "fingerprint": "made up, seed 0"}
+
+    def place(self, folder: Path) -> dict[str, Any]:
+        """Nowhere: every run makes them anew."""
+        return {"files": None}
+
+
+def made_up(n: int, d: int) -> np.ndarray:
+    """`n` made-up rows of `d` columns, float32: sums of two of 1,024 centres, and noise."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((1024, d), dtype=np.float32)
+    x = centers[rng.integers(1024, size=n)] + centers[rng.integers(1024, size=n)] * np.float32(0.5)
+    x += np.float32(0.5) * rng.standard_normal(x.shape, dtype=np.float32)
+    return x
 
 
 class Data:
@@ -57,11 +84,14 @@ class Data:
             "fingerprint": sampled(self.source),
         }
 
-    def place(self, folder: Path) -> dict[str, Any]:
-        """Where `read` finds the rows, as part of an order: files as they are, else a file in it, written once."""
+    def place(self, folder: Path, name: str = "data") -> dict[str, Any]:
+        """Where `read` finds the rows, as part of an order: files as they are, else a file in it, written once.
+
+        `name` tells its file from that of other rows.
+        """
 
         def write(source: Source) -> Path:
-            path = folder / DATA[source.sparse]
+            path = folder / f"{name}{SUFFIX[source.sparse]}"
             if not path.exists():
                 rows = stored_rows(source)
                 if source.sparse:
@@ -76,8 +106,10 @@ class Data:
 def read(order: dict[str, Any]) -> Any:
     """The rows of an order, in memory, as they are stored: all, or the first `n` of a fixed permutation.
 
-    An array, or a CSR matrix.
+    An array, or a CSR matrix. Without files they are made up, with the order's `d` columns.
     """
+    if order["files"] is None:
+        return made_up(order["n"], order["d"])
     source = reopen(order["files"])
     return stored_rows(source, _picks(source.n, order["n"]))
 

@@ -71,13 +71,14 @@ def methods_of(texts: Any, baseline: str) -> tuple[list[str], str]:
 
 @dataclass(frozen=True)
 class Run:
-    """One combination: its record's name, and what distinguishes it."""
+    """One combination: its record's name, and what distinguishes it; 0 stands for no clusters, and for one width."""
 
     name: str
     method: str
     n: int
     n_clusters: int
     seed: int
+    d: int = 0
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -85,7 +86,8 @@ class Run:
         spec = _spec(self.method)
         options = {} if spec is None else {f.name: getattr(spec, f.name) for f in fields(spec)}
         index = spec.name if spec is not None else ("auto" if self.method == "auto" else "")
-        return {"n": self.n, "n_clusters": self.n_clusters, "seed": self.seed, "index": index, **options}
+        sizes = {"n": self.n, "d": self.d, "n_clusters": self.n_clusters}
+        return {name: size for name, size in sizes.items() if size} | {"seed": self.seed, "index": index, **options}
 
     @property
     def label(self) -> str:
@@ -99,10 +101,11 @@ def runs_of(settings: dict[str, Any]) -> list[Run]:
     labels = _labels(methods)
     out = []
     for turn, seed in enumerate(settings["seeds"]):
-        for n, k in itertools.product(settings["sizes"], settings["n_clusters"]):
+        for n, k, d in itertools.product(settings["sizes"], settings["n_clusters"], settings.get("dims") or [0]):
             for i in range(len(methods)):
                 method = methods[(i + turn) % len(methods)]
-                out.append(Run(f"{labels[method]}_n={n}_k={k}_seed={seed}", method, n, k, seed))
+                sizes = "".join(f"_{name}={size}" for name, size in (("n", n), ("d", d), ("k", k)) if size)
+                out.append(Run(f"{labels[method]}{sizes}_seed={seed}", method, n, k, seed, d))
     return out
 
 
@@ -145,20 +148,26 @@ def _kin(method: str) -> tuple[Any, ...] | None:
     return None if spec is None or _effort(method) is None else spec.built_with
 
 
-def pruned(run: Run, done: dict[str, Record], runs: list[Run]) -> str:
+def pruned(run: Run, done: dict[str, Record], runs: list[Run], recall: str = "recall") -> str:
     """Why a run is pointless: with less effort, and the first seed, recall was as good as complete. "" if it is not.
 
-    Only the first seed decides, so that a setting has all of its seeds or none, resumed or not.
+    `recall` is the name of the metric. Only the first seed decides, so that a setting has all of its seeds or none,
+    resumed or not.
     """
     kin, effort = _kin(run.method), _effort(run.method)
     if kin is None or effort is None:
         return ""
     for other in runs:
         record = done.get(other.name)
-        if record is None or record.status != "done" or (other.n, other.n_clusters) != (run.n, run.n_clusters):
+        if (
+            record is None
+            or record.status != "done"
+            or (other.n, other.n_clusters, other.d) != (run.n, run.n_clusters, run.d)
+        ):
             continue
         if other.seed != runs[0].seed or _kin(other.method) != kin or (_effort(other.method) or 0) >= effort:
             continue
-        if record.values.get("recall") == 1.0 or record.values.get("recall_low", 0.0) > SURE:
-            return f"{other.method} already found {record.values['recall']:.4%} of the nearest centroids"
+        if record.values.get(recall) == 1.0 or record.values.get(f"{recall}_low", 0.0) > SURE:
+            what = "centroids" if recall == "recall" else "rows"
+            return f"{other.method} already found {record.values[recall]:.4%} of the nearest {what}"
     return ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from fastann.cluster import plan
 from fastann.estimators.kmeans import KMeans
@@ -137,7 +139,9 @@ def _fit_own(p: Problem, index: str) -> Fitted:
         callback=lambda state: ends.append(time.perf_counter()),
     )
     clock = time.perf_counter()
-    km.fit(p.x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # how low a recall is, is among the results
+        km.fit(p.x)
     low, high = km.assignment_recall_interval_
     values = {
         "iterations": float(km.n_iter_),

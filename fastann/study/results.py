@@ -15,7 +15,7 @@ from fastann import records
 from fastann.records import Record, Study
 
 CLOSE = 1.01  # inertia over the lowest up to which a method may be the best
-RECALL = 0.99  # the same for searches
+RECALL = {"assign": 0.99, "search": 0.95}  # the same for searches: of centroids, and of rows
 
 
 # --------------------------------------------------------------------- beside the baseline
@@ -44,8 +44,8 @@ def _relative(record: Record, found: list[Record], study: Study) -> dict[str, fl
     out: dict[str, float] = {}
     if record.status != "done" or not base:
         return out
-    inertia = statistics.median(other.values["inertia"] for other in base)
-    if study.what == "fit" and inertia > 0:
+    inertia = statistics.median(other.values["inertia"] for other in base) if study.what == "fit" else 0.0
+    if inertia > 0:
         out["relative_inertia"] = record.values["inertia"] / inertia - 1
     for other in base:
         if other.configuration["seed"] == record.configuration["seed"] and record.values["seconds"] > 0:
@@ -53,9 +53,10 @@ def _relative(record: Record, found: list[Record], study: Study) -> dict[str, fl
     return out
 
 
-def _case(record: Record) -> tuple[int, int]:
-    """What results are comparable within: rows and clusters."""
-    return record.configuration["n"], record.configuration["n_clusters"]
+def _case(record: Record) -> tuple[int, int, int]:
+    """What results are comparable within: rows, columns (0 where all have as many) and clusters (0 of searches)."""
+    of = record.configuration
+    return of["n"], of.get("d", 0), of.get("n_clusters", 0)
 
 
 # --------------------------------------------------------------------- over seeds
@@ -63,12 +64,13 @@ def _case(record: Record) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of a method, for one number of rows and clusters.
+    """All seeds of a method, for one number of rows, columns and clusters.
 
     Attributes
     ----------
     method : str
-    n, n_clusters : int
+    n, d, n_clusters : int
+        0 where all have as many columns, and where rows are searched and not clustered.
     runs, done : int
         Runs, and those that ended well.
     values : dict of str to float
@@ -79,6 +81,7 @@ class Row:
 
     method: str
     n: int
+    d: int
     n_clusters: int
     runs: int
     done: int
@@ -89,52 +92,63 @@ class Row:
 
 def rows_of(found: Iterable[Record]) -> list[Row]:
     """Summarise records: by rows and clusters, the fastest first, those without a result at the end."""
-    groups: dict[tuple[int, int, str], list[Record]] = {}
+    groups: dict[tuple[int, int, int, str], list[Record]] = {}
     for record in found:
         groups.setdefault((*_case(record), record.method), []).append(record)
     out = []
-    for (n, k, method), group in groups.items():
+    for (n, d, k, method), group in groups.items():
         done = [record for record in group if record.status == "done"]
         names = dict.fromkeys(name for record in done for name in record.values)
         values = {m: statistics.median(r.values[m] for r in done if m in r.values) for m in names}
         first = next((record for record in group if record.status != "done"), group[0])
-        out.append(Row(method, n, k, len(group), len(done), values, first.status, first.error))
-    return sorted(out, key=lambda row: (not row.done, row.n, row.n_clusters, row.values.get("seconds", 0), row.method))
+        out.append(Row(method, n, d, k, len(group), len(done), values, first.status, first.error))
+    return sorted(
+        out, key=lambda row: (not row.done, row.n, row.d, row.n_clusters, row.values.get("seconds", 0), row.method)
+    )
 
 
-def best_of(rows: Sequence[Row], what: str) -> Row | None:
-    """The fastest whose inertia is within 1% of the lowest; of searches, whose recall is at least 0.99.
+def best_of(rows: Sequence[Row], study: Study) -> Row | None:
+    """The fastest whose inertia is within 1% of the lowest; of searches, whose recall is at least 0.99 (of rows, 0.95).
 
     Where there are several numbers of rows and clusters, of the largest.
     """
     rows = [row for row in rows if row.done]
-    largest = max(((row.n, row.n_clusters) for row in rows), default=None)
-    rows = [row for row in rows if (row.n, row.n_clusters) == largest]
-    if what == "fit" and rows:
+    largest = max(((row.n, row.d, row.n_clusters) for row in rows), default=None)
+    rows = [row for row in rows if (row.n, row.d, row.n_clusters) == largest]
+    if study.what == "fit" and rows:
         limit = CLOSE * min(row.values["inertia"] for row in rows)
         rows = [row for row in rows if row.values["inertia"] <= limit]
-    elif what == "assign":
-        rows = [row for row in rows if row.values["recall"] >= RECALL]
+    elif study.what != "fit":
+        recall = recall_of(study)
+        rows = [row for row in rows if row.values[recall] >= RECALL[study.what]]
     return min(rows, key=lambda row: row.values["seconds"], default=None)
+
+
+def recall_of(study: Study) -> str:
+    """The name of the recall that a study of searches goes by."""
+    return f"recall_{records.main_m(study.settings['m'])}" if study.what == "search" else "recall"
 
 
 def so_far(found: list[Record], study: Study) -> str:
     """The best so far in a few words, "" if there is none."""
     rows = rows_of(found)
-    best = best_of(rows, study.what)
+    best = best_of(rows, study)
     if best is None:
         return ""
     said = f"{best.method} {best.values['seconds']:.3g} s"
-    if study.what == "assign":
-        return f"{said} at recall {best.values['recall']:.4f}"
+    if study.what != "fit":
+        return f"{said} at recall {best.values[recall_of(study)]:.4f}"
     base = [
-        r for r in found if r.method == study.baseline and r.status == "done" and _case(r) == (best.n, best.n_clusters)
+        r
+        for r in found
+        if r.method == study.baseline and r.status == "done" and _case(r) == (best.n, best.d, best.n_clusters)
     ]
     if not base:
         return f"{said} at inertia {best.values['inertia']:.4g}"
     return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+.1%}"
 
 
+AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
 COLUMNS = {
     "seconds": ".3g",
     "speedup": ".2f",
@@ -175,18 +189,21 @@ class Result:
 
     def best(self) -> Row | None:
         """The fastest of the good ones: see `best_of`."""
-        return best_of(self.rows(), self.study.what)
+        return best_of(self.rows(), self.study)
 
     def table(self) -> str:
         """Medians over seeds as aligned text, the fastest first; then what failed or was skipped, and why."""
         rows = self.rows()
         good = [row for row in rows if row.done]
-        names = [name for name in COLUMNS if any(name in row.values for row in good)]
-        axes = [a for a in ("n", "n_clusters") if len({getattr(row, a) for row in rows}) > 1]
-        heads = {name: records.METRICS[name].title for name in names}
-        lines = [["method", *({"n": "rows", "n_clusters": "clusters"}[a] for a in axes), "runs", *heads.values()]]
+        searched = self.study.settings.get("m") or []
+        columns = COLUMNS | ({"seconds_build": ".3g", "throughput": ".4g"} if searched else {})
+        columns |= {f"recall_{m}": ".4f" for m in searched}
+        names = [name for name in columns if any(name in row.values for row in good)]
+        axes = [a for a in AXES if len({getattr(row, a) for row in rows}) > 1]
+        heads = [found.title for name in names if (found := records.metric(name))]
+        lines = [["method", *(AXES[a] for a in axes), "runs", *heads]]
         for row in good:
-            cells = [f"{row.values[name]:{COLUMNS[name]}}" if name in row.values else "" for name in names]
+            cells = [f"{row.values[name]:{columns[name]}}" if name in row.values else "" for name in names]
             lines.append([row.method, *(f"{getattr(row, a):,}" for a in axes), f"{row.done}/{row.runs}", *cells])
         out = [_aligned(lines)] if good else []
         for row in rows:

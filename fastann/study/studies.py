@@ -17,13 +17,17 @@ from fastann.cluster.progress import Bar
 from fastann.cluster.space import METRICS
 from fastann.records import Record, RecordError, Study
 from fastann.study import grid, process
-from fastann.study.data import Data
+from fastann.study.data import MADE_UP, Data, MadeUp
+from fastann.study.methods import PEERS
 from fastann.study.results import Result, compare, so_far
 
-WHAT = ("fit", "assign")
+WHAT = ("fit", "assign", "search")
 LIMITS = ("time_limit", "memory_limit")  # settings that change no result, and may differ when resuming
 ORDERED = ("metric", "max_iter", "tol", "sample", "threads", "silhouette")  # settings that every run is told
 CENTROIDS, TRUTH = "centroids.npy", "truth.npy"
+# Of studies of searches: the task that makes what is searched and found, and the files it leaves.
+PREPARED = {"assign": ("prepare", (CENTROIDS, TRUTH)), "search": ("prepare_search", (TRUTH,))}
+NEIGHBOURS = (1, 10, 100)  # the m of recall@m
 TASK = "fastann.study.worker:carry_out"
 
 Watch = Callable[[int, str, int, str], None]
@@ -35,10 +39,12 @@ Runner = Callable[..., process.Answer]
 
 def sweep(
     x: Any,
-    n_clusters: int,
-    indexes: Any,
+    n_clusters: int | None = None,
+    indexes: Any = (),
     *,
     what: str = "fit",
+    queries: Any = None,
+    m: int | Sequence[int] | None = None,
     metric: str = "euclidean",
     seeds: int | Sequence[int] = 3,
     sample: int | float | None = None,
@@ -66,18 +72,23 @@ def sweep(
         Files are used where they lie, and read anew by every run; other rows are written into `out`, as runs are
         processes. Every run holds all rows in memory. Of sparse rows, the methods that take dense ones are failures.
     n_clusters : int
-        Clusters to find, or centroids to search.
+        Clusters to find, or centroids to search. None of ``what="search"``.
     indexes : str or sequence of str
         Patterns that `expand` takes, ``"auto"``, or one of the methods of `bench`.
-    what : {"fit", "assign"}
+    what : {"fit", "assign", "search"}
         Whole fits, all from the same rows for a seed; or one search of fixed centroids, for which recall and
-        relative inertia are measured over all rows.
+        relative inertia are measured over all rows; or building an index over the rows and searching `queries` in it.
+    queries : whatever `x` may be, optional
+        For ``what="search"``: a sample of 1,000 of the rows when not given, of which none is a neighbour of itself.
+    m : int or sequence of int, optional
+        For ``what="search"``: recall@m is measured for each, and the time for 10, or else the most; 1, 10 and 100 when
+        not given, as far as there are rows.
     metric : {"euclidean", "cosine"}
         How rows are compared.
     seeds : int or sequence of int
         How many, from 0 on; or which.
     sample : int, float or None
-        Rows to train on, or to search; None is all.
+        Rows to train on, or to search (of ``what="search"``: of the queries); None is all.
     baseline : str
         Method that inertia and time are compared with, "" for none; run too if it is not among `indexes`.
     max_iter, tol
@@ -116,6 +127,14 @@ def sweep(
     """
     checks.choice(what, "what", WHAT)
     source = Data(x)
+    _check_search(what, n_clusters, queries, m)
+    if what == "search":
+        asked = None if queries is None else Data(queries)
+        settings = _of_searches(source, asked, indexes, baseline, m, sample)
+        settings |= {"seeds": _seeds(seeds), "prune": bool(prune)}
+        settings |= _common(metric, max_iter, tol, time_limit, memory_limit, n_jobs)
+        study = Study("sweep", what, source.about(), settings, settings.pop("baseline"), command)
+        return _go(study, source, Path(out), progress, retry, runner, asked)
     k = checks.n_clusters(n_clusters, source.n)
     methods, baseline = grid.methods_of(indexes, baseline)
     settings = {
@@ -133,11 +152,12 @@ def sweep(
 
 
 def bench(
-    x: Any,
+    x: Any = None,
     n_clusters: int | Sequence[int] = (100, 1000),
     *,
     methods: Any = ("vanilla", "sklearn", "faiss", "auto", "ivf", "hnsw"),
     sizes: Sequence[int] | None = None,
+    dims: int | Sequence[int] | None = None,
     seeds: int | Sequence[int] = 3,
     metric: str = "euclidean",
     max_iter: int = 25,
@@ -170,10 +190,18 @@ def bench(
         ``"auto"``, or any index.
     sizes : sequence of int or None
         Numbers of rows, of one random order; None is all.
+    dims : int or sequence of int, optional
+        In place of `x`: numbers of columns of made-up rows (overlapping blobs), of which there are 100,000 or `sizes`.
     x, seeds, metric, max_iter, tol, baseline, time_limit, memory_limit, out, progress, command, n_jobs, retry, runner
         See `sweep`.
     """
-    source = Data(x)
+    if (x is None) == (dims is None):
+        raise ValueError(
+            "bench takes rows, or dims (numbers of columns of made-up rows), got "
+            f"{'neither' if x is None else 'both'}; pass one of them"
+        )
+    wide = [] if dims is None else [checks.integer(d, "dims", 1) for d in _several(dims)]
+    source: Data | MadeUp = Data(x) if dims is None else MadeUp(max(map(int, _several(sizes))) if sizes else MADE_UP)
     rows = [source.n] if sizes is None else [checks.integer(n, "sizes", 1, source.n) for n in _several(sizes)]
     ks = [checks.n_clusters(k, min(rows)) for k in _several(n_clusters)]
     found, baseline = grid.methods_of(methods, baseline)
@@ -185,10 +213,56 @@ def bench(
         "sample": None,
         "prune": False,
         "silhouette": True,
+        **({"dims": list(dict.fromkeys(wide))} if wide else {}),
         **_common(metric, max_iter, tol, time_limit, memory_limit, n_jobs),
     }
     study = Study("bench", "fit", source.about(), settings, baseline, command)
     return _go(study, source, Path(out), progress, retry, runner)
+
+
+def _check_search(what: str, n_clusters: Any, queries: Any, m: Any) -> None:
+    """Refuse arguments that are for another kind of sweep, and tell which is missing."""
+    if what != "search":
+        if n_clusters is None:
+            raise ValueError(f"what={what!r} needs n_clusters, the number of clusters; give it")
+        for name, value in (("queries", queries), ("m", m)):
+            if value is not None:
+                raise ValueError(f"{name} is for what='search', got what={what!r}; leave it out")
+    elif n_clusters is not None:
+        raise ValueError(f"what='search' searches rows, not clusters; leave n_clusters={n_clusters!r} out")
+
+
+def _of_searches(rows: Data, queries: Data | None, indexes: Any, baseline: str, m: Any, sample: Any) -> dict[str, Any]:
+    """What a study of searches of rows is asked for, checked; with its baseline."""
+    methods, baseline = grid.methods_of(indexes, baseline)
+    for method in methods:
+        if method in PEERS:
+            raise ValueError(
+                f"{method!r} clusters; what='search' takes 'auto' and indexes, such as 'ivf:nprobe=1|4|16'"
+            )
+    if queries is not None and queries.source.d != rows.source.d:
+        raise ValueError(
+            f"queries have {queries.source.d} columns, and the rows have {rows.source.d}; pass queries of as many"
+        )
+    most = rows.n - (queries is None)  # a row is no neighbour of itself
+    if m is None:
+        wanted = [count for count in NEIGHBOURS if count <= most]
+    else:
+        wanted = sorted({checks.integer(count, "m", 1) for count in _several(m)})
+    if not wanted or wanted[-1] > most:
+        raise ValueError(
+            f"m={wanted[-1] if wanted else 1} rows are asked for, and there are {most:,}; lower m or add rows"
+        )
+    return {
+        "n_clusters": [0],
+        "methods": methods,
+        "sizes": [rows.n],
+        "sample": checks.sample(sample, (queries or rows).n, 1),
+        "silhouette": False,
+        "m": wanted,
+        "queries": None if queries is None else queries.about(),
+        "baseline": baseline,
+    }
 
 
 def _common(metric: Any, max_iter: Any, tol: Any, time_limit: Any, memory_limit: Any, n_jobs: Any) -> dict[str, Any]:
@@ -220,7 +294,15 @@ def _seeds(value: Any) -> list[int]:
 # --------------------------------------------------------------------- doing it
 
 
-def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: bool, runner: Runner | None) -> Result:
+def _go(
+    study: Study,
+    data: Data | MadeUp,
+    folder: Path,
+    progress: Watch | None,
+    retry: bool,
+    runner: Runner | None,
+    queries: Data | None = None,
+) -> Result:
     """Do all runs that have no record yet."""
     study.machine = records.machine()
     study.settings = records.plain(study.settings)
@@ -232,6 +314,9 @@ def _go(study: Study, data: Data, folder: Path, progress: Watch | None, retry: b
             study.machine, study.command = before.machine, study.command or before.command
         records.save_study(folder, study)
         order = {name: study.settings[name] for name in ORDERED} | data.place(folder) | {"task": study.what}
+        if study.what == "search":
+            asked = None if queries is None else queries.place(folder, "queries")["files"]
+            order |= {"queries": asked, "m": study.settings["m"]}
         order |= {"centroids": str((folder / CENTROIDS).absolute()), "truth": str((folder / TRUTH).absolute())}
         try:
             with process.Worker(TASK, threads=study.settings["threads"]) as worker:
@@ -304,18 +389,22 @@ def _do(folder: Path, study: Study, order: dict[str, Any], progress: Watch | Non
         done = {name: record for name, record in done.items() if record.status != process.FAILED}
     limits = {name: study.settings[name] for name in LIMITS}
     todo = [run for run in runs if run.name not in done]
-    if study.what == "assign" and todo:
+    if study.what in PREPARED and todo:
+        task, files = PREPARED[study.what]
         first = {"n": runs[0].n, "n_clusters": runs[0].n_clusters, "seed": study.settings["seeds"][0]}
-        _prepare(folder, order | first | {"task": "prepare"}, runner)
+        if not all((folder / name).exists() for name in files):  # kept when resuming
+            _prepare(order | first | {"task": task}, runner)
+    recall = f"recall_{max(study.settings['m'])}" if study.what == "search" else "recall"
     for i, run in enumerate(todo):
         if progress is not None:
             progress(len(done), run.label, len(todo) - i, so_far(list(done.values()), study))
         record = Record(run.name, run.method, run.configuration)
-        reason = grid.pruned(run, done, runs) if study.settings["prune"] else ""
+        reason = grid.pruned(run, done, runs, recall) if study.settings["prune"] else ""
         if reason:
             record.status, record.error = "skipped", reason
         else:
             asked = {"method": run.method, "n": run.n, "n_clusters": run.n_clusters, "seed": run.seed}
+            asked |= {"d": run.d} if run.d else {}
             with Bar(progress is not None, f"running {run.label}", drawn=False):
                 answer = runner(order | asked, **limits)
             record.status, record.error = answer.status, answer.error
@@ -326,10 +415,8 @@ def _do(folder: Path, study: Study, order: dict[str, Any], progress: Watch | Non
         progress(len(done), "", 0, so_far(list(done.values()), study))
 
 
-def _prepare(folder: Path, order: dict[str, Any], runner: Runner) -> None:
-    """Have the centroids that are searched, and the truth; made once, kept when resuming."""
-    if (folder / CENTROIDS).exists() and (folder / TRUTH).exists():
-        return
+def _prepare(order: dict[str, Any], runner: Runner) -> None:
+    """Have what is searched, and the truth."""
     answer = runner(order, time_limit=None, memory_limit=None)
     if answer.status != process.DONE:
-        raise RuntimeError(f"the centroids to search could not be made: {answer.error}")
+        raise RuntimeError(f"what is to be searched and found could not be made: {answer.error}")

@@ -20,7 +20,7 @@ from fastann.estimators.kmeans import KMeans
 from fastann.index.own import FlatIndex
 from fastann.index.recall import Recall, recall
 from fastann.index.spec import Factory
-from fastann.study import data
+from fastann.study import data, searches
 from fastann.study.methods import PEERS, Method, Problem, method_of, part_of
 from fastann.study.process import MEASURE, TIMED, Tell, forget_peak, peak, resident
 
@@ -35,9 +35,10 @@ def carry_out(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
     Parameters
     ----------
     order : dict
-        ``task`` ("fit", "assign", "prepare"), what `data.read` takes with ``n`` (rows, of a permutation where that is
+        ``task`` (a key of `TASKS`), what `data.read` takes with ``n`` (rows, of a permutation where that is
         not all), ``method``, ``n_clusters``, ``seed``, ``metric``, ``max_iter``, ``tol``, ``sample``, ``threads``;
-        ``silhouette`` of a fit; ``centroids`` and ``truth`` (paths) of the other two.
+        ``silhouette`` of a fit; ``centroids`` and ``truth`` (paths) of the searches of these;
+        ``queries`` (files, or None), ``m`` and ``truth`` of searches of rows.
     tell : callable
         Called with each phase as it begins.
 
@@ -203,4 +204,10 @@ def _over(value: float, base: float) -> float:
     return value / base - 1 if base > 0 else 0.0
 
 
-TASKS = {"fit": _fit, "assign": _assign, "prepare": _prepare}
+TASKS = {
+    "fit": _fit,
+    "assign": _assign,
+    "prepare": _prepare,
+    "search": searches.search,
+    "prepare_search": searches.prepare,
+}
