@@ -327,7 +327,12 @@ PARAMETERS = [
     ("n_jobs", "all", TypeError, ["n_jobs must be an integer", "'all'"]),
     ("n_jobs", True, TypeError, ["n_jobs must be an integer", "True"]),
     ("callback", "print", TypeError, ["callback must be callable", "'print'"]),
-    ("init", "kmeans++", ValueError, ["init must be one of", "'random', 'k-means++', 'k-means||'", "'kmeans++'"]),
+    (
+        "init",
+        "kmeans++",
+        ValueError,
+        ["init must be one of", "'random', 'k-means++', 'k-means||', 'afk-mc2'", "'kmeans++'"],
+    ),
     ("init", None, ValueError, ["init"]),
     ("random_state", "seed", ValueError, ["seed"]),
     ("random_state", -1, ValueError, ["Seed must be between 0"]),

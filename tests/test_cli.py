@@ -172,6 +172,7 @@ GIVEN = {
     ("--index", "ivf:nlist=2"): ("index", "ivf:nlist=2"),
     ("--metric", "cosine"): ("metric", "cosine"),
     ("--init", "k-means||"): ("init", "k-means||"),
+    ("--init", "afk-mc2"): ("init", "afk-mc2"),
     ("--n-init", "2"): ("n_init", 2),
     ("--max-iter", "3"): ("max_iter", 3),
     ("--tol", "0.5"): ("tol", 0.5),

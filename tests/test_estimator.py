@@ -179,7 +179,7 @@ def test_n_init_keeps_the_best_start(blobs):
     assert best.inertia_ < np.mean(one)
 
 
-@pytest.mark.parametrize("how", ["auto", "random", "k-means++", "k-means||"])
+@pytest.mark.parametrize("how", ["auto", "random", "k-means++", "k-means||", "afk-mc2"])
 def test_starts(blobs, how):
     km = KMeans(40, init=how, random_state=1).fit(blobs)
     bound = KMeans(40, n_init=5, random_state=0).fit(blobs).inertia_

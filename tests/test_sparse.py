@@ -60,7 +60,7 @@ def test_a_model_of_dense_rows_measures_sparse_ones_alike(rows, metric, index):
     assert km.score(sparse.csr_matrix(rows)) == pytest.approx(km.score(rows), rel=1e-6)
 
 
-@pytest.mark.parametrize("init", ["random", "k-means++", "k-means||"])
+@pytest.mark.parametrize("init", ["random", "k-means++", "k-means||", "afk-mc2"])
 @pytest.mark.parametrize("empty", ["split", "farthest", "keep"])
 def test_starts_and_refills_equal_those_of_dense_rows(rows, init, empty):
     a, b = (KMeans(40, init=init, empty=empty, random_state=3).fit(x) for x in (sparse.csr_matrix(rows), rows))

@@ -10,6 +10,7 @@ from fastann import KMeans
 from fastann.cluster import start
 from fastann.cluster.memory import Memory
 from fastann.cluster.start import Whole
+from fastann.data.csr import CSRSource
 from fastann.data.source import ArraySource
 
 
@@ -208,3 +209,51 @@ def test_iterations_on_samples_count(max_iter):
     km = limited(small=0, rows_per_cluster=16)(7, max_iter=max_iter, tol=0, effort=1000, random_state=0).fit(x)
     assert km.n_iter_ == len(km.history_) <= max_iter
     assert km.history_[-1].rows == len(x)
+
+
+# ----------------------------------------------------------------- Markov chains
+
+
+def chained(x, k, seed, weights=None):
+    some = Whole(CSRSource(x), weights) if sparse.issparse(x) else lot(x, weights)
+    return start.start("afk-mc2", some, k, np.random.default_rng(seed), Memory()).rows
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_chains_end_in_all_clear_groups(kind):
+    x, _ = groups(20, 8, 50, 0, spread=50)
+    rows = sparse.csr_matrix(x) if kind == "sparse" else x
+    found = [len(np.unique(chained(rows, 20, seed) // 50)) for seed in range(5)]
+    drawn = [
+        len(np.unique(start.start("random", lot(x), 20, np.random.default_rng(s), Memory()).rows // 50))
+        for s in range(5)
+    ]
+    assert np.mean(found) >= 19
+    assert np.mean(drawn) < 16
+
+
+def test_ends_of_chains_are_different_rows_and_the_same_for_a_seed():
+    x, _ = groups(30, 4, 30, 2)
+    found = [chained(x, 200, seed) for seed in (0, 0, 1)]
+    assert found[0].dtype == np.int64
+    assert len(np.unique(found[0])) == 200
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_chains_go_by_weight():
+    x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
+    weights = np.where(np.arange(1000) % 10 == 0, 1.0, 0.0)
+    assert (chained(x, 60, 0, weights) % 10 == 0).all()
+    heavy = np.where(np.arange(1000) < 100, 20.0, 1.0)
+    share = np.mean([np.mean(chained(x, 20, seed, heavy) < 100) for seed in range(20)])
+    assert 0.5 < share < 0.85  # 0.69 of the weight
+
+
+def test_chains_draw_by_squared_distance():
+    """Three points: after the first, the others are drawn as k-means++ draws them, which is known."""
+    x = np.repeat(np.array([[0.0], [1.0], [3.0]], np.float32), 10, axis=0)
+    seconds = [x[chained(x, 2, seed), 0] for seed in range(600)]
+    far = [b for a, b in seconds if a == 0]
+    assert abs(np.mean(np.array(far) == 3) - 0.9) < 0.07
+    assert {a for a, _ in seconds} == {0.0, 1.0, 3.0}

@@ -56,7 +56,7 @@ _fit_options: list[Option] = [
     ),
     click.option(
         "--init",
-        metavar=choices("auto", "random", "k-means++", "k-means||"),
+        metavar=choices("auto", "random", "k-means++", "k-means||", "afk-mc2"),
         default="auto",
         show_default=True,
         help="How k-means starts.",

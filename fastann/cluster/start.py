@@ -1,4 +1,4 @@
-"""Starting centroids: random rows, greedy k-means++, k-means||. Each tells which rows to start from."""
+"""Starting centroids: random rows, greedy k-means++, k-means||, AFK-MC2. Each tells which rows to start from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from fastann import kernels
+from fastann.cluster.chains import afk_mc2
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.rows import Rows
 from fastann.cluster.space import Euclidean
@@ -369,9 +370,14 @@ def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndar
     return np.concatenate(found)
 
 
+def markov(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
+    """AFK-MC2 (Bachem et al., 2016): one look at all rows, then a Markov chain for each centre."""
+    return Begun(_filled(afk_mc2(lot, k, rng, memory), lot, k, rng))
+
+
 Start = Callable[[Lot, int, np.random.Generator, Memory], Begun]
 
-STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel}
+STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel, "afk-mc2": markov}
 
 
 def start(name: str, lot: Lot, k: int, rng: np.random.Generator, memory: Memory | None = None) -> Begun:

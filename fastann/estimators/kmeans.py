@@ -67,8 +67,9 @@ class KMeans(CallbackSupport, Centers):
     init : str, array of shape (n_clusters, n_features) or callable, default="auto"
         ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 8 rows a cluster and 32,768 in all, which
         one look at all rows draws, those far from all others more often; above 256 clusters a row drawn is compared
-        with the rows near to it only. ``"k-means||"`` over all rows; ``"auto"`` is ``"k-means++"``. A callable is
-        called as ``init(X, n_clusters, random_state)``, once for each start.
+        with the rows near to it only. ``"k-means||"`` over all rows; ``"afk-mc2"`` by Markov chains, after one look at
+        all rows (Bachem et al., 2016); ``"auto"`` is ``"k-means++"``. A callable is called as ``init(X, n_clusters,
+        random_state)``, once for each start.
     n_init : int or "auto", default=1
         Starts tried; the one of lowest inertia is kept. "auto" is what it is in scikit-learn: 10 for ``"random"`` and
         a callable, else 1.
