@@ -96,7 +96,9 @@ def test_defaults_are_those_of_the_estimator():
     given["dtype"] = given["prototype_dtype"]  # --dtype is that of raw data, as everywhere
     expected = PrototypeClassifier().get_params()
     shared = set(given) & set(expected)
-    assert set(expected) - shared == {"candidates", "device", "reject_below", "reject_label", "verbose", "random_state"}
+    assert set(expected) - shared == {
+        *("candidates", "device", "output", "reject_below", "reject_label", "verbose", "random_state")
+    }
     assert {name: str(given[name]) for name in shared} == {name: str(expected[name]) for name in shared}
 
 
@@ -188,6 +190,7 @@ def test_a_quiet_fit_prints_the_summary_alone(here):
 GIVEN = {
     ("--n-prototypes", "2"): 2,
     ("--n-prototypes", "auto"): "auto",
+    ("--n-prototypes", "3=5,1=2"): {3: 5, 1: 2},
     ("--metric", "euclidean"): "euclidean",
     ("--init", "random"): "random",
     ("--assignment", "soft"): "soft",
@@ -197,6 +200,8 @@ GIVEN = {
     ("--shrinkage", "2"): 2.0,
     ("--merge-threshold", "0.01"): 0.01,
     ("--relative-merge", "0.1"): 0.1,
+    ("--relative-merge", "true"): True,
+    ("--default-prototypes", "2"): 2,
     ("--percentile-threshold", "0.5"): 0.5,
     ("--min-weight", "3"): 3.0,
     ("--truncation-threshold", "0.001"): 0.001,
@@ -232,6 +237,9 @@ def test_every_option_reaches_the_estimator(monkeypatch, here):
         (["--n-prototypes", "many"], ["--n-prototypes must be a whole number or auto, got 'many'"]),
         (["--n-prototypes", "2.5"], ["--n-prototypes must be a whole number or auto, got '2.5'"]),
         (["--n-prototypes", "0"], ["--n-prototypes must be >= 1, got 0"]),
+        (["--n-prototypes", "3=5,2"], ["--n-prototypes must name classes", "spam=5,ham=2", "'3=5,2'"]),
+        (["--n-prototypes", "12=5"], ["names [12], none of which is a class"]),
+        (["--relative-merge", "some"], ["--relative-merge must be true, false or a number, got 'some'"]),
         (["--shrinkage", "1_0"], ["--shrinkage must be a number or auto, got '1_0'"]),
         (["--shrinkage", "nan"], ["shrinkage must be >= 0 and finite, got nan"]),
         (["--metric", "l1"], ["metric must be one of", "'l1'"]),

@@ -11,6 +11,7 @@ from fastann.cli import (  # noqa: F401 - they add their commands
     exporting,
     fitting,
     searching,
+    streaming,
     studies,
 )
 from fastann.cli.common import main

@@ -1,4 +1,4 @@
-"""The commands that classify: classify fit, classify predict, classify evaluate."""
+"""The commands that classify a table: classify fit, classify predict, classify evaluate."""
 
 from __future__ import annotations
 
@@ -12,116 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from fastann.cli.common import choices, data_argument, errors, label_column, main, with_options
+from fastann.cli.classifier_options import fit_options, made, shared_options
+from fastann.cli.common import data_argument, errors, label_column, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
     from fastann.estimators.classifier import PrototypeClassifier
 
 SHOWN = 5  # worst classes, and confusions, that evaluate lists
-
-_fit_options = [
-    click.option("--n-prototypes", default="3", show_default=True, help="Prototypes per class, or auto."),
-    click.option(
-        "--metric",
-        metavar=choices("cosine", "euclidean"),
-        default="cosine",
-        show_default=True,
-        help="How rows are compared.",
-    ),
-    click.option(
-        "--init",
-        metavar=choices("k-means++", "random"),
-        default="k-means++",
-        show_default=True,
-        help="How k-means starts.",
-    ),
-    click.option(
-        "--assignment",
-        metavar=choices("hard", "soft"),
-        default="hard",
-        show_default=True,
-        help="Training rows go to the nearest prototype of their class (hard), or are shared (soft).",
-    ),
-    click.option(
-        "--scores",
-        metavar=choices("linear", "softmax"),
-        default="linear",
-        show_default=True,
-        help="Shares of soft assignment: linear in the similarity, or its softmax.",
-    ),
-    click.option("--temperature", default=0.1, show_default=True, help="Temperature of that softmax."),
-    click.option(
-        "--wrong-class-penalty",
-        default=1.0,
-        show_default=True,
-        help="In soft assignment, taken off the similarity to prototypes of other classes.",
-    ),
-    click.option(
-        "--shrinkage",
-        default="auto",
-        show_default=True,
-        help="Pull prototypes to the mean of their class as so many rows there would; or auto.",
-    ),
-    click.option("--merge-threshold", type=float, default=None, help="Merge prototypes of a class nearer than this."),
-    click.option(
-        "--relative-merge",
-        type=float,
-        default=None,
-        help="The same, as a share of the mean distance between prototypes of the class.",
-    ),
-    click.option(
-        "--percentile-threshold",
-        type=float,
-        default=None,
-        help="Merge pairs, and truncate coordinates, only below this quantile too.",
-    ),
-    click.option(
-        "--min-weight", default=0.0, show_default=True, help="Drop prototypes that stand for less weight (rows)."
-    ),
-    click.option(
-        "--truncation-threshold",
-        default=0.0,
-        show_default=True,
-        help="Coordinates of prototypes that are smaller become zero.",
-    ),
-    click.option(
-        "--refine",
-        metavar=choices("auto", "softmax", "none"),
-        default="auto",
-        show_default=True,
-        help="Gradient steps after k-means: softmax, none, or auto (where rows held out gain by them).",
-    ),
-    click.option(
-        "--class-weight",
-        type=click.Choice(["balanced"]),
-        default=None,
-        help="balanced: classes of few rows weigh as much as others in refinement and probabilities.",
-    ),
-    click.option("--max-iter", default=10, show_default=True, help="Epochs of k-means at most."),
-    click.option(
-        "--tol",
-        default=1e-4,
-        show_default=True,
-        help="Stop when an epoch decreases the sum of squared distances by no more than this share.",
-    ),
-    click.option("--index", default="auto", show_default=True, help="auto, or one that `fastann indexes` lists."),
-    click.option(
-        "--recall",
-        default=0.99,
-        show_default=True,
-        help="Recall that an index which leaves its search option open must reach.",
-    ),
-    click.option(
-        "--prototype-dtype",
-        type=click.Choice(["float32", "float16", "bfloat16"]),
-        default="float32",
-        show_default=True,
-        help="Type of stored prototypes.",
-    ),
-    click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
-    click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
-]
 
 
 @main.group()
@@ -139,7 +37,8 @@ def classify() -> None:
 @click.argument("labels", type=click.Path())
 @label_column
 @with_options(data_options)
-@with_options(_fit_options)
+@with_options(shared_options)
+@with_options(fit_options)
 @click.option("--out", required=True, type=click.Path(), help="Folder of the model to write.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -164,16 +63,13 @@ def fit(
     .parquet. Labels in text are strings, unless every one of them is an integer without leading zeros: then they are
     int64.
     """
-    from fastann import PrototypeClassifier, storage
+    from fastann import storage
     from fastann.data.labels import read_labels
     from fastann.data.open import as_source
 
     storage.check_target(out, force=force)
-    options["random_state"], options["dtype"] = options.pop("seed"), options.pop("prototype_dtype")
-    options["n_prototypes"] = _number_or_auto("--n-prototypes", options["n_prototypes"], int, "a whole number")
-    options["shrinkage"] = _number_or_auto("--shrinkage", options["shrinkage"], float, "a number")
-    model = PrototypeClassifier(verbose=not quiet, **options)
     y = read_labels(labels, label_column)
+    model = made(options, y, verbose=not quiet)
     source = as_source(rows_of(data, column, id_column, dtype, d))
     clock = time.perf_counter()
     model.fit(source, y)
@@ -222,7 +118,7 @@ def predict(
         raise click.UsageError("--proba writes probabilities, not labels: leave --reject-below and --reject-label out")
     _check_out("--out", out, [".npy"] if proba else [".npy", ".txt", ".csv"], force)
     fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
-    fitted.set_params(verbose=True)
+    fitted.set_params(verbose=True, output="numpy")
     if proba:
         shares = fitted.predict_proba(source).astype(np.float32)
         storage.write_array(out, shares)
@@ -276,7 +172,7 @@ def evaluate(
     if out is not None:
         _check_out("--json", out, [".json"], force)
     fitted, source = PrototypeClassifier.load(model), as_source(rows_of(data, column, id_column, dtype, d))
-    fitted.set_params(verbose=True)
+    fitted.set_params(verbose=True, output="numpy")
     y = read_labels(labels, label_column, as_text=fitted.classes_.dtype.kind == "U")
     y = checks.class_labels(y, source.n)
     check_like(y, fitted.classes_, labels)
@@ -284,17 +180,6 @@ def evaluate(
     click.echo(measured(found))
     if out is not None:
         records.write_json(out, {"schema": records.SCHEMA, **found})
-
-
-def _number_or_auto(option: str, value: str, kind: type, what: str) -> Any:
-    if value == "auto":
-        return value
-    try:
-        if "_" in value:  # int() and float() would take 1_0
-            raise ValueError
-        return kind(value)
-    except ValueError:
-        raise click.UsageError(f"{option} must be {what} or auto, got {value!r}") from None
 
 
 def _check_out(option: str, out: str, suffixes: list[str], force: bool) -> None:
