@@ -452,6 +452,7 @@ def test_weights_are_summed_over_the_rows_of_the_class(table, rng):
 SOFT = {"assignment": "soft"}
 CHANGES = [  # parameter, its other value, what both share
     ("n_prototypes", 2, {}),
+    ("default_prototypes", 2, {"n_prototypes": {0: 5}}),
     ("metric", "euclidean", {}),
     ("init", "random", {}),
     ("assignment", "soft", {}),
@@ -463,6 +464,7 @@ CHANGES = [  # parameter, its other value, what both share
     ("shrinkage", 0.0, {}),
     ("merge_threshold", 0.5, {"n_prototypes": 6}),
     ("relative_merge", 0.9, {"n_prototypes": 6}),
+    ("relative_merge", True, {"n_prototypes": 6, "merge_threshold": 0.9}),
     ("percentile_threshold", 0.1, {"n_prototypes": 6, "merge_threshold": 0.5}),
     ("min_weight", 40.0, {"n_prototypes": 6}),
     ("truncation_threshold", 0.1, {}),
@@ -492,7 +494,7 @@ def test_every_parameter_changes_something(name, value, base):
 
 
 def test_no_parameter_is_left_out_above():
-    elsewhere = {"verbose", "device", "n_jobs"}
+    elsewhere = {"verbose", "device", "n_jobs", "output"}
     assert {c[0] for c in CHANGES} | elsewhere == set(PrototypeClassifier().get_params())
 
 
@@ -523,6 +525,22 @@ def test_numbers_of_prototypes(table):
     assert counts_of(fitted((x, y), n_prototypes={0: 1, 1: 2, 2: 3, 3: 4})) == [1, 2, 3, 4]
     assert counts_of(fitted((x, names), n_prototypes=[4, 3, 2, 1])) == [4, 3, 2, 1]
     assert counts_of(fitted((x, names), n_prototypes=np.array([1, 1, 2, 1]))) == [1, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_classes_that_are_not_named_take_the_default(table, kind):
+    x, y = table
+    x, names = sparse.csr_matrix(x) if kind == "sparse" else x, np.array(list("abcd"))[y]
+    assert counts_of(fitted((x, y), n_prototypes={0: 5})) == [5, 3, 3, 3]
+    assert counts_of(fitted((x, y), n_prototypes={0: 5, 2: 1}, default_prototypes=2)) == [5, 2, 1, 2]
+    assert counts_of(fitted((x, names), n_prototypes={"c": 4, "unknown": 9}, default_prototypes=1)) == [1, 1, 4, 1]
+    assert counts_of(fitted((x, names), n_prototypes=[1, 4])) == [1, 4, 3, 3]
+    assert counts_of(fitted((x, names), n_prototypes=(), default_prototypes=2)) == [2, 2, 2, 2]
+
+
+def test_a_dict_that_names_no_class_is_refused(table):
+    message = refusal(ValueError, PrototypeClassifier({"0": 5}).fit, *table)
+    has(message, "n_prototypes names ['0']", "none of which is a class of y", "[0, 1, 2, 3]")
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -820,10 +838,11 @@ PARAMETERS = [
     ("n_prototypes", 2.5, TypeError, ["n_prototypes must be an integer", "2.5"]),
     ("n_prototypes", True, TypeError, ["n_prototypes", "True"]),
     ("n_prototypes", "many", ValueError, ["n_prototypes", "'auto'", "'many'"]),
-    ("n_prototypes", [1, 2], ValueError, ["n_prototypes lists 2 numbers for 4 classes", "one per class"]),
+    ("n_prototypes", [1] * 5, ValueError, ["n_prototypes lists 5 numbers for 4 classes", "one per class"]),
+    ("default_prototypes", 0, ValueError, ["default_prototypes must be >= 1", "0"]),
+    ("output", "jax", ValueError, ["output must be one of", "'numpy', 'torch'", "'jax'"]),
     ("n_prototypes", [1, 2, 0, 1], ValueError, ["n_prototypes must be >= 1", "0"]),
-    ("n_prototypes", {0: 1, 1: 1, 3: 1}, ValueError, ["no entry for class 2", "1 classes", "give one for every class"]),
-    ("n_prototypes", {0: 1, 1: 1, 2: 0, 3: 1}, ValueError, ["n_prototypes must be >= 1", "0"]),
+    ("n_prototypes", {0: 1, 1: 1, 2: 0, 3: 1}, ValueError, ["n_prototypes[2] must be >= 1", "0"]),
     ("metric", "manhattan", ValueError, ["metric must be one of", "'euclidean', 'cosine'", "'manhattan'"]),
     ("init", "auto", ValueError, ["init must be one of", "'k-means++', 'random'", "'auto'"]),
     ("assignment", "fuzzy", ValueError, ["assignment must be one of", "'hard', 'soft'", "'fuzzy'"]),
@@ -885,7 +904,7 @@ FAILING = {
     "labels": lambda m, x, y: m.fit(x[:, :4], y[:-1]),
     "one class": lambda m, x, y: m.fit(x[:, :4], y * 0),
     "weights": lambda m, x, y: m.fit(x[:, :4], y, -np.ones(len(y))),
-    "parameter": lambda m, x, y: m.set_params(n_prototypes={0: 1}).fit(pd.DataFrame(x[:, :4], columns=list("abcd")), y),
+    "parameter": lambda m, x, y: m.set_params(n_prototypes={0: 0}).fit(pd.DataFrame(x[:, :4], columns=list("abcd")), y),
 }
 
 

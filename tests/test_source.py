@@ -192,11 +192,6 @@ def test_tensor_can_be_predicted(grid):
     np.testing.assert_array_equal(km.predict(FakeTensor(x)), km.labels_)
 
 
-def test_bfloat16_tensor_is_refused_with_the_way_out(grid):
-    with pytest.raises(TypeError, match=r"X is a torch\.bfloat16 tensor.*pass X\.float\(\)"):
-        as_source(FakeTensor(grid, dtype="torch.bfloat16"))
-
-
 def test_torch_tensor_gives_its_values(grid):
     torch = pytest.importorskip("torch")
     np.testing.assert_array_equal(whole(as_source(torch.tensor(grid))), grid)
@@ -207,12 +202,6 @@ def test_torch_tensor_that_requires_grad_can_be_fitted(grid):
     x = grid.astype(np.float32)
     km = KMeans(4, random_state=0).fit(torch.tensor(x, requires_grad=True))
     np.testing.assert_array_equal(km.labels_, KMeans(4, random_state=0).fit_predict(x))
-
-
-def test_torch_bfloat16_tensor_is_refused():
-    torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="bfloat16"):
-        as_source(torch.ones((3, 2), dtype=torch.bfloat16))
 
 
 TABLES = {

@@ -19,9 +19,10 @@ def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         dense(None, name)
     if hasattr(x, "detach") and hasattr(x, "cpu"):  # a torch tensor: shares its memory with NumPy
-        x = x.detach().cpu()
-        if "bfloat16" in str(x.dtype):
-            raise TypeError(f"{name} is a torch.bfloat16 tensor, which NumPy cannot read; pass {name}.float()")
+        if str(getattr(x, "layout", "torch.strided")) != "torch.strided":
+            dense(None, name)
+        x = on_host(x)
+        x = x.float() if "bfloat16" in str(x.dtype) else x
     if hasattr(x, "collect") and hasattr(x, "collect_schema"):  # a polars LazyFrame is a query, not its result
         raise TypeError(f"{name} is a {type(x).__name__}, which holds no rows yet; pass {name}.collect()")
     x = unmasked(x, name)
@@ -40,6 +41,11 @@ def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
         a = a.astype(np.float32)
     table(a.shape, a.dtype, name, empty=empty)
     return a
+
+
+def on_host(x: Any) -> Any:
+    """A torch tensor where NumPy reads it: in the memory of the CPU, without its history; others as they are."""
+    return x.detach().cpu() if hasattr(x, "detach") and hasattr(x, "cpu") else x
 
 
 def unmasked(x: Any, name: str) -> Any:
@@ -193,7 +199,7 @@ def class_labels(y: Any, n: int) -> np.ndarray:
         raise ValueError("y is a sparse matrix; pass one class label per row, for example y.argmax(axis=1)")
     if isinstance(y, list | tuple):  # NumPy makes text of what is missing beside strings
         y = np.array(y, object) if any(map(missing, y)) else y
-    labels = np.asarray(one_kind(unmasked(y, "y")))
+    labels = np.asarray(one_kind(unmasked(on_host(y), "y")))
     if labels.ndim > 1 and labels.shape[-1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {labels.shape} instead: one class label per row is needed; "
@@ -267,7 +273,7 @@ def sample_weight(value: Any, n: int) -> np.ndarray | None:
         return None
     if isinstance(value, numbers.Real):
         value = np.full(n, value)
-    w = np.asarray(unmasked(value, "sample_weight"))
+    w = np.asarray(unmasked(on_host(value), "sample_weight"))
     if w.dtype.kind == "c":
         raise ValueError(f"sample_weight is complex ({w.dtype}); pass real weights")
     if w.dtype.kind not in "fiub":

@@ -6,6 +6,7 @@ prototype that is a mean lies farther from it by a known factor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy import sparse
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
+from fastann.classify.half import Half
 from fastann.classify.prototypes import Prototypes, sqnorms_of
 from fastann.classify.start import drawn
 from fastann.classify.training import LabelledRows, Recipe
@@ -252,6 +254,13 @@ class Distances:
         out += sqnorms_of(x)[:, None]
         out += self.squares
         return np.maximum(out, 0, out=out)
+
+
+def distances_to(vectors: Any) -> Callable[[Any], np.ndarray]:
+    """What gives squared L2 distances of rows to all of some vectors: of a `Half`, with some of them wide at a time."""
+    if not isinstance(vectors, Half):
+        return Distances(vectors).to
+    return lambda x: np.hstack([Distances(vectors[part]).to(x) for part in vectors.parts()])
 
 
 def leave_out(

@@ -23,8 +23,8 @@ class Prototypes:
 
     Attributes
     ----------
-    vectors : float32 [K, d], or a float32 CSR matrix
-        Of unit norm for the cosine metric.
+    vectors : float32 [K, d], a float32 CSR matrix, or a `Half` of either
+        Of unit norm for the cosine metric. What trains them takes no `Half`, which is how they are kept and searched.
     owner : int32 [K]
         Class of each.
     weights : float64 [K]
@@ -72,6 +72,8 @@ class Thinning:
         Prototypes of less weight go, except the heaviest of their class.
     truncate : float
         Coordinates smaller than this become zero.
+    by_spread : bool
+        Whether `merge` is a share of the spread of each class, see `class_spread`, rather than a distance.
     """
 
     merge: float | None = None
@@ -79,6 +81,7 @@ class Thinning:
     quantile: float | None = None
     min_weight: float = 0.0
     truncate: float = 0.0
+    by_spread: bool = False
 
     def __call__(
         self, p: Prototypes, space: Space, rng: np.random.Generator, patience: float = 0.0
@@ -100,15 +103,16 @@ class Thinning:
         if not len(i):
             return p
         distances = pair_distances(p.vectors, i, j, space)
+        limit = np.ones(int(p.owner[-1]) + 1)  # of each class
         if self.relative is not None:
-            limit = self.relative * _mean_distance(p.vectors, space, rng)
+            limit *= self.relative * _mean_distance(p.vectors, space, rng)
         else:
             assert self.merge is not None
-            limit = self.merge
+            limit = self.merge * (class_spread(p, space) if self.by_spread else limit)
         if self.quantile is not None:
-            limit = min(limit, float(np.quantile(distances, self.quantile)))
+            limit = np.minimum(limit, float(np.quantile(distances, self.quantile)))
         while len(i):
-            near = np.flatnonzero(distances <= limit)
+            near = np.flatnonzero(distances <= limit[p.owner[i]])
             if not len(near):
                 break
             near = near[np.lexsort((distances[near], p.owner[i[near]]))]
@@ -208,6 +212,25 @@ def _mean_distance(vectors: Any, space: Space, rng: np.random.Generator) -> floa
     return float(pair_distances(vectors, i[i != j], j[i != j], space).mean())
 
 
+def class_spread(p: Prototypes, space: Space) -> np.ndarray:
+    """How far rows of each class lie from their mean, in the metric's unit: float64 [classes].
+
+    That is the distance whose square, in the space of the prototypes, is the mean squared distance.
+    """
+    means = p.means(space)
+    gather, total, centre = _class_means(p, means, p.weights)
+    apart = gather @ (p.spread + sqnorms_of(means - centre[p.owner]))
+    return space.distance(np.divide(apart, total, out=np.zeros(len(total)), where=total > 0))
+
+
+def _class_means(p: Prototypes, means: Any, weights: np.ndarray) -> tuple[Any, np.ndarray, Any]:
+    """What sums over the prototypes of each class by some weights, the weights of the classes, and their means."""
+    classes = int(p.owner[-1]) + 1
+    gather = sparse.csr_matrix((weights, (p.owner, np.arange(len(p)))), (classes, len(p)))
+    total = np.bincount(p.owner, weights, minlength=classes)
+    return gather, total, scaled(1 / np.where(total > 0, total, 1), gather @ means)
+
+
 def _merged(p: Prototypes, i: np.ndarray, j: np.ndarray, space: Space) -> Prototypes:
     """Merge prototypes j into prototypes i: the mean of the rows of both."""
     means, weights, spread = p.means(space), p.weights.copy(), p.spread.copy()
@@ -252,9 +275,8 @@ def shrink(
         return p, np.zeros(len(p))
     means = p.means(space)
     rows = p.weights if unit is None else p.weights / unit[p.owner]
-    gather = sparse.csr_matrix((rows, (p.owner, np.arange(len(p)))), (classes, len(p)))
-    total = np.bincount(p.owner, rows, minlength=classes)
-    centre = scaled(1 / np.where(total > 0, total, 1), gather @ means)[p.owner]
+    gather, total, centre = _class_means(p, means, rows)
+    centre = centre[p.owner]
     pull = np.full(classes, strength, dtype=float) if strength is not None else np.zeros(classes)
     if strength is None:
         within = (gather @ p.spread) / np.maximum(total - sizes, 1e-12)
@@ -274,15 +296,3 @@ def shrink(
 def scaled(by: np.ndarray, table: Any) -> Any:
     """Rows of a table, dense or sparse, times a number each: float64."""
     return sparse.diags(by) @ table if sparse.issparse(table) else by[:, None] * table
-
-
-def round_to(values: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 values rounded to float16 or bfloat16, to nearest, ties to even; still float32."""
-    if dtype == "float32":
-        return values
-    if dtype == "float16":
-        return values.astype(np.float16).astype(np.float32)
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)).view(
-        np.float32
-    )

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from fastann.classify.half import Half, HalfCells, HalfFlat, HalfInverted, wide
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.start import drawn
 from fastann.cluster import plan
 from fastann.data.source import Source, Subset
 from fastann.index.base import AUTO, Index, Spec
 from fastann.index.inverted import InvertedIndex
+from fastann.index.own import CellsIndex
 from fastann.index.recall import Adaptive
 from fastann.index.spec import Cells, Flat
 
@@ -50,10 +52,24 @@ class PrototypeSearch:
         return self
 
     def build(self, centroids: Any, *, seed: int = 0, device: Any = "cpu") -> Index:
-        """Index prototypes: float32 [k, d], or a float32 CSR matrix."""
+        """Index prototypes: float32 [k, d], a float32 CSR matrix, or a `Half` of either.
+
+        A `Half` is searched as it is, through inverted lists, flat or in cells; other indexes have their own copies.
+        """
+        if isinstance(centroids, Half):
+            return self._half(centroids, seed, device)
         if sparse.issparse(centroids):
             return InvertedIndex(centroids, self.budget)
         return self.spec(len(centroids), device).started().build(centroids, seed=seed, device=device)
+
+    def _half(self, vectors: Half, seed: int, device: Any) -> Index:
+        if vectors.sparse:
+            return HalfInverted(vectors)
+        spec = self.spec(vectors.shape[0], device)
+        if device == "cpu" and isinstance(spec, Flat):
+            return HalfFlat(vectors)
+        index = self.build(wide(vectors), seed=seed, device=device)
+        return HalfCells(vectors, index) if isinstance(index, CellsIndex) else index
 
 
 def choose_search(

@@ -13,8 +13,9 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.classify.calibration import LEAST_JUDGED, UNKNOWN, Calibration, judge, width_of
-from fastann.classify.prototypes import Prototypes, normed, round_to, sqnorms_of, with_rows
-from fastann.classify.training import Course, Epoch, LabelledRows, Recipe, choose_sizes, mean_shift, train
+from fastann.classify.half import Half, wide
+from fastann.classify.prototypes import Prototypes, normed, sqnorms_of, with_rows
+from fastann.classify.training import Course, Epoch, LabelledRows, Recipe, choose_sizes, train
 from fastann.cluster.passes.groups import add, neighbours, stack
 from fastann.cluster.update import Sums
 from fastann.data.csr import CSRSource
@@ -55,6 +56,7 @@ class Stream:
     unjudged: int = 0
     # Of the batch that is being taken in: prototypes, which of them moved, and these as they were before.
     _undo: list[tuple[Prototypes, np.ndarray, Prototypes]] = field(default_factory=list, repr=False)
+    _remade: float = field(default=0.0, repr=False)  # how far those moved in sum that were made afresh
 
     def renumbered(self, places: np.ndarray) -> Stream:
         """The same stream with class c numbered ``places[c]``; its own arrays are left as they are."""
@@ -77,20 +79,35 @@ class Stream:
         seed : int
             Of the stream; every batch draws from it anew.
         """
-        began, merged, objective, shifts = time.perf_counter(), 0, 0.0, [0.0]
+        began, merged, objective = time.perf_counter(), 0, 0.0
         with self._all_or_nothing():
+            if self.prototypes is not None:
+                self.prototypes = replace(self.prototypes, vectors=wide(self.prototypes.vectors))
+            before, self._remade = 0 if self.prototypes is None else len(self.prototypes), 0.0
             for start, x in data.source.chunks(self.block):
                 part = slice(start, start + x.shape[0])
                 w = np.ones(x.shape[0]) if data.weights is None else data.weights[part]
                 used = np.flatnonzero(w > 0)
                 block = _in_memory(x[used], data.labels[part][used], w[used], data.classes)
-                shift, cost, gone = self._block(recipe, block, sizes, seed)
-                shifts += shift
+                cost, gone = self._block(recipe, block, sizes, seed)
                 objective += cost
                 merged += gone
+            shift = (self._moved() + self._remade) / max(1, before)
         active = 0 if self.prototypes is None else len(self.prototypes)
         seconds = time.perf_counter() - began
-        return Epoch("stream", data.source.n, objective, float(np.mean(shifts)), merged, active, seconds)
+        return Epoch("stream", data.source.n, objective, shift, merged, active, seconds)
+
+    def _moved(self) -> float:
+        """How far all prototypes moved as running means in the batch that is being taken in, in sum."""
+        total = 0.0
+        seen: dict[int, np.ndarray] = {}
+        for p, touched, before in self._undo:
+            known = seen.setdefault(id(p), np.zeros(len(p), bool))
+            new = np.flatnonzero(~known[touched])  # those that moved before have been looked at: from there to now
+            known[touched] = True
+            far = p.vectors[touched[new]] - before.vectors[new]
+            total += float(np.sqrt(sqnorms_of(far)).sum())
+        return total
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -109,40 +126,35 @@ class Stream:
         finally:
             self._undo.clear()
 
-    def _block(
-        self, recipe: Recipe, block: LabelledRows, sizes: np.ndarray | None, seed: int
-    ) -> tuple[list[float], float, int]:
+    def _block(self, recipe: Recipe, block: LabelledRows, sizes: np.ndarray | None, seed: int) -> tuple[float, int]:
         """Take in a block: those of settled classes move their prototypes, others wait with the rows of their class.
 
         Its rows are judged too, each as if it had been left out.
 
         Returns
         -------
-        shifts : list of float
-            Mean distance by which prototypes moved, if any did.
         cost : float
             Weighted sum of squared distances of rows to the prototypes.
         merged : int
         """
         n = block.source.n
         if not n:
-            return [], 0.0, 0
-        shifts, cost, gone = [], 0.0, 0
+            return 0.0, 0
+        cost, gone = 0.0, 0
         settled = np.zeros(block.classes, bool)
         if self.prototypes is not None:
             settled[self.prototypes.owner] = True
         settled[list(self.waiting)] = False
         old, pulled = settled[block.labels], None
         if old.any():
-            shift, cost = self._run(recipe, block[np.flatnonzero(old)])
-            shifts.append(shift)
+            cost = self._run(recipe, block[np.flatnonzero(old)])
         if not old.all():
             pulled = self._wait(recipe, block[np.flatnonzero(~old)], sizes, seed)
         self._judge(recipe, block, pulled, np.random.default_rng([seed, 5]))
         if self.prototypes is not None:
             rng = np.random.default_rng([seed, 3])
             self.prototypes, gone = recipe.thinning(self.prototypes, recipe.space, rng, PATIENCE)
-        return shifts, cost, gone
+        return cost, gone
 
     def _judge(self, recipe: Recipe, block: LabelledRows, pulled: np.ndarray | None, rng: np.random.Generator) -> None:
         """Judge rows just learned: all, or some now and then where there are very many prototypes."""
@@ -156,8 +168,8 @@ class Stream:
         judged = judge(recipe, block, p, rng, np.zeros(len(p)) if pulled is None else pulled, most)
         self.calibration, self.unjudged = self.calibration.after(judged), 0
 
-    def _run(self, recipe: Recipe, block: LabelledRows) -> tuple[float, float]:
-        """Move prototypes to the running means; returns the mean distance they moved, and the sum of squared distances.
+    def _run(self, recipe: Recipe, block: LabelledRows) -> float:
+        """Move prototypes to the running means; returns the sum of squared distances.
 
         Vectors, weights and spread of the prototypes change in place, which spares a copy per block; `_undo` has what
         they were.
@@ -193,7 +205,7 @@ class Stream:
         after = normed(mean, space)
         p.weights[touched] = total
         p.vectors = with_rows(p.vectors, touched, after)
-        return mean_shift(before, after), cost
+        return cost
 
     def _wait(self, recipe: Recipe, block: LabelledRows, sizes: np.ndarray | None, seed: int) -> np.ndarray:
         """Keep the rows of classes that have seen few, and make the prototypes of these classes afresh.
@@ -207,9 +219,10 @@ class Stream:
         young, classes = np.unique(y), block.classes
         order = np.argsort(y, kind="stable")
         for c, rows in zip(young, np.split(order, np.searchsorted(y[order], young[1:])), strict=True):
-            self.waiting.setdefault(int(c), []).append((_kept(x[rows], recipe.dtype), w[rows]))
+            kept = x[rows] if recipe.dtype == "float32" else Half.of(x[rows], recipe.dtype)
+            self.waiting.setdefault(int(c), []).append((kept, w[rows]))
         blocks = [(c, rows, weights) for c in young for rows, weights in self.waiting[int(c)]]
-        table = stack([rows for _, rows, _ in blocks])
+        table = stack([wide(rows) for _, rows, _ in blocks])
         owner = np.repeat(np.array([c for c, _, _ in blocks], np.int32), [len(v) for _, _, v in blocks])
         data = _in_memory(table, owner, np.concatenate([v for _, _, v in blocks]), classes)
         rng = np.random.default_rng([seed, 2])
@@ -218,7 +231,10 @@ class Stream:
         fresh, pulled = train(recipe, data, here, rng, Course())
         if self.prototypes is not None:
             p = self.prototypes
-            others = np.flatnonzero(~np.isin(p.owner, young))
+            is_young = np.isin(p.owner, young)
+            others, again = np.flatnonzero(~is_young), np.flatnonzero(is_young)
+            if np.array_equal(p.owner[again], fresh.owner):
+                self._remade += float(np.sqrt(sqnorms_of(fresh.vectors - p.vectors[again])).sum())
             both, pulled = [p[others], fresh], np.concatenate([np.zeros(len(others)), pulled])
             order = np.argsort(np.concatenate([q.owner for q in both]), kind="stable")
             fresh = Prototypes(
@@ -245,10 +261,3 @@ def _arrays(block: LabelledRows) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows of a block, their labels and weights."""
     assert block.weights is not None
     return block.source.take(np.arange(block.source.n)), block.labels, block.weights
-
-
-def _kept(x: Any, dtype: str) -> Any:
-    """Rows to keep, in the stored dtype: dense float16 takes half the memory, other values are only rounded."""
-    if sparse.issparse(x):
-        return sparse.csr_matrix((round_to(x.data, dtype), x.indices, x.indptr), x.shape)
-    return x.astype(np.float16) if dtype == "float16" else round_to(x, dtype)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from fastann import checks
+from fastann.data import tensors
 from fastann.data.blocks import FunctionSource
 from fastann.data.csr import CSRSource
 from fastann.data.formats import FORMATS
@@ -29,8 +30,9 @@ def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = 
     Parameters
     ----------
     x : array-like, memmap, frame, torch tensor, SciPy sparse matrix, Source, or what `open_source` takes
-        That is a path, a glob, a folder, a list of these, a Hugging Face dataset, or a function that gives blocks.
-        A column of vectors (of pandas, polars, Arrow or a dataset) is the table of these.
+        Tensors may be sparse: CSR, CSC or COO. `open_source` takes a path, a glob, a folder, a list of these, a Hugging
+        Face dataset, or a function that gives blocks. A column of vectors (of pandas, polars, Arrow or a dataset) is
+        the table of these.
     name : str
         Of the data, for messages.
     sparse : bool
@@ -50,8 +52,13 @@ def as_source(x: Any, name: str = "X", *, sparse: bool = True, limits: Limits = 
         source = _open(x, Options(limits=limits))
     elif issparse(x) and sparse:
         source = CSRSource(checks.csr(x, name), limits=limits)
-    elif str(getattr(x, "dtype", None)) == "bfloat16":  # an array of ml_dtypes, as JAX has them
-        codes = np.asarray(x).view(np.uint16)
+    elif tensors.is_tensor(x) and tensors.is_sparse(x):
+        return as_source(tensors.csr_of(x, name), name, sparse=sparse, limits=limits)
+    elif (kind := str(getattr(x, "dtype", None))) in (
+        "bfloat16",
+        tensors.BFLOAT16,
+    ):  # of ml_dtypes, as JAX has, or torch
+        codes = np.asarray(x).view(np.uint16) if kind == "bfloat16" else tensors.bits_of(x)
         checks.table(codes.shape, codes.dtype, name)
         source = BFloat16Source(codes, limits)
     else:

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 
 from fastann import checks
 from fastann.classify.fit import Verdict, fit_prototypes
-from fastann.classify.model import Classification
+from fastann.classify.model import Batch, Classification, stored
 from fastann.classify.search import PrototypeSearch, choose_search
 from fastann.classify.stream import Stream
 from fastann.classify.training import Course, LabelledRows, choose_sizes
@@ -22,12 +23,14 @@ from fastann.estimators.classifier_fitted import Prototyped
 from fastann.estimators.classifier_parameters import (
     check_classes,
     check_classifier,
+    listed_by,
     recipe_of,
     refuse_balanced,
     sizes_of,
     weighted,
     with_new,
 )
+from fastann.estimators.foreign import explains
 from fastann.index.base import Spec
 from fastann.index.spec import Flat
 
@@ -47,6 +50,9 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     n_prototypes : int, dict, list or "auto", default=3
         Prototypes per class: one number for all, a dict by class label, a list in the order of `classes_`, or chosen
         per class from its spread and size. A class of fewer distinct rows gets as many as it has rows.
+    default_prototypes : int, default=3
+        Of each class that a dict or list does not name, of those too that turn up later in a stream. A list names the
+        classes known when it is first used: the first ones, if it is shorter.
     metric : {"cosine", "euclidean"}, default="cosine"
         How rows and prototypes are compared.
     init : {"k-means++", "random"}, default="k-means++"
@@ -69,8 +75,10 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         few rows is noisy. "auto" goes, class by class, by the spread within prototypes and between them.
     merge_threshold : float or None, default=None
         Merge prototypes of a class that are nearer to each other than this distance (Euclidean, or 1 - cosine).
-    relative_merge : float or None, default=None
-        The same as a fraction of the mean distance between prototypes. At most one of the two.
+    relative_merge : float, bool or None, default=None
+        True: `merge_threshold` is a share of the spread of each class, which is the distance (Euclidean: the root mean
+        square) of its rows from their mean, so that it does not depend on the unit of X. A number is instead of
+        `merge_threshold`, and a share of the mean distance between the prototypes of all classes.
     percentile_threshold : float or None, default=None
         In (0, 1]: merge only pairs, and truncate only coordinates, also below this quantile.
     min_weight : float, default=0.0
@@ -97,12 +105,18 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         Where the index leaves its search option open, as "auto" does beyond 4,096 prototypes: the share of rows whose
         nearest prototype it must find, with its whole 95% interval, on a sample of the rows of training.
     dtype : {"float32", "float16", "bfloat16"}, default="float32"
-        Of stored prototypes, and of rows that a stream keeps. NumPy has no bfloat16, and SciPy no sparse float16:
-        there values are rounded to the type and held in float32. Sums are float64.
+        In which prototypes are kept, searched and saved, and rows kept that a stream has to keep: half precision takes
+        half the memory, and distances are summed in float32 or more all the same. Prototypes of a stream are float32
+        until it is saved, as running means in half precision would stop moving. An index other than "auto", "flat" and
+        "cells" has a float32 copy of its own. NumPy has no bfloat16, and SciPy no sparse float16: there `prototypes_`
+        gives the values as float32.
     reject_below : float or None, default=None
         Rows whose largest similarity is smaller are given `reject_label`.
     reject_label : object, default=None
         None: -1 where labels are numbers, "rejected" where they are strings.
+    output : {"numpy", "torch"}, default="numpy"
+        What `predict`, `kneighbors`, probabilities and scores of classes are: arrays, or tensors of torch on the device
+        of X, where X is one. Labels are then integers, as tensors hold no strings.
     verbose : bool, default=False
         Show how far it is, on standard error: a progress bar on a terminal and in a notebook, elsewhere a line every
         ten seconds.
@@ -135,6 +149,9 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         seconds.
     n_iter_ : int
         Epochs of k-means, of which `fit` also counts those that follow a merge.
+    last_batch_ : Batch or None
+        What the last `partial_fit` changed: rows, objective, shift (mean L2 distance by which prototypes moved),
+        merged, active (prototypes after it), new_classes. None after `fit`.
     index_ : spec
         The index that finds the nearest prototype, with what was found for its search option.
     classification_ : Classification
@@ -153,10 +170,12 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
     array(['sideways', 'sideways', 'up'], dtype='<U8')
     """
 
+    @explains()
     def __init__(
         self,
         n_prototypes: Any = 3,
         *,
+        default_prototypes: int = 3,
         metric: str = "cosine",
         init: str = "k-means++",
         assignment: str = "hard",
@@ -166,7 +185,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         candidates: int = 8,
         shrinkage: float | str = "auto",
         merge_threshold: float | None = None,
-        relative_merge: float | None = None,
+        relative_merge: float | bool | None = None,
         percentile_threshold: float | None = None,
         min_weight: float = 0.0,
         truncation_threshold: float = 0.0,
@@ -179,12 +198,14 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         dtype: str = "float32",
         reject_below: float | None = None,
         reject_label: Any = None,
+        output: str = "numpy",
         verbose: bool = False,
         device: Any = "cpu",
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
         self.n_prototypes = n_prototypes
+        self.default_prototypes = default_prototypes
         self.metric = metric
         self.init = init
         self.assignment = assignment
@@ -207,6 +228,7 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         self.dtype = dtype
         self.reject_below = reject_below
         self.reject_label = reject_label
+        self.output = output
         self.verbose = verbose
         self.device = device
         self.n_jobs = n_jobs
@@ -214,14 +236,15 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
 
     # ----------------------------------------------------------------- fitting
 
+    @explains("fit")
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn prototypes of the classes.
 
         Parameters
         ----------
         X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, Source or path
-            Any float or integer dtype; read in chunks. Sparse rows are never made dense. Zero rows, which
-            have no direction, are left out under the cosine metric, with a warning.
+            Any float or integer dtype, bfloat16 too, and tensors of sparse layouts; read in chunks. Sparse rows are
+            never made dense. Zero rows, which have no direction, are left out under the cosine metric, with a warning.
         y : array-like of shape (n_samples,)
             Class labels: integers, strings, or whatever scikit-learn takes for classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -251,7 +274,8 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             weights = weighted(self.class_weight, classes, codes, weights, whole=True)
             recipe, rng = recipe_of(self, space), np.random.default_rng(seed)
             data = LabelledRows(view, codes.astype(np.int32), weights, len(classes))
-            sizes = sizes_of(self, classes)
+            listed = listed_by(self, classes)
+            sizes = sizes_of(self, classes, listed, whole=True)
             if sizes is None:
                 sizes = choose_sizes(recipe, data, rng)
             course = Course(bar)
@@ -262,11 +286,15 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             stream = Stream(prototypes, calibration=calibration)
             spec, searched = self._choose_search(stream, data, rng, (Flat(), 0))
             scale, history = calibration.scale, course.history
+            stream.prototypes = replace(prototypes, vectors=stored(prototypes.vectors, self.dtype))
             self._publish(
-                Classification(space, classes, stream, scale, spec, history, seed, verdict, searched, self.dtype)
+                Classification(
+                    space, classes, stream, scale, spec, history, seed, verdict, searched, self.dtype, listed
+                )
             )
         return self
 
+    @explains("partial_fit")
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take in a batch of a stream; classes not seen before are learned on the fly.
 
@@ -310,7 +338,8 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             now = with_new(known, labels, classes)
             codes = np.searchsorted(now, labels).astype(np.int32)
             weights = weighted(self.class_weight, now, codes, weights)
-            sizes = sizes_of(self, now)
+            listed = listed_by(self, now, before.listed)
+            sizes = sizes_of(self, now, listed)
             if 0 < len(known) < len(now):
                 stream = stream.renumbered(np.searchsorted(now, known))
             data = LabelledRows(view, codes, weights, len(now))
@@ -318,9 +347,14 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
             history = [*before.history[1 - REMEMBERED :], record]
             rng = np.random.default_rng([before.seed, 4])
             spec, searched = self._choose_search(stream, data, rng, (before.spec, before.searched))
+            last = Batch.of(record, np.setdiff1d(now, known))
             after = replace(before, classes=now, stream=stream, scale=stream.calibration.scale, history=history)
-            self._publish(replace(after, spec=spec, searched=searched))
+            self._publish(replace(after, spec=spec, searched=searched, listed=listed, last=last))
         return self
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on some rows, whatever `output` says."""
+        return float(accuracy_score(checks.on_host(y), self._labels(X), sample_weight=checks.on_host(sample_weight)))
 
     def _choose_search(
         self, stream: Stream, data: LabelledRows, rng: np.random.Generator, known: tuple[Spec, int]

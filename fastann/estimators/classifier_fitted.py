@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
 from fastann import checks, kernels
-from fastann.classify.calibration import Distances
+from fastann.classify.calibration import distances_to
 from fastann.classify.fit import Verdict
-from fastann.classify.model import Classification
+from fastann.classify.half import is_sparse, wide
+from fastann.classify.model import Batch, Classification
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.search import PrototypeSearch
 from fastann.classify.training import Epoch
 from fastann.cluster.progress import Bar
+from fastann.data import tensors
 from fastann.data.csr import Densified, Sparsified
 from fastann.data.source import Source
+from fastann.estimators import foreign
 from fastann.estimators.base import Model
+from fastann.estimators.classifier_parameters import OUTPUTS
 from fastann.estimators.summary import of_classes
 from fastann.index.base import Index, Spec
 from fastann.index.repair import search
@@ -49,17 +53,27 @@ class Prototyped(Model):
     refinement_: Verdict | None
     history_: list[Epoch]
     index_: Spec
+    last_batch_: Batch | None
     dtype: str
+    output: str
     verbose: bool
     reject_below: float | None
     reject_label: Any
 
-    def predict(self, X: Any) -> np.ndarray:
+    @foreign.explains("predict")
+    def predict(self, X: Any) -> Any:
         """Class of the nearest prototype of each row of `X`, found through the index.
 
         A zero row has no direction, and under the cosine metric a similarity of 0 to all prototypes: it gets the
         class of the first, or the label of rejected rows.
         """
+        return self._answer(self._labels(X), X)
+
+    def _answer(self, a: np.ndarray, X: Any) -> Any:
+        """An answer as `output` wants it."""
+        return tensors.tensor_of(a, X) if checks.choice(self.output, "output", OUTPUTS) == "torch" else a
+
+    def _labels(self, X: Any) -> np.ndarray:
         sqdist, ids = self._search(X, 1)
         codes = self._index()[1].owner[ids[:, 0]]
         if self.reject_below is None:
@@ -92,9 +106,10 @@ class Prototyped(Model):
         check_is_fitted(self)
         checks.integer(n_neighbors, "n_neighbors", 1, len(self._found().prototypes))
         sqdist, ids = self._search(X, n_neighbors)
-        return (self.classification_.space.distance(sqdist), ids) if return_distance else ids
+        near = self._answer(ids, X)
+        return (self._answer(self.classification_.space.distance(sqdist), X), near) if return_distance else near
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Any) -> Any:
         """Similarity of each row of `X` to the nearest prototype of each class.
 
         Returns
@@ -109,10 +124,11 @@ class Prototyped(Model):
         if len(self.classes_) == 2:
             far = sqdist / self.classification_.space.per_score
             far = np.where(known, far, 2 if self.classification_.space.unit else np.inf)
-            return far[:, 0] - far[:, 1]
-        return np.where(known, self.classification_.space.similarity(sqdist), -1)
+            return self._answer(far[:, 0] - far[:, 1], X)
+        return self._answer(np.where(known, self.classification_.space.similarity(sqdist), -1), X)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    @foreign.explains("predict_proba")
+    def predict_proba(self, X: Any) -> Any:
         """Probability of each class for rows `X`: the softmax of `scale_` times cosines, or minus squared distances.
 
         Returns
@@ -120,9 +136,9 @@ class Prototyped(Model):
         float64 ndarray of shape (n_samples, n_classes)
             For tens of thousands of classes prefer `kneighbors`.
         """
-        return np.asarray(np.exp(self.predict_log_proba(X)))
+        return self._answer(np.exp(self._log_proba(X)), X)
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> Any:
         """Natural logarithm of the probability of each class for rows `X`; finite where `predict_proba` rounds to 0.
 
         Returns
@@ -130,6 +146,9 @@ class Prototyped(Model):
         float64 ndarray of shape (n_samples, n_classes)
             -inf only for a class without prototypes, as of one that a stream announced and no row had yet.
         """
+        return self._answer(self._log_proba(X), X)
+
+    def _log_proba(self, X: Any) -> np.ndarray:
         score = self._class_sqdist(X) * (-self.scale_ / self.classification_.space.per_score)
         score -= score.max(axis=1, keepdims=True)
         return np.asarray(score - np.log(np.exp(score).sum(axis=1, keepdims=True)))
@@ -141,10 +160,10 @@ class Prototyped(Model):
             view, p = self._view(X), self._found().prototypes
             present = np.unique(p.owner)
             first = p.first(len(self.classes_))[present]
-            out, table = np.full((view.n, len(self.classes_)), np.inf), Distances(p.vectors)
+            out, table = np.full((view.n, len(self.classes_)), np.inf), distances_to(p.vectors)
             with Bar(self.verbose, "scores", view.n, "row") as bar:
                 for start, block in view.chunks(max(1, SCORES_AT_ONCE // len(p))):
-                    sqdist = table.to(block)
+                    sqdist = table(block)
                     sqdist[self._directionless(block)] = 2
                     out[start : start + block.shape[0], present] = np.minimum.reduceat(sqdist, first, axis=1)
                     bar.step(block.shape[0])
@@ -160,9 +179,9 @@ class Prototyped(Model):
     def prototypes_(self) -> Any:
         found = self._found()
         vectors = found.prototypes.vectors
-        if sparse.issparse(vectors):
-            return vectors.copy()
-        outward = found.space.outward(vectors)
+        if is_sparse(vectors):
+            return wide(vectors).copy()
+        outward = found.space.outward(wide(vectors))
         return outward.astype(np.float16) if found.dtype == "float16" else outward
 
     @property
@@ -176,7 +195,13 @@ class Prototyped(Model):
     def _publish(self, found: Classification) -> None:
         self.classification_, self.classes_, self.scale_ = found, found.classes, found.scale
         self.refinement_, self.history_, self.index_ = found.verdict, found.history, found.spec
-        log.info("%d classes, %d prototypes, index %s", len(found.classes), len(found.prototypes), found.spec)
+        self.last_batch_ = found.last
+        log.info(
+            "%d classes, %d prototypes, index %s",
+            len(found.classes),
+            0 if (p := found.stream.prototypes) is None else len(p),
+            found.spec,
+        )
 
     def _facts(self) -> dict[str, str]:
         return of_classes(self)
@@ -221,19 +246,19 @@ class Prototyped(Model):
     def _view_of(self, source: Source) -> Source:
         """Rows in the space of the prototypes, as dense or sparse as these are."""
         p = self.classification_.stream.prototypes
-        if p is not None and sparse.issparse(p.vectors) != source.sparse:
+        if p is not None and is_sparse(p.vectors) != source.sparse:
             source = Densified(source) if source.sparse else Sparsified(source)
         return self.classification_.space.view(source, zero_rows=True)
 
     def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
         with self._threads():
-            view, (index, prototypes) = self._view(X), self._index()
+            view, (index, _) = self._view(X), self._index()
             ids, sqdist = np.empty((view.n, m), np.int32), np.empty((view.n, m), np.float32)
             with Bar(self.verbose, "predict", view.n, "row") as bar:
                 for start, block in view.chunks():
                     part = slice(start, start + block.shape[0])
-                    ids[part], sqdist[part], _ = search(index, block, m, prototypes.vectors)
+                    ids[part], sqdist[part], _ = search(index, block, m, index.centroids)
                     zero = start + self._directionless(block)
                     ids[zero], sqdist[zero] = np.arange(m), 2
                     bar.step(block.shape[0])
@@ -265,3 +290,20 @@ class Prototyped(Model):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classification_")
+
+    # ----------------------------------------------------------------- words of another package
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the estimator; ValueError for a name that it does not have."""
+        for name in params.keys() & foreign.PARAMETERS.keys():
+            raise ValueError(foreign.refusal(type(self).__name__, "parameter", name, foreign.PARAMETERS[name]))
+        super().set_params(**params)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what an attribute of FastKMeansClassifier is called here; only what is missing comes to this."""
+        of, here = type(self).__name__, foreign.METHODS.get(name, foreign.PARAMETERS.get(name))
+        message = f"{of!r} object has no attribute {name!r}"
+        if here is not None:
+            message = foreign.refusal(of, "method" if name in foreign.METHODS else "attribute", name, here)
+        raise AttributeError(message, name=name, obj=self)

@@ -22,6 +22,7 @@ ASSIGNMENTS = ("hard", "soft")
 REFINE = ("auto", "none", "softmax")
 SCORES = ("linear", "softmax")
 DTYPES = ("float32", "float16", "bfloat16")
+OUTPUTS = ("numpy", "torch")
 
 
 def check_classifier(model: Any) -> None:
@@ -32,17 +33,17 @@ def check_classifier(model: Any) -> None:
     checks.choice(model.scores, "scores", SCORES)
     checks.choice(model.refine, "refine", REFINE)
     checks.choice(model.dtype, "dtype", DTYPES)
+    checks.choice(model.output, "output", OUTPUTS)
     check_class_weight(model.class_weight)
     checks.real(model.temperature, "temperature", 0.0, above=True)
     checks.real(model.wrong_class_penalty, "wrong_class_penalty", 0.0)
     checks.integer(model.candidates, "candidates", 1)
-    for name in ("merge_threshold", "relative_merge", "percentile_threshold"):
-        if getattr(model, name) is not None:
-            checks.real(getattr(model, name), name, 0.0)
+    checks.integer(model.default_prototypes, "default_prototypes", 1)
+    check_merging(model.merge_threshold, model.relative_merge)
+    if model.percentile_threshold is not None:
+        checks.real(model.percentile_threshold, "percentile_threshold", 0.0)
     if model.percentile_threshold is not None and not 0 < model.percentile_threshold <= 1:
         raise ValueError(f"percentile_threshold must be in (0, 1], got {model.percentile_threshold}")
-    if model.merge_threshold is not None and model.relative_merge is not None:
-        raise ValueError("merge_threshold and relative_merge are two ways to say the same; give one of them")
     if model.shrinkage != "auto":
         checks.real(model.shrinkage, "shrinkage", 0.0)
     checks.real(model.min_weight, "min_weight", 0.0)
@@ -79,6 +80,30 @@ def check_classes(
     raise ValueError(
         f"a classifier needs at least 2 classes, {rows} one class: {held.tolist()[0]!r}; add rows of others"
     )
+
+
+def check_merging(threshold: Any, relative: Any) -> None:
+    """Check when prototypes merge: at a distance, at a share of the class's spread, or of the mean distance."""
+    if threshold is not None:
+        checks.real(threshold, "merge_threshold", 0.0)
+    if is_flag(relative):
+        if relative and threshold is None:
+            raise ValueError(
+                "relative_merge=True makes merge_threshold a share of the spread of each class, but merge_threshold is "
+                "None; give it too, for example merge_threshold=0.5"
+            )
+    elif relative is not None:
+        checks.real(relative, "relative_merge", 0.0)
+        if threshold is not None:
+            raise ValueError(
+                f"merge_threshold={threshold} and relative_merge={relative} are two ways to say when prototypes merge; "
+                "give one of them, or relative_merge=True for a merge_threshold relative to the spread of each class"
+            )
+
+
+def is_flag(value: Any) -> bool:
+    """Whether a value is True or False, rather than a number."""
+    return isinstance(value, bool | np.bool_)
 
 
 def check_class_weight(value: Any) -> None:
@@ -147,28 +172,47 @@ def with_new(known: np.ndarray, labels: np.ndarray, expected: Any) -> np.ndarray
     return np.union1d(known, new) if len(new) else known
 
 
-def sizes_of(model: Any, classes: np.ndarray) -> np.ndarray | None:
-    """Prototypes wanted of each class: int64 [classes], or None where they are to be chosen."""
+def listed_by(model: Any, classes: np.ndarray, before: np.ndarray | None = None) -> np.ndarray | None:
+    """Classes that a list of numbers of prototypes names, in its order; None if it is no list.
+
+    `before` are those that it named in earlier batches: classes that came later may sort between them.
+    """
+    wanted = model.n_prototypes
+    if not isinstance(wanted, (list, tuple, np.ndarray)):
+        return None
+    if before is not None and len(before) == len(wanted):
+        return before
+    if len(wanted) > len(classes):
+        raise ValueError(
+            f"n_prototypes lists {len(wanted)} numbers for {len(classes)} classes; at most one per class is needed, in "
+            "order of the sorted labels (a stream takes a dict, or all classes with its first batch)"
+        )
+    return classes[: len(wanted)]
+
+
+def sizes_of(model: Any, classes: np.ndarray, listed: np.ndarray | None, *, whole: bool = False) -> np.ndarray | None:
+    """Prototypes wanted of each class: int64 [classes], or None where they are to be chosen.
+
+    `whole` says that there are no classes but these, so that a dict is wrong which has none of them.
+    """
     wanted, k = model.n_prototypes, len(classes)
     if isinstance(wanted, str):
         checks.choice(wanted, "n_prototypes", ("auto",))
         return None
     if isinstance(wanted, Mapping):
         plain = [c.item() if isinstance(c, np.generic) else c for c in classes]
-        missing = [c for c in plain if c not in wanted]
-        if missing:
+        if whole and wanted and not any(c in wanted for c in plain):
             raise ValueError(
-                f"n_prototypes has no entry for class {missing[0]!r} ({len(missing)} classes lack one); give "
-                "one for every class, or a single number"
+                f"n_prototypes names {list(wanted)[:10]}, none of which is a class of y, which has {plain[:10]}; its "
+                "keys must be labels as they stand in y"
             )
-        wanted = [wanted[c] for c in plain]
-    if isinstance(wanted, (list, tuple, np.ndarray)):
-        if len(wanted) != k:
-            raise ValueError(
-                f"n_prototypes lists {len(wanted)} numbers for {k} classes; one per class is needed, in order of "
-                "the sorted labels (a stream takes a dict, or all classes with its first batch)"
-            )
-        return np.array([checks.integer(v, "n_prototypes", 1) for v in wanted], np.int64)
+        for label, number in wanted.items():
+            checks.integer(number, f"n_prototypes[{label!r}]", 1)
+        return np.array([wanted.get(c, model.default_prototypes) for c in plain], np.int64)
+    if listed is not None:
+        sizes = np.full(k, model.default_prototypes, np.int64)
+        sizes[np.searchsorted(classes, listed)] = [checks.integer(v, "n_prototypes", 1) for v in wanted]
+        return sizes
     return np.full(k, checks.integer(wanted, "n_prototypes", 1), np.int64)
 
 
@@ -183,10 +227,11 @@ def recipe_of(model: Any, space: Space) -> Recipe:
         sharing=sharing,
         thinning=Thinning(
             model.merge_threshold,
-            model.relative_merge,
+            None if is_flag(model.relative_merge) else model.relative_merge,
             model.percentile_threshold,
             model.min_weight,
             model.truncation_threshold,
+            by_spread=is_flag(model.relative_merge) and bool(model.relative_merge),
         ),
         shrinkage=None if model.shrinkage == "auto" else float(model.shrinkage),
         max_iter=model.max_iter,

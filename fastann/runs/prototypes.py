@@ -6,11 +6,14 @@ A folder of K prototypes of d columns holds:
 ``manifest.json``           parameters, statistics of every epoch or batch, what refinement gained, the index
                             that predicts, versions, checksums. ``n_prototypes_by_class`` lists pairs of a class
                             and its number where `n_prototypes` is a dict, as keys of JSON are strings, and
-                            ``class_weight_by_class`` likewise
+                            ``class_weight_by_class`` likewise. ``last_batch``, what the last one of a stream
+                            changed
 ``centroids.safetensors``   ``prototypes`` [K, d] of the parameter `dtype`, bfloat16 as uint16; or, of sparse
-                            rows, ``prototypes.data``, ``.indices`` int32 and ``.indptr`` int64. ``owner`` int32
+                            rows, ``prototypes.data``, ``.indices`` int32 (of half precision, and up to 65,536
+                            columns, uint16) and ``.indptr`` int64. ``owner`` int32
                             [K], the class of each, sorted; ``weights`` and ``spread`` float64 [K]; ``mean``
-                            float64 [d] where rows were centred. Of a stream, the rows of classes that have seen
+                            float64 [d] where rows were centred; ``listed`` int32, the classes that a list of
+                            numbers of prototypes names. Of a stream, the rows of classes that have seen
                             few, as ``waiting`` in the same form, with ``waiting.class`` and ``waiting.weights``
 ``classes.npy``             labels of the classes, sorted
 =========================== ==============================================================================
@@ -29,7 +32,8 @@ from scipy import sparse
 from fastann import checks, storage
 from fastann.classify.calibration import Calibration
 from fastann.classify.fit import Fall, Verdict
-from fastann.classify.model import Classification
+from fastann.classify.half import Half, is_sparse, wide
+from fastann.classify.model import Batch, Classification, stored
 from fastann.classify.prototypes import Prototypes
 from fastann.classify.stream import Stream
 from fastann.classify.training import Epoch
@@ -81,6 +85,8 @@ def write(path: str | os.PathLike[str], found: Classification, about: About, *, 
     }
     for name, pairs in about.by_class.items():
         manifest[f"{name}_by_class"] = pairs
+    if found.last is not None:
+        manifest["last_batch"] = {**asdict(found.last), "new_classes": [_plain(c) for c in found.last.new_classes]}
     tensors = {
         **_packed("prototypes", p.vectors, found.dtype),
         "owner": p.owner,
@@ -89,9 +95,11 @@ def write(path: str | os.PathLike[str], found: Classification, about: About, *, 
     }
     if found.space.mean is not None:
         tensors["mean"] = found.space.mean
+    if found.listed is not None:
+        tensors["listed"] = np.searchsorted(found.classes, found.listed).astype(np.int32)
     waiting = [(c, x, w) for c, blocks in found.stream.waiting.items() for x, w in blocks]
     if waiting:
-        tensors |= _packed("waiting", stack([x for _, x, _ in waiting]), found.dtype)
+        tensors |= _packed("waiting", stack([wide(x) for _, x, _ in waiting]), found.dtype)
         tensors["waiting.class"] = np.repeat(np.array([c for c, _, _ in waiting]), [len(w) for _, _, w in waiting])
         tensors["waiting.weights"] = np.concatenate([w for _, _, w in waiting])
     classes = found.classes.astype(str) if found.classes.dtype.kind == "O" else found.classes
@@ -143,6 +151,7 @@ def _classification(
         raise ValueError(f"classes are {classes.dtype} {classes.shape}, not distinct and sorted")
     p = Prototypes(_unpacked("prototypes", tensors, d), tensors["owner"], tensors["weights"], tensors["spread"])
     _check(p, len(classes))
+    p = replace(p, vectors=stored(p.vectors, dtype))
     mean = tensors.get("mean")
     if mean is not None and (mean.shape != (d,) or mean.dtype != np.float64 or not np.isfinite(mean).all()):
         raise ValueError(f"mean is {mean.dtype} {mean.shape}, not float64 of {d} columns, or not finite")
@@ -158,7 +167,22 @@ def _classification(
         verdict=_verdict(manifest["refinement"]),
         searched=len(p),
         dtype=dtype,
+        listed=_listed(tensors, classes),
+        last=_last(manifest.get("last_batch")),
     )
+
+
+def _listed(tensors: dict[str, np.ndarray], classes: np.ndarray) -> np.ndarray | None:
+    codes = tensors.get("listed")
+    if codes is None:
+        return None
+    if codes.ndim != 1 or codes.dtype != np.int32 or (len(codes) and (codes.min() < 0 or codes.max() >= len(classes))):
+        raise ValueError(f"listed is {codes.dtype} {codes.shape}, not numbers of some of the {len(classes)} classes")
+    return np.asarray(classes[codes])
+
+
+def _last(found: dict[str, Any] | None) -> Batch | None:
+    return None if found is None else Batch(**{**found, "new_classes": tuple(found["new_classes"])})
 
 
 def _stream(p: Prototypes, waiting: dict[int, list[tuple[Any, np.ndarray]]], known: dict[str, Any]) -> Stream:
@@ -179,18 +203,15 @@ def _plain(value: Any) -> Any:
 
 def _packed(name: str, x: Any, dtype: str) -> dict[str, np.ndarray]:
     """Tensors of a dense or sparse table, its values in the stored dtype; bfloat16 as the upper halves of float32."""
-    values = x.data if sparse.issparse(x) else np.ascontiguousarray(x)
-    if dtype == "float16":
-        values = values.astype(np.float16)
-    elif dtype == "bfloat16":  # rounded to it already
-        values = (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
-    if not sparse.issparse(x):
+    x = stored(x, dtype)
+    if isinstance(x, Half):
+        values = x.bits.view(np.float16) if dtype == "float16" else x.bits
+    else:
+        values = x.data if sparse.issparse(x) else np.ascontiguousarray(x)
+    if not is_sparse(x):
         return {name: values}
-    return {
-        f"{name}.data": values,
-        f"{name}.indices": x.indices.astype(np.int32),
-        f"{name}.indptr": x.indptr.astype(np.int64),
-    }
+    indices = x.indices if isinstance(x, Half) else x.indices.astype(np.int32)
+    return {f"{name}.data": values, f"{name}.indices": indices, f"{name}.indptr": x.indptr.astype(np.int64)}
 
 
 def _unpacked(name: str, tensors: dict[str, np.ndarray], d: int) -> Any:
@@ -206,7 +227,8 @@ def _unpacked(name: str, tensors: dict[str, np.ndarray], d: int) -> Any:
             raise ValueError(f"{name} have shape {values.shape}, not {d} columns")
         return values
     indptr = tensors[f"{name}.indptr"]
-    return checks.csr(sparse.csr_matrix((values, tensors[f"{name}.indices"], indptr), (len(indptr) - 1, d)), name)
+    indices = tensors[f"{name}.indices"].astype(np.int32)
+    return checks.csr(sparse.csr_matrix((values, indices, indptr), (len(indptr) - 1, d)), name)
 
 
 def _waiting(tensors: dict[str, np.ndarray], d: int, classes: int) -> dict[int, list[tuple[Any, np.ndarray]]]:
