@@ -10,6 +10,7 @@ from fastann.data.open import as_source
 from fastann.data.source import dense
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse:UserWarning")  # torch's words of its own beta state
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +33,17 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support:UserWarning")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, *HALVES], ids=str)
 def test_every_layout_and_precision_is_read_as_it_is(table, layout, kind):
     rows = torch.from_numpy(table[0]).to(kind)
-    made = LAYOUTS[layout](rows)
+    made, expected = LAYOUTS[layout](rows), rows.float().numpy()
     assert as_source(made).sparse == (layout != "strided")
-    np.testing.assert_array_equal(whole(made), rows.float().numpy())
+    np.testing.assert_array_equal(whole(made), expected)
     made = LAYOUTS[layout](rows).requires_grad_()
-    np.testing.assert_array_equal(whole(made), rows.float().numpy())
+    np.testing.assert_array_equal(whole(made), expected)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support:UserWarning")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_classifier_of_tensors_is_that_of_arrays(table, layout):
     x, y = table
