@@ -36,7 +36,8 @@ def test_fifty_thousand_classes_in_a_stream():
     x, names = rng.standard_normal((CLASSES, 4)), np.char.add("class ", np.arange(CLASSES).astype(str))
     model = PrototypeClassifier(1, random_state=0)
     for start in range(0, CLASSES, 25_000):
-        model.partial_fit(x[start : start + 25_000], names[start : start + 25_000])
+        part = np.tile(np.arange(start, start + 25_000), 2)
+        model.partial_fit(x[part], names[part])
         assert len(model.last_batch_.new_classes) == 25_000
     assert len(model.classes_) == CLASSES
 
@@ -45,6 +46,6 @@ def test_fifty_thousand_classes_of_sparse_rows():
     rng = np.random.default_rng(0)
     columns = np.sort(rng.integers(0, 5000, (CLASSES, 4)), axis=1)
     x = sparse.csr_matrix((np.ones(4 * CLASSES, np.float32), columns.ravel(), np.arange(0, 4 * CLASSES + 1, 4)))
-    y = np.arange(CLASSES)
+    x, y = sparse.vstack([x, x], format="csr"), np.tile(np.arange(CLASSES), 2)
     model = PrototypeClassifier(1, refine="none", random_state=0).fit(x, y)
     assert (model.predict(x[:2000]) == y[:2000]).mean() > 0.99

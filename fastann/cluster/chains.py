@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -12,20 +12,26 @@ from fastann.cluster.memory import Memory
 from fastann.data.source import dense
 from fastann.index.spec import Flat
 
-if TYPE_CHECKING:
-    from fastann.cluster.start import Lot
-
 LENGTH = 200  # steps of each chain, as in the paper
 AT_ONCE = 2**22  # values of the rows that chains running side by side propose
 
 
-def afk_mc2(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
+def afk_mc2(lot: Any, k: int, rng: np.random.Generator, memory: Memory) -> np.ndarray:
     """Rows to start from, by assumption-free k-MC2 (Bachem, Lucic, Hassani and Krause, 2016).
 
     The first is drawn by weight. After one look at all rows, every other one is where a Metropolis-Hastings chain ends
     after `LENGTH` steps: rows are proposed half by weight, half by weight times squared distance to the first centre,
     and accepted in proportion to weight times squared distance to the nearest centre so far, which is what k-means++
     draws by.
+
+    Parameters
+    ----------
+    lot : Lot
+        The rows; see `fastann.cluster.start`.
+    k : int
+    rng : numpy.random.Generator
+    memory : Memory
+        Which a number for each row is taken of.
 
     Returns
     -------
