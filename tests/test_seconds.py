@@ -144,7 +144,8 @@ def test_what_a_checkpoint_went_on_from_counts(blobs, tmp_path):
         if state.record.iteration == 3:
             raise Killed
 
-    options = {"random_state": 0, "tol": 0, "max_iter": 6, "checkpoint": tmp_path / "on", "checkpoint_seconds": 0}
+    options = {"init": "random", "random_state": 0, "tol": 0, "max_iter": 6}
+    options |= {"checkpoint": tmp_path / "on", "checkpoint_seconds": 0}
     with pytest.raises(Killed):
         KMeans(40, callback=killed, **options).fit(blobs)
     began = time.perf_counter()
