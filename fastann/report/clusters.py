@@ -107,7 +107,9 @@ def directions(given: dict[str, Any], axes: int = 2) -> tuple[list[str], str]:
     method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
     explained = html.numbers(given.get("explained"))
     shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == axes else [""] * axes
-    return [f"{name} direction{share}" for name, share in zip(("first", "second", "third"), shares, strict=False)], method
+    return [
+        f"{name} direction{share}" for name, share in zip(("first", "second", "third"), shares, strict=False)
+    ], method
 
 
 def _places(values: Any) -> list[tuple[float, ...]]:
