@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-CASES = ("engine", "first", "flat", "classifier", "memory", "outofcore", "scaling", "sparse")
+CASES = ("engine", "first", "flat", "classifier", "memory", "outofcore", "scaling", "sparse", "gpu", "gpu-names")
 
 
 def main(argv: list[str]) -> None:
     """Hand the command line to the case that it names."""
     if not argv or argv[0] not in CASES:
         raise SystemExit(f"{__doc__}\nCases: {', '.join(CASES)}")
-    import_module(f"bench.cases.{argv[0]}").main(argv[1:])
+    import_module(f"bench.cases.{argv[0].replace('-', '_')}").main(argv[1:])
 
 
 if __name__ == "__main__":

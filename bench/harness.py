@@ -29,7 +29,17 @@ from fastann.study.process import DONE, FAILED
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 CACHE = Path(tempfile.gettempdir()) / "fastann-bench"  # for data that is made once
-PACKAGES = ("numpy", "scipy", "faiss-cpu", "superkmeans", "scikit-learn", "scikit-learn-intelex", "fastkmeans", "torch")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "faiss-cpu",
+    "faiss-gpu",
+    "superkmeans",
+    "scikit-learn",
+    "scikit-learn-intelex",
+    "fastkmeans",
+    "torch",
+)
 PACKAGES += ("sklvq", "sklearn-lvq")
 MISSING, SKIPPED = "not installed", "skipped"
 MB, GB = 10**6, 10**9

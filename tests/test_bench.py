@@ -5,9 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_gpu import Cards
+
+from fastann.index.faiss import faiss
+from fastann.index.gpu import visible
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(
@@ -81,6 +86,50 @@ def test_first(tmp_path, here):
     table = " ".join(here("first", "--only", "tenth,row", "--out", tmp_path / "out", "--cache", tmp_path).split())
     assert "| tenth | 20,000 x 384, k=100 | fastann |" in table
     assert "| row | k=1,000 | scikit-learn |" in table
+
+
+def test_names_that_faiss_has_for_gpus(monkeypatch, capsys):
+    from bench.cases import gpu_names
+
+    used = gpu_names.used()
+    assert {"index_cpu_to_gpu", "StandardGpuResources", "IndexShards", "index_factory", "isGpuIndex"} <= set(used)
+    stand_in = Cards(faiss(), 2)
+    monkeypatch.setitem(sys.modules, "faiss", stand_in)
+    gpu_names.main([])
+    assert capsys.readouterr().out.count("right") == len(gpu_names.CHECKS)
+    stand_in.GpuMultipleClonerOptions = SimpleNamespace  # takes any option, and has none
+    stand_in.GpuParameterSpace = lambda: SimpleNamespace(set_index_parameter=lambda *args: None)
+    stand_in.index_cpu_to_gpu = lambda provider, index: index
+    with pytest.raises(SystemExit):
+        gpu_names.main([])
+    told = capsys.readouterr().out
+    assert "AssertionError: GpuMultipleClonerOptions has no shard" in told
+    assert "AssertionError: nprobe does not reach Index" in told
+    assert "TypeError: too many positional arguments" in told
+    monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(__version__="1.15.1"))
+    with pytest.raises(SystemExit, match=r"FAISS 1\.15\.1 here is a build for CPUs"):
+        gpu_names.main([])
+
+
+def test_gpu(tmp_path, here, monkeypatch):
+    if not visible(faiss()):
+        assert "sees no card: nothing was run" in here("gpu", "--out", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    some = ("auto", "ivf:nprobe=8", "factory:PCA16,IVF64,Flat;nprobe=8")
+    monkeypatch.setattr("bench.cases.gpu.INDEXES", some)
+    monkeypatch.setattr("bench.cases.gpu.SMALL", {"rows": 2000, "columns": 32, "k": 80, "max_iter": 1})
+    monkeypatch.setitem(sys.modules, "faiss", Cards(faiss(), 2))
+    faiss.cache_clear()
+    try:
+        table = here("gpu", "--out", tmp_path / "out")
+    finally:
+        faiss.cache_clear()
+    found = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+    assert {r["status"] for r in found} == {"done"}
+    assert len(found) == 3 * len(some) - 1  # FAISS has no shards of what is transformed first
+    assert all(r["same"] == r["inertia"] == 1 for r in found), "the stand-in for a card is the CPU"
+    assert {r["found"] for r in found} == {"cuda:0", "cuda:0,cuda:1", "cuda:0,cuda:1 (sharded)"}
+    assert "| ivf:nprobe=8 on cuda:all, shard" in table
 
 
 def test_scaling(tmp_path, here):

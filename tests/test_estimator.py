@@ -389,6 +389,7 @@ def test_parameters_all_do_something(blobs):
         "empty",
         "verbose",
         "device",
+        "shard",  # test_gpu.py
         "n_jobs",
         "candidates",
         "size_aware",

@@ -11,7 +11,8 @@ from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import paired_distances, pairwise_distances
 
-from fastann import KMeans, records
+from fastann import KMeans, records, report
+from fastann.cluster.clock import in_words
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource
@@ -721,6 +722,34 @@ def test_a_map_by_tsne(x, columns):
     assert np.shape(m["centroids"]) == (3, 2)
 
 
+@pytest.mark.parametrize("projection", ["pca", "tsne", "umap"])
+def test_a_map_in_three_dimensions(x, km, tmp_path, projection):
+    if projection == "umap":
+        pytest.importorskip("umap", reason="needs the extra umap")
+    if projection != "pca" and km.metric == "cosine":
+        return  # both are slow
+    e = evaluate(km.labels_[:40], x[:40], metric=km.metric, projection=projection, components=3)
+    points, centroids = np.array(e.map["points"]), np.array(e.map["centroids"])
+    assert (points.shape[1], centroids.shape[1]) == (3, 3)
+    assert (np.ptp(points, axis=0) > 0).all()
+    assert np.linalg.matrix_rank(points - points.mean(axis=0)) == 3
+    if projection == "pca":
+        flat = evaluate(km.labels_[:40], x[:40], metric=km.metric).map
+        np.testing.assert_allclose(points[:, :2], flat["points"], atol=1e-6)
+        assert e.map["explained"][:2] == pytest.approx(flat["explained"])
+        assert e.map["explained"][1] >= e.map["explained"][2] > 0
+    e.save(tmp_path)
+    page = report(tmp_path).read_text()
+    assert [f"Directions {pair} of three" in page for pair in ("1 and 2", "1 and 3", "2 and 3")] == [True] * 3
+    assert "third direction" in page
+
+
+@pytest.mark.parametrize("components", [1, 4, 2.0, True])
+def test_other_dimensions_are_refused(x, components):
+    with pytest.raises((ValueError, TypeError), match="components must be"):
+        evaluate(np.zeros(900, int), x, components=components)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
 def test_umap_says_what_to_install(x):
     has(refusal(ImportError, np.zeros(900, int), x, projection="umap"), "pip install umap-learn", "'pca'")
@@ -796,7 +825,8 @@ def test_the_summary_is_aligned_and_has_intervals_and_samples(euclidean, x):
     assert labelled["silhouette"] == f"{e.values['silhouette']:.5g} [{low:.5g} to {high:.5g}] (sample of 200 rows)"
     assert labelled["inertia a row"] == f"{e.values['inertia']:.5g}"
     assert labelled["empty clusters"] == "0"
-    assert len(labelled) == 2 + len(e.values)
+    assert labelled["seconds of the fit"] == in_words(euclidean.seconds_)
+    assert len(labelled) == 3 + len(e.values)
     assert lines[-len(e.notes) :] == e.notes
 
 

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastann
 from fastann import HNSW, IVF, Cells, Flat, KMeans, parse_index
+from fastann.cluster.clock import PHASES
 from fastann.cluster.memory import PER_CENTROID
 from fastann.index.recall import Audit, Recall, least
 from fastann.study import tune as tuning
@@ -216,10 +217,37 @@ def test_estimates_scale_as_they_must():
         assert other.memory > 90 * one.memory
     flat = next(e for e in small if e.index == "flat")
     assert flat.distances == 2000
-    assert flat.operations == 2 * 16 * 2000 * 1e6 * 26
+    assert flat.operations == pytest.approx(2 * 16 * 2000 * 1e6 * 26, rel=1e-3)
     assert flat.seconds > flat.seconds_pass > 0
     assert flat.memory == 1e6 * (4 * 16 + 8) + PER_CENTROID * 2000 * 16  # rows, label and distance, centroids
     assert next(e for e in small if e.index == "ivf").memory == flat.memory
+
+
+def test_operations_are_those_of_three_phases():
+    n, d, k = 1e5, 16, 300
+    for one in fastann.estimate(n, d, k, index=["flat", "ivf:nlist=10,nprobe=2"], iterations=7):
+        distances = k if one.index == "flat" else 10 + 2 * k / 10
+        assert one.operations_assign == pytest.approx(2 * d * distances * n * 7)
+        assert one.operations_update == d * n * 7  # each row is added to a sum
+        assert one.operations_close == pytest.approx(2 * d * distances * n)
+        assert one.operations == one.operations_assign + one.operations_update + one.operations_close
+    (auto,) = fastann.estimate(1e6, 32, 1000, index="auto")
+    assert auto.operations == auto.operations_assign + auto.operations_update + auto.operations_close
+    assert auto.operations_close == 2 * 32 * 8 * 1e6  # among the candidates of each row
+    assert auto.operations_update < 32 * 1e6 * 25  # of the rows that moved
+
+
+@pytest.mark.parametrize("index", ["auto", "flat", "ivf:nlist=16,nprobe=2"])
+def test_estimated_seconds_are_those_of_phases(index):
+    (small,), (large,) = (fastann.estimate(rows, 16, 100, index=index) for rows in (2e4, 2e6))
+    for one in (small, large):
+        assert set(one.seconds_by_phase) == set(PHASES)
+        assert one.seconds == pytest.approx(sum(one.seconds_by_phase.values()))
+        assert min(one.seconds_by_phase[phase] for phase in ("read", "start", "assign", "close")) > 0
+        assert f"{one.index}  " in table([one]).split("seconds of a fit by phase")[1]
+    assert large.seconds > 10 * small.seconds
+    assert large.seconds_by_phase["start"] < 20 * small.seconds_by_phase["start"]  # it goes by clusters, not by rows
+    assert (large.seconds_by_phase["swaps"] > 0) == (index == "auto")
 
 
 def test_the_automatic_mode_remembers_48_bytes_a_row_where_it_keeps_candidates():

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +93,7 @@ _fit_options: list[Option] = [
     click.option(
         "--device", multiple=True, help="cpu (the default), auto, cuda, cuda:N, cuda:all; repeat it for more."
     ),
+    click.option("--shard", is_flag=True, help="Several GPUs split the centroids between them, not the rows."),
     click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given."),
     click.option("--seed", default=0, show_default=True, help="Seed of all randomness."),
 ]
@@ -311,7 +311,7 @@ def predict(
     else:
         km = KMeans.load(run)
         if index is not None:
-            km.index_ = plan.choose_index(index, len(km.cluster_centers_))
+            km.index_ = plan.choose_index(index, len(km.cluster_centers_), km._device())
     source = as_source(rows_of(data, column, id_column, dtype, d))
     km.set_params(verbose=True)
     if format == "npy":
@@ -400,15 +400,13 @@ def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:
 
 
 def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool, labels: bool = True) -> None:
-    clock = time.perf_counter()
     km.fit(data)
-    seconds = time.perf_counter() - clock
     km.save(out, labels=labels, force=force)
-    click.echo(summary(km, seconds, out))
+    click.echo(summary(km, out))
 
 
-def summary(km: KMeans, seconds: float, out: str) -> str:
+def summary(km: KMeans, out: str) -> str:
     """Lines that say what was done, how good it is and where it lies."""
     from fastann.estimators.summary import of_centers, text
 
-    return text(of_centers(km) | {"seconds": f"{seconds:.1f}", "run": out})
+    return text(of_centers(km) | {"run": out})

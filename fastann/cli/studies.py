@@ -264,6 +264,7 @@ def _seconds(text: str) -> float:
     show_default=True,
     help="How the map is drawn: pca, tsne or umap.",
 )
+@click.option("--components", default=2, show_default=True, help="Dimensions of the map: 2 or 3.")
 @with_options(data_options)
 @click.option("--out", default=None, type=click.Path(), help="Folder for evaluation.json and report.html.")
 @_seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -155,6 +156,11 @@ class Clustering:
     stop_reason : StopReason
     predict_recall : float
         Share of rows to which the index gives their nearest centre, measured on a sample; NaN where it was not.
+    seconds : dict
+        Those of the whole fit by phase (`fastann.cluster.clock.PHASES`), of all starts and of what a checkpoint went on
+        from; empty where nobody knows.
+    device : str
+        What searched: ``cpu``, or GPUs such as ``cuda:0,cuda:1``.
     """
 
     space: Space
@@ -164,6 +170,13 @@ class Clustering:
     history: list[Iteration] = field(repr=False)
     stop_reason: StopReason
     predict_recall: float = 1.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def fit_seconds(self) -> float:
+        """Seconds of the whole fit; NaN where nobody knows."""
+        return sum(self.seconds.values()) if self.seconds else math.nan
 
     @property
     def centers(self) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastann.cluster import start
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
+from fastann.cluster.clock import Clock
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
@@ -110,29 +111,31 @@ class Fit:
         Where the loop is on this level, its index and its pass.
     best : Trained or None
         Of the attempts that are done.
+    clock : Clock
+        Of all attempts.
     """
 
     reason = StopReason.CONVERGED
 
-    def __init__(self, task: Task):
-        self.task = task
+    def __init__(self, task: Task, clock: Clock | None = None):
+        self.task, self.clock = task, clock or Clock()
         self.best: Trained | None = None
         self.work: Any = None
         self.seeds: np.ndarray | None = None
 
     @classmethod
-    def begin(cls, task: Task) -> Self:
+    def begin(cls, task: Task, clock: Clock | None = None) -> Self:
         """From the first start."""
-        fit = cls(task)
+        fit = cls(task, clock)
         fit._attempt(0)
         return fit
 
     @classmethod
-    def resume(cls, task: Task, found: Snapshot | None) -> Self | None:
+    def resume(cls, task: Task, found: Snapshot | None, clock: Clock | None = None) -> Self | None:
         """From where a checkpoint of the same task was made; None if there is none."""
         if found is None:
             return None
-        fit = cls(task)
+        fit = cls(task, clock)
         fit._restore(found)
         return fit
 
@@ -159,6 +162,7 @@ class Fit:
                 refill=EMPTY[task.empty],
                 rng=self.rng,
                 note=task.plan.reason,
+                clock=self.clock,
             )
             if self.whole or self.reason not in ENDED:
                 return
@@ -182,7 +186,8 @@ class Fit:
         self.rng = np.random.default_rng([task.seed, 0, attempt])
         if not isinstance(task.start, str):
             self._enter()
-            self.work.centroids = task.start(attempt) if callable(task.start) else task.start
+            with self.clock("start"):
+                self.work.centroids = task.start(attempt) if callable(task.start) else task.start
         elif self.whole:
             self._enter()
             self.work.centroids, _ = self._start(task.start, self.work)
@@ -194,14 +199,16 @@ class Fit:
     def _start(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
         task, rng = self.task, self.rng
-        begun = start.start(name, lot, task.k, rng, task.memory)
-        centroids = dense(lot.take(begun.rows))
+        with self.clock("start"):
+            begun = start.start(name, lot, task.k, rng, task.memory)
+            centroids = dense(lot.take(begun.rows))
         if task.plan.swaps:
-            some = begun.sample or start.sample(lot, task.k, rng, task.memory)
-            some = some.fewer(enough(task.k, start.row_values(lot)), rng)
-            x = lot.take(some.ids)
-            again = partial(start.again, x, some.weights, task.k, rng)
-            centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
+            with self.clock("swaps"):
+                some = begun.sample or start.sample(lot, task.k, rng, task.memory)
+                some = some.fewer(enough(task.k, start.row_values(lot)), rng)
+                x = lot.take(some.ids)
+                again = partial(start.again, x, some.weights, task.k, rng)
+                centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
         return centroids, begun.rows
 
     def _grow(self) -> None:
@@ -219,7 +226,8 @@ class Fit:
         self.entered = self.rng.bit_generator.state
         sample, weights = task.source, task.weights
         if size < task.source.n:
-            sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory, self.seeds)
+            with self.clock("read"):
+                sample, weights = start.subsample(task.source, task.weights, size, self.rng, task.memory, self.seeds)
         self.work = self._pass(sample, weights)
         adapt = None
         if task.plan.recall is not None:
@@ -251,6 +259,7 @@ class Fit:
             "rose": p.rose,
             "built": None if built is None else built[1],
             "entered": self.entered,
+            "seconds": self.clock.read(),
             "rng": self.rng.bit_generator.state,
             "adapt": None if adapt is None else str(adapt.spec),
             "before": [asdict(record) for record in self.before],
@@ -274,6 +283,7 @@ class Fit:
     def _restore(self, record: Snapshot) -> None:
         """Take up what `record` gave, of a fit of the same task."""
         values, arrays = record
+        self.clock.count(values.get("seconds", {}))  # which checkpoints of old lack
         self.attempt, self.level = values["attempt"], values["level"]
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = values["entered"]
@@ -304,18 +314,21 @@ def cluster(
     checkpoints: Checkpoints | None = None,
     watchers: Sequence[Callable[[State], Any]] = (),
     bar: Bar | None = None,
+    clock: Clock | None = None,
 ) -> Trained:
     """Cluster the rows from `n_init` starts; the best clustering is returned.
 
     Each start trains on the samples the plan names, one after the other, the last being all rows. Each of
     `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
-    running iteration. With `checkpoints` it goes on from the last of these. `bar` shows the iterations.
+    running iteration. With `checkpoints` it goes on from the last of these. `bar` shows the iterations, `clock` gets
+    the seconds.
     """
     # Each sample takes one iteration at least, and all rows one.
     task = replace(task, plan=replace(task.plan, levels=task.plan.levels[-rules.max_iter :]))
     bar = Bar(False, "k-means") if bar is None else bar
     watchers = [partial(_show, bar), *watchers]
-    fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest) or Fit.begin(task)
+    clock = clock or Clock()
+    fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest, clock) or Fit.begin(task, clock)
     keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
         for attempt in fit.attempts():

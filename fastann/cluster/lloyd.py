@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
 import numpy as np
 
+from fastann.cluster.clock import ITERATED, Clock
 from fastann.cluster.criterion import NEAREST, Criterion
 from fastann.cluster.empty import EmptyPolicy
 from fastann.cluster.passes.base import Pass
@@ -179,19 +178,6 @@ class Upkeep:
         return index.moved(centroids, np.ones_like(changed))
 
 
-class Clock:
-    """Seconds by phase of an iteration."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("build", "assign", "update"), 0.0)
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[phase] += time.perf_counter() - began
-
-
 def lloyd(
     work: Pass,
     progress: Progress,
@@ -201,14 +187,16 @@ def lloyd(
     refill: EmptyPolicy,
     rng: np.random.Generator,
     note: str = "",
+    clock: Clock | None = None,
 ) -> Iterator[State]:
     """Alternate assignment and update for ever (Lloyd, 1982), yielding a `State` after each iteration.
 
     The pass, the progress and the index are updated in place. The rows' labels belong to the centroids an iteration
-    began with.
+    began with. `clock` is that of the whole fit.
     """
+    clock = clock or Clock()
     for iteration in count(progress.iteration + 1):
-        clock, tally, empty, inertia = Clock(), Tally(), 0, np.inf
+        before, tally, empty, inertia = clock.read(), Tally(), 0, np.inf
         by = progress.by(criterion)
         for batch in range(work.batches):
             with clock("build"):
@@ -221,6 +209,7 @@ def lloyd(
                 _, inertia = work.update()
                 empty += work.refill(refill, rng)
         progress.done(by, inertia)
+        after = clock.read()
         record = Iteration(
             iteration=iteration,
             inertia=inertia,
@@ -232,6 +221,6 @@ def lloyd(
             searched=tally.searched,
             index=upkeep.name,
             plan=", ".join(filter(None, (note, by.name))),
-            seconds=clock.seconds,
+            seconds={phase: after[phase] - before[phase] for phase in ITERATED},
         )
         yield State(record, work.centroids, progress.rose)

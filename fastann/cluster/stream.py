@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastann.cluster.clock import Clock
 from fastann.cluster.criterion import NEAREST
 from fastann.cluster.passes.every import Every
 from fastann.cluster.space import Space
@@ -52,15 +53,21 @@ class Online:
         decay: float,
         space: Space,
         rng: np.random.Generator,
+        clock: Clock,
     ) -> tuple[Online, Every]:
         """Take in a batch, having forgotten a share of what was seen; returns the pass over its rows too, labelled."""
         before, seen = self.seen * decay, self.seen
         work = Every.over(source, np.ones(source.n) if weights is None else weights, self.centroids, space)
         for _ in range(LOOKS):
-            work.assign(build(work.centroids), 0, NEAREST)
-            seen = before + work.sums
-            work.centroids = seen.means(space, work.centroids)
-        _reseed(seen, work, rng)
+            with clock("build"):
+                index = build(work.centroids)
+            with clock("assign"):
+                work.assign(index, 0, NEAREST)
+            with clock("update"):
+                seen = before + work.sums
+                work.centroids = seen.means(space, work.centroids)
+        with clock("update"):
+            _reseed(seen, work, rng)
         return Online(work.centroids, seen), work
 
 

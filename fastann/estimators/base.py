@@ -119,7 +119,7 @@ class Model(BaseEstimator):
         return source
 
     def _device(self) -> str | tuple[int, ...]:
-        return gpu.parse_device(self.device, faiss)
+        return gpu.parse_device(self.device, faiss, shard=getattr(self, "shard", False))
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

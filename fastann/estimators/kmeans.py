@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from fastann import checks
 from fastann.cluster import plan, start
-from fastann.cluster.closing import Labelling, Means, labelled
-from fastann.cluster.criterion import NEAREST
+from fastann.cluster.clock import Clock
 from fastann.cluster.fit import Rules, Task, cluster, untrained
 from fastann.cluster.lloyd import State
 from fastann.cluster.memory import plan_memory
 from fastann.cluster.progress import Bar
 from fastann.cluster.space import fit_space
 from fastann.cluster.stop import Deadline
-from fastann.cluster.stream import Online
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
-from fastann.estimators.kmeans_closing import close, foreseen
+from fastann.estimators.kmeans_closing import close
 from fastann.estimators.kmeans_fitted import Centers, Directed
 from fastann.estimators.kmeans_parameters import (
     check_directed,
@@ -36,7 +33,8 @@ from fastann.estimators.kmeans_parameters import (
     starts,
     takes_sparse,
 )
-from fastann.index.recall import Sampled
+from fastann.estimators.kmeans_stream import take_in
+from fastann.index import gpu
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
 
@@ -134,7 +132,10 @@ class KMeans(CallbackSupport, Centers):
         As in scikit-learn, where False lets a fit change `X`. Here `X` is never changed, and not copied for that.
     device : str or list, default="cpu"
         ``"cuda"``, ``"cuda:1"`` or several of them, or ``"cuda:all"``: GPUs that search the index. ``"auto"``: the
-        first GPU if FAISS sees one, else the CPU.
+        first GPU if FAISS sees one, else the CPU; `device_` says which.
+    shard : bool, default=False
+        Whether several GPUs split the centroids between them and each searches all rows, where otherwise each has all
+        centroids and searches a part of the rows. For centroids that do not fit on one card.
     n_jobs : int or None, default=None
         Threads for everything; None is all cores.
     random_state : int, RandomState or None, default=None
@@ -178,6 +179,12 @@ class KMeans(CallbackSupport, Centers):
         seconds by phase.
     stop_reason_ : StopReason
         A string with a ``sentence``.
+    fit_seconds_ : float
+        Wall-clock time of the last `fit` or `partial_fit`, with all before a checkpoint that it went on from.
+    seconds_ : dict of str to float
+        The same by phase, adding up to it: read, start, swaps, build, assign, update, close, other.
+    device_ : str
+        What searched: ``"cpu"``, or GPUs such as ``"cuda:0,cuda:1"``.
     index_ : spec
         The index used; `set_search` changes its search options.
     clustering_ : Clustering
@@ -236,6 +243,7 @@ class KMeans(CallbackSupport, Centers):
         algorithm: str | None = None,
         copy_x: bool = True,
         device: Any = "cpu",
+        shard: bool = False,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -266,6 +274,7 @@ class KMeans(CallbackSupport, Centers):
         self.algorithm = algorithm
         self.copy_x = copy_x
         self.device = device
+        self.shard = shard
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -293,8 +302,9 @@ class KMeans(CallbackSupport, Centers):
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, batch: bool = False) -> None:
-        deadline = Deadline(check_kmeans(self))
-        source = self._source(X, reset=True)
+        clock, deadline = Clock(), Deadline(check_kmeans(self))
+        with clock("read"):
+            source = self._source(X, reset=True)
         weights = checks.sample_weight(sample_weight, source.n)
         k, size, device = check_kmeans_data(self, source)
         limit = checks.nbytes(self.max_memory, "max_memory")
@@ -305,13 +315,15 @@ class KMeans(CallbackSupport, Centers):
             seed = checkpoints.seed
             deadline.spend(checkpoints.spent)
         with self._threads(), Bar(self.verbose, "k-means", self.max_iter) as bar:
-            space, view = fit_space(source, self.metric, zero_rows=True)
+            with clock("read"):
+                space, view = fit_space(source, self.metric, zero_rows=True)
             table = Directed.of(view, weights)
             check_directed(table.whole.n, table.zeros, table.weights, k)
             train, train_weights = table.source, table.weights
             if size is not None and size < train.n:
                 rng = np.random.default_rng([seed, 1])
-                train, train_weights = start.subsample(train, train_weights, size, rng, memory)
+                with clock("read"):
+                    train, train_weights = start.subsample(train, train_weights, size, rng, memory)
             task = Task(
                 train,
                 train_weights,
@@ -337,8 +349,11 @@ class KMeans(CallbackSupport, Centers):
                         checkpoints=checkpoints,
                         watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
                         bar=bar,
+                        clock=clock,
                     )
-                self._publish(close(self, task, done, table, spec if done.spec is None else done.spec))
+                with clock("close"):
+                    found = close(self, task, done, table, spec if done.spec is None else done.spec)
+                self._publish(replace(found, seconds=clock.read(), device=gpu.name_of(device)))
 
     @with_callbacks
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -366,37 +381,10 @@ class KMeans(CallbackSupport, Centers):
                 told = f"batch {before.steps + 1:,}, after rows of a weight of {before.seen:,.0f}"
                 bar = Bar(self.verbose, "partial_fit", note=told, owner=self)
                 with self._threads(), bar, Callbacks(self, X, y, sample_weight, self._space, self.index_, 0):
-                    self._take_in(X, sample_weight)
+                    self._publish(take_in(self, X, sample_weight))
             else:
                 self._fit(X, y, sample_weight, batch=True)
         return self
-
-    def _take_in(self, X: Any, sample_weight: Any) -> None:
-        """Take in a batch that is not the first."""
-        view, before, device, space = self._view(X), self.clustering_.means, self._device(), self._space
-        table = Directed.of(view, checks.sample_weight(sample_weight, view.n))
-        check_directed(view.n, table.zeros)
-        batch, weights, step = table.source, table.weights, before.steps + 1
-        means, rows, recall = replace(before, steps=step), Labelling.of_none(self.margins), self.predict_recall_
-        if batch.n:
-            mass = float(batch.n if weights is None else weights.sum())
-            online, work = Online.of(self._centroids(), before.weights, before.lengths).after(
-                batch,
-                weights,
-                lambda centroids: self.index_.build(centroids, seed=step, device=device),
-                decay=before.seen / (before.seen + mass) if self.decay == "auto" else float(self.decay),
-                space=space,
-                rng=np.random.default_rng([before.seed, 2, step]),
-            )
-            seen, centers = before.seen + mass, space.outward(online.centroids)
-            means = Means(centers, online.seen.counts, online.lengths, step, before.seed, seen)
-            work.centroids = space.inward(centers)
-            audit = lru_cache(partial(Sampled, work, work.centroids, step, self.limits.audited))
-            index = self._index_over(centers, self.index_, lambda: work.centroids)
-            rows = labelled(work, index, NEAREST, audit, margins=self.margins)
-            recall = foreseen(self.index_, lambda: index, audit)[1]
-        rows = table.all(rows, len(means.centers))
-        self._publish(replace(self.clustering_, spec=self.index_, means=means, rows=rows, predict_recall=recall))
 
     def begin_run(
         self, source: Source, path: str | os.PathLike[str], *, labels: bool = True, force: bool = False

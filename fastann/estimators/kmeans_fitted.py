@@ -349,6 +349,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         self.assignment_recall_, self.assignment_recall_interval_ = rows.recall, rows.interval
         self.weights_, self.n_steps_, self.index_ = means.weights, means.steps, found.spec
         self.history_, self.n_iter_, self.stop_reason_ = found.history, len(found.history), found.stop_reason
+        self.fit_seconds_, self.seconds_, self.device_ = found.fit_seconds, dict(found.seconds), found.device
 
     def _facts(self) -> dict[str, str]:
         return of_centers(self)

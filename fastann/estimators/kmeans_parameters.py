@@ -99,7 +99,7 @@ def check_kmeans(model: Any) -> float | None:
     for name in ("size_aware", "swaps"):
         if not isinstance(value := getattr(model, name), bool | np.bool_) and value != "auto":
             raise ValueError(f"{name} must be True, False or 'auto', got {value!r}")
-    for name in ("exact_labels", "margins", "copy_x"):
+    for name in ("exact_labels", "margins", "copy_x", "shard"):
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {getattr(model, name)!r}")
     checks.choice(model.metric, "metric", METRICS)
@@ -120,7 +120,11 @@ def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]
     if source.sparse and not takes_sparse(model):
         raise ValueError(f"sparse rows are searched by index='flat' or 'auto', got {str(model.index)!r}")
     k = checks.n_clusters(model.n_clusters, source.n)
-    device = gpu.parse_device(model.device, faiss)
+    device = model._device()
+    if source.sparse and device != "cpu":
+        if model.device != "auto":
+            raise ValueError(f"sparse rows are searched on CPUs, got device={model.device!r}; pass 'cpu' or 'auto'")
+        device = "cpu"
     if device != "cpu":
         gpu.require(faiss(), device)
     plan.choose_index(index_of(model), k)

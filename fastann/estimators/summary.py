@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import estimator_html_repr
 
+from fastann.cluster.clock import in_words
+
 
 def text(facts: dict[str, str]) -> str:
     """Facts as aligned lines."""
@@ -40,15 +42,16 @@ def of_centers(km: Any) -> dict[str, str]:
         last = found.history[-1]
         repaired = sum(record.repaired for record in found.history)
         facts["rows"] += f", trained on {last.rows:,}" if last.rows != rows.n else ""
-        index += f": {last.plan}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else "")
+        where = "" if km.device == "cpu" else f", on {km.device_}"
+        index += f": {last.plan}{where}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else "")
     facts |= {
         "index": index,
         "iterations": f"{len(found.history)}: {found.stopped(km.tol)}",
         "inertia": f"{rows.inertia:.6g}" + (f" ({rows.inertia / rows.n:.6g} a row)" if rows.n else ""),
         "recall": recall,
     }
-    if (spent := getattr(km, "fit_seconds_", None)) is not None:
-        facts["seconds"] = f"{spent:.1f}"
+    if found.seconds:
+        facts["seconds"] = in_words(found.seconds)
     return facts
 
 

@@ -6,15 +6,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from typing import Any, Self
 
 import numpy as np
+from scipy import sparse
 
 from fastann import kernels
 from fastann.index import gpu
 from fastann.index.base import Index, Spec, distances_in_cells
+from fastann.index.own import FlatIndex
 
 FEW = 2e6  # multiplications and additions that one thread does before OpenMP's others have woken up
 MOST_EF = 4096  # a graph that does not reach a recall with this ef_search does not reach it
@@ -176,6 +178,17 @@ class FaissRescored(FaissIndex):
         return kernels.rescore(x, self.centroids, ids)
 
 
+class FaissFlat(FaissRescored):
+    """Exact search on GPUs, which do not take sparse rows: those are searched on the CPU."""
+
+    @cached_property
+    def _of_sparse(self) -> FlatIndex:
+        return FlatIndex(self.centroids)
+
+    def search(self, x: Any, m: int, hint: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return self._of_sparse.search(x, m) if sparse.issparse(x) else super().search(x, m, hint)
+
+
 class FaissLSH(FaissRescored):
     """Codes of bits, each the side of a random hyperplane; the `rerank` nearest codes are compared by true distance."""
 
@@ -294,7 +307,7 @@ def flat(centroids: np.ndarray, device: Any) -> FaissIndex:
     """Exact search on GPUs; distances are computed again in the same way as on CPUs."""
     index = faiss().IndexFlatL2(centroids.shape[1])
     index.add(centroids)
-    return FaissRescored(index, centroids, device)
+    return FaissFlat(index, centroids, device)
 
 
 def ivf(centroids: np.ndarray, nlist: int, nprobe: int, train_iter: int, seed: int, device: Any) -> FaissIndex:

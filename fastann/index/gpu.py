@@ -17,7 +17,17 @@ _resources: dict[
 ] = {}  # of a process, a FAISS and a card: each takes up to 1.5 GiB there
 
 
-def parse_device(device: Any, faiss: Callable[[], Any] | None = None) -> str | tuple[int, ...]:
+class Shards(tuple[int, ...]):
+    """Numbers of GPUs that have a part of the centroids each; GPUs in any other tuple have all of them."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shards) and super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash((Shards, *self))
+
+
+def parse_device(device: Any, faiss: Callable[[], Any] | None = None, *, shard: bool = False) -> str | tuple[int, ...]:
     """Turn a device or a list of some into ``"cpu"`` or GPU numbers.
 
     Parameters
@@ -27,12 +37,23 @@ def parse_device(device: Any, faiss: Callable[[], Any] | None = None) -> str | t
         if FAISS sees one, else the CPU.
     faiss : callable, optional
         Gives FAISS, for the names that depend on the machine; without it these are only checked.
+    shard : bool, default=False
+        Whether several GPUs split the centroids between them (`Shards`), and not the rows.
 
     Raises
     ------
     ValueError
-        If a name is not one of those. Numbers and booleans are refused too: FAISS's ``gpu=1`` means every GPU.
+        If a name is not one of those. Numbers and booleans are refused too: FAISS's ``gpu=1`` means every GPU. If
+        centroids are to be split and the device is no list of GPUs, nor all of them.
     """
+    if shard:
+        if isinstance(device, str) and device != "cuda:all":
+            raise ValueError(
+                "shard=True splits the centroids over several GPUs; pass device='cuda:all' or a list such as "
+                f"['cuda:0', 'cuda:1'], got {device!r}"
+            )
+        cards = parse_device(device, faiss)
+        return cards if isinstance(cards, str) else Shards(cards)
     if isinstance(device, str) and device in ("auto", "cuda:all"):
         seen = 0 if faiss is None else visible(faiss())
         if device == "auto":
@@ -72,16 +93,22 @@ def require(faiss: Any, device: str | tuple[int, ...]) -> None:
         return
     if not hasattr(faiss, "StandardGpuResources"):
         raise RuntimeError(
-            f"device={_names(device)} needs FAISS with GPU support and this is a CPU build; "
+            f"device={name_of(device)} needs FAISS with GPU support and this is a CPU build; "
             "pip uninstall faiss-cpu, then pip install 'fastann[gpu]'; or use device='cpu'"
         )
     count = faiss.get_num_gpus()
     if max(map(int, device)) >= count:
-        raise RuntimeError(f"device={_names(device)} was asked for, but FAISS sees {count} GPU(s)")
+        raise RuntimeError(f"device={name_of(device)} was asked for, but FAISS sees {count} GPU(s)")
 
 
 def place(faiss: Any, index: Any, device: str | tuple[int, ...]) -> Any:
-    """Copy `index` to the GPUs: rows are split between them, centroids replicated on each.
+    """Copy `index` to the GPUs: rows are split between them and centroids replicated on each, or the other way round.
+
+    Parameters
+    ----------
+    faiss : module
+    index : faiss.Index
+    device : "cpu", tuple of int or Shards
 
     Raises
     ------
@@ -93,13 +120,15 @@ def place(faiss: Any, index: Any, device: str | tuple[int, ...]) -> Any:
     if device == "cpu":
         return index
     require(faiss, device)
-    cards = list(map(int, device))
+    cards, shard = list(map(int, device)), isinstance(device, Shards)
+    if shard:
+        cards = cards[: max(1, index.ntotal)]  # a card without any centroid has nothing to find
     try:
         if len(cards) == 1:
             placed = faiss.index_cpu_to_gpu(_resources_of(faiss, cards[0]), cards[0], index)
         else:
             options = faiss.GpuMultipleClonerOptions()
-            options.shard = False
+            options.shard = shard
             resources = [_resources_of(faiss, card) for card in cards]
             placed = faiss.index_cpu_to_gpu_multiple_py(resources, index, options, cards)
     except RuntimeError as error:
@@ -119,15 +148,17 @@ def _resources_of(faiss: Any, card: int) -> Any:
 def _not_there(index: Any, device: Any, reason: str) -> ValueError:
     kind = type(index).__name__
     return ValueError(
-        f"FAISS has no {kind} on {_names(device)} ({reason}); use index='flat', 'ivf' or a factory string of IVF with "
+        f"FAISS has no {kind} on {name_of(device)} ({reason}); use index='flat', 'ivf' or a factory string of IVF with "
         "Flat, SQ or PQ, or device='cpu'"
     )
 
 
 def is_on_gpu(faiss: Any, index: Any) -> bool:
-    """Whether an index, or each of its replicas, lies on a GPU."""
+    """Whether an index, each of its replicas or shards, or what it hands transformed rows to, lies on a GPU."""
     if isinstance(index, (faiss.IndexReplicas, faiss.IndexShards)):
-        return all(faiss.isGpuIndex(index.at(i)) for i in range(index.count()))
+        return all(is_on_gpu(faiss, faiss.downcast_index(index.at(i))) for i in range(index.count()))
+    if isinstance(index, (faiss.IndexPreTransform, faiss.IndexIDMap)):
+        return is_on_gpu(faiss, faiss.downcast_index(index.index))
     return bool(faiss.isGpuIndex(index))
 
 
@@ -146,5 +177,8 @@ def search(
     return index.search(x, m)
 
 
-def _names(device: Any) -> str:
-    return ",".join(f"cuda:{number}" for number in device)
+def name_of(device: str | tuple[int, ...]) -> str:
+    """The name of what `parse_device` gives: ``cpu``, or ``cuda:0,cuda:1``, with how it is split where that is told."""
+    if isinstance(device, str):
+        return device
+    return ",".join(f"cuda:{number}" for number in device) + (" (sharded)" if isinstance(device, Shards) else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from fastann import checks, kernels, records
+from fastann.cluster.clock import in_words
 from fastann.data.identity import checksum
 from fastann.data.open import as_source
 from fastann.quality import metrics
 from fastann.quality.given import check_refit, classes_of, clusters_of, metric_of, model_of
-from fastann.quality.projection import METHODS, draw_map, umap
+from fastann.quality.projection import COMPONENTS, METHODS, draw_map, umap
 from fastann.quality.retrieval import measure_retrieval
 
 FILE = "evaluation.json"
@@ -40,6 +42,8 @@ class Evaluation(metrics.Findings):
         CRC-32 of the model's centres, which tells what run it is of; None of labels.
     map : dict
         ``method``; ``points`` and their ``labels``; ``centroids``, their ``clusters`` and ``sizes``; ``explained``.
+    seconds : dict
+        Of the model's fit, by phase (`KMeans.seconds_`); empty of labels.
     """
 
     n: int
@@ -52,6 +56,12 @@ class Evaluation(metrics.Findings):
     retrieval: list[tuple[int, float, float]] = field(default_factory=list)
     centers: int | None = None
     map: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def fit_seconds(self) -> float:
+        """Seconds that the model's fit took; NaN where nobody knows."""
+        return sum(self.seconds.values()) if self.seconds else math.nan
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write evaluation.json into a folder, made when missing; its table holds the 1,000 largest clusters."""
@@ -101,6 +111,8 @@ class Evaluation(metrics.Findings):
             ("clusters", f"{self.k:,}, {self.metric}, labels {self.labels}"),
             *((records.METRICS[name].label, self._told(name)) for name in records.METRICS if name in self.values),
         ]
+        if self.seconds:
+            lines.append(("seconds of the fit", in_words(self.seconds)))
         width = max(len(label) for label, _ in lines) + 2
         return "\n".join([*(f"{label:<{width}}{text}" for label, text in lines), *self.notes])
 
@@ -125,6 +137,7 @@ def evaluate(
     retrieval: bool = False,
     members: int = 5,
     projection: str = "pca",
+    components: int = 2,
     random_state: int = 0,
 ) -> Evaluation:
     """Measure how good a clustering is.
@@ -158,7 +171,10 @@ def evaluate(
     members : int, default=5
         Representatives and outliers listed per cluster.
     projection : {"pca", "tsne", "umap"}, default="pca"
-        How the map of up to 2,000 rows and 500 centroids (of the largest clusters) is drawn.
+        How the map of up to 2,000 rows and 500 centroids (of the largest clusters) is drawn; "umap" needs
+        ``pip install "fastann[umap]"``.
+    components : {2, 3}, default=2
+        Dimensions of the map.
     random_state : int, default=0
         Seed of all samples.
 
@@ -174,6 +190,8 @@ def evaluate(
     _check_numbers(sample, members, random_state, stability, retrieval)
     if checks.choice(projection, "projection", METHODS) == "umap":
         umap()
+    if checks.integer(components, "components", 2) not in COMPONENTS:
+        raise ValueError(f"components must be 2 or 3, the dimensions of a map, got {components}")
     if label_column is not None and truth is None:
         raise ValueError(f"label_column={label_column!r} names a column of a file of true labels; pass truth too")
     model = model_of(clustering)
@@ -212,7 +230,8 @@ def evaluate(
             clusters=listed,
             retrieval=curve,
             centers=None if model is None else checksum(model.cluster_centers_),
-            map=draw_map(clusters, picks, projection, random_state),
+            map=draw_map(clusters, picks, projection, random_state, components=components),
+            seconds={} if model is None else model.seconds_,
         )
 
 

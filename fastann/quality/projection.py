@@ -1,4 +1,4 @@
-"""Rows and centroids in two dimensions, for a map."""
+"""Rows and centroids in two or three dimensions, for a map."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 
 from fastann.quality.metrics import LIMITS, Clusters, Limits, draw
 
-METHODS = ("pca", "tsne", "umap")
+METHODS, COMPONENTS = ("pca", "tsne", "umap"), (2, 3)
 
 
-def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Limits = LIMITS) -> dict[str, Any]:
+def draw_map(
+    c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Limits = LIMITS, components: int = 2
+) -> dict[str, Any]:
     """Place some of the rows at `picks`, and the centroids of the largest clusters; plain lists.
+
+    Each place has as many numbers as `components`.
 
     Returns
     -------
@@ -23,7 +27,10 @@ def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Lim
     rows = picks[draw(len(picks), limits.map_rows, np.random.default_rng([seed, 5]))]
     largest = np.sort(np.argsort(-c.sizes, kind="stable")[: limits.map_centroids])
     x, centroids = c.take(rows).astype(np.float64), c.centroids[largest].astype(np.float64)
-    places, explained = _pca(x, centroids, seed) if method == "pca" else (_EMBED[method](x, centroids, seed), [])
+    if method == "pca":
+        places, explained = _pca(x, centroids, components, seed)
+    else:
+        places, explained = _EMBED[method](np.vstack([x, centroids]), components, seed), []
     return {
         "method": method,
         "points": places[: len(x)].tolist(),
@@ -35,33 +42,38 @@ def draw_map(c: Clusters, picks: np.ndarray, method: str, seed: int, limits: Lim
     }
 
 
-def _pca(x: np.ndarray, centroids: np.ndarray, seed: int) -> tuple[np.ndarray, list[float]]:
+def _pca(x: np.ndarray, centroids: np.ndarray, components: int, seed: int) -> tuple[np.ndarray, list[float]]:
     """Axes of the centroids where there are ten or more, else of the rows."""
     from sklearn.decomposition import PCA
 
     seen = centroids if len(centroids) >= 10 else x
-    places, explained = np.zeros((len(x) + len(centroids), 2)), [0.0, 0.0]
+    places, explained = np.zeros((len(x) + len(centroids), components)), [0.0] * components
     if np.ptp(seen, axis=0).any():
-        pca = PCA(min(2, *seen.shape), random_state=seed).fit(seen)
+        pca = PCA(min(components, *seen.shape), random_state=seed).fit(seen)
         places[:, : pca.n_components_] = pca.transform(np.vstack([x, centroids]))
         explained[: pca.n_components_] = pca.explained_variance_ratio_.tolist()
     return places, explained
 
 
-def _tsne(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
+def _tsne(x: np.ndarray, components: int, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
-    both = np.vstack([x, centroids])
-    start = "pca" if both.shape[1] > 1 else "random"
-    tsne = TSNE(perplexity=min(30.0, (len(both) - 1) / 3), init=start, random_state=seed)
-    places: np.ndarray = tsne.fit_transform(both)
+    start = "pca" if min(x.shape) >= components else "random"
+    tsne = TSNE(components, perplexity=min(30.0, (len(x) - 1) / 3), init=start, random_state=seed)
+    places: np.ndarray = tsne.fit_transform(x)
     return places
 
 
-def _umap(x: np.ndarray, centroids: np.ndarray, seed: int) -> np.ndarray:
-    both = np.vstack([x, centroids])
-    reducer = umap().UMAP(n_neighbors=min(15, len(both) - 1), random_state=seed, n_jobs=1)
-    places: np.ndarray = reducer.fit_transform(both)
+def _umap(x: np.ndarray, components: int, seed: int) -> np.ndarray:
+    few = len(x) <= components + 1  # of which it finds no spectrum to start from
+    reducer = umap().UMAP(
+        n_neighbors=min(15, len(x) - 1),
+        n_components=components,
+        init="random" if few else "spectral",
+        random_state=seed,
+        n_jobs=1,
+    )
+    places: np.ndarray = reducer.fit_transform(x)
     return places
 
 
@@ -74,6 +86,7 @@ def umap() -> Any:
         import umap as module
     except ImportError as error:
         raise ImportError(
-            f"projection='umap' needs umap-learn ({error}); pip install umap-learn, or use projection='pca' or 'tsne'"
+            f"projection='umap' needs umap-learn ({error}); pip install 'fastann[umap]' (or pip install umap-learn), "
+            "or use projection='pca' or 'tsne'"
         ) from error
     return module

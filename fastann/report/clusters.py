@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,10 @@ def chart(given: Any) -> Section:
     section = Section("Map")
     if not isinstance(given, dict):
         return section
-    points, centroids = (_pairs(given.get(name)) for name in ("points", "centroids"))
+    points, centroids = (_places(given.get(name)) for name in ("points", "centroids"))
     if not points and not centroids:
         return section
+    axes = min(map(len, points + centroids))
     known = given.get("labels")
     labels = [label if html.is_number(label) else 0 for label in known] if isinstance(known, list) else []
     labels += [0] * (len(points) - len(labels))
@@ -77,34 +79,44 @@ def chart(given: Any) -> Section:
     counts = counts if len(counts) == len(centroids) else [1.0] * len(centroids)
     order = sorted(range(len(centroids)), key=lambda i: -counts[i])[:CENTROIDS]
     few = bool(points) and len(set(labels[: len(points)])) <= COLOURED
-    colours = labels if few else [svg.COLOURS - 1] * len(labels)
-    cloud = [(x, y, int(colour)) for (x, y), colour in zip(points[:POINTS], colours, strict=False)]
-    centres = [
-        (*centroids[i], svg.COLOURS - 1 if few else 0, diameter(counts[i], max(counts), len(order))) for i in order
+    cloud = [
+        (place, int(label) if few else svg.COLOURS - 1) for place, label in zip(points[:POINTS], labels, strict=False)
     ]
-    titles, method = directions(given)
+    centres = [
+        (centroids[i], svg.COLOURS - 1 if few else 0, diameter(counts[i], max(counts), len(order))) for i in order
+    ]
+    titles, method = directions(given, axes)
     parts = [f"{len(centres):,} of {len(centroids):,} centroids, the largest" if len(centres) < len(centroids) else ""]
     parts[0] = parts[0] or (f"{len(centres):,} centroids" if centres else "")
     parts += (
         [f"{len(cloud):,} rows{', coloured by cluster, centroids grey' if few and centres else ''}"] if cloud else []
     )
     caption = f"{' and '.join(filter(None, parts))}, by {method}. A centroid's area follows its cluster's size."
-    section.figures.append(Figure(plots.scatter("map", cloud, centres, titles), caption, caption))
+    for across, up in combinations(range(axes), 2):  # a map in three dimensions is seen from three sides
+        name = "map" if (across, up) == (0, 1) else f"map-{across}-{up}"
+        seen = [(place[across], place[up], colour) for place, colour in cloud]
+        seen_centres = [(place[across], place[up], colour, wide) for place, colour, wide in centres]
+        side = plots.scatter(name, seen, seen_centres, (titles[across], titles[up]))
+        told = caption if axes == 2 else f"{caption} Directions {across + 1} and {up + 1} of three."
+        section.figures.append(Figure(side, told, told))
     return section
 
 
-def directions(given: dict[str, Any]) -> tuple[tuple[str, str], str]:
+def directions(given: dict[str, Any], axes: int = 2) -> tuple[list[str], str]:
     """Titles of the axes of a map, and the name of its method."""
     method = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}.get(str(given.get("method")), str(given.get("method")))
     explained = html.numbers(given.get("explained"))
-    shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == 2 else ["", ""]
-    return (f"first direction{shares[0]}", f"second direction{shares[1]}"), method
+    shares = [f", {100 * share:.0f}% of the variance" for share in explained] if len(explained) == axes else [""] * axes
+    return [
+        f"{name} direction{share}" for name, share in zip(("first", "second", "third"), shares, strict=False)
+    ], method
 
 
-def _pairs(values: Any) -> list[tuple[float, float]]:
-    """The points of a list whose both coordinates are numbers, others at the origin so that indices stay."""
+def _places(values: Any) -> list[tuple[float, ...]]:
+    """The points of a list, of two coordinates or all of three; others at the origin, so that indices stay."""
     found = [html.numbers(value) for value in values] if isinstance(values, list) else []
-    return [(pair[0], pair[1]) if len(pair) == 2 else (0.0, 0.0) for pair in found]
+    size = 3 if found and all(len(place) == 3 for place in found) else 2
+    return [tuple(place) if len(place) == size else (0.0,) * size for place in found]
 
 
 def diameter(count: float, largest: float, many: int) -> float:

@@ -237,7 +237,7 @@ Cloud = Sequence[tuple[float, float, int]]  # x, y, colour
 Centres = Sequence[tuple[float, float, int, float]]  # x, y, colour, diameter in pixels
 
 
-def scatter(name: str, points: Cloud, centroids: Centres, titles: tuple[str, str]) -> list[str]:
+def scatter(name: str, points: Cloud, centroids: Centres, titles: Sequence[str]) -> list[str]:
     """A map: points below centroids. Wide and narrow."""
     drawings = []
     for i, size in enumerate((WIDE, NARROW)):
@@ -247,7 +247,7 @@ def scatter(name: str, points: Cloud, centroids: Centres, titles: tuple[str, str
     return drawings
 
 
-def draw_map(it: Board, points: Cloud, centroids: Centres, titles: tuple[str, str]) -> None:
+def draw_map(it: Board, points: Cloud, centroids: Centres, titles: Sequence[str]) -> None:
     """A map on axes: points below centroids."""
     for colour in sorted({p[2] for p in points}):
         own = [p for p in points if p[2] == colour]

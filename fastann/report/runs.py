@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastann import storage
+from fastann.cluster.clock import in_words
 from fastann.cluster.stop import StopReason
 from fastann.data.identity import checksum
 from fastann.records import METRICS, RecordError
@@ -135,7 +136,9 @@ def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, s
     files = list(html.mapping(html.mapping(manifest, "data"), "files"))
     told = ", ".join(files) if len(files) < 4 else f"{files[0]} and {len(files) - 1:,} more"
     data = {"data": told, "rows": manifest.get("n_rows"), "columns": centroids.shape[1]}
-    data["index"] = manifest.get("index")
+    data["index"], data["device"] = manifest.get("index"), manifest.get("device")
+    seconds = {phase: spent for phase, spent in html.mapping(manifest, "seconds").items() if html.is_number(spent)}
+    data["seconds of the fit"] = in_words(seconds) if seconds else None
     pairs = html.facts(data) + [p for p in html.facts(manifest.get("parameters")) if p[0] != "index"]
     pairs += html.facts({"parameters not saved": manifest.get("not_saved")})
     return pairs + html.facts(manifest.get("machine")) + html.facts(manifest.get("versions"))

@@ -115,6 +115,8 @@ def write(
         "assignment_recall": rows.recall,
         "assignment_recall_interval": list(rows.interval),
         "predict_recall": None if math.isnan(found.predict_recall) else found.predict_recall,
+        "device": found.device,
+        "seconds": found.seconds,
         "stop_reason": str(found.stop_reason),
         "stopped": found.stopped(float(about.parameters["tol"])),
         "history": [record.as_dict() for record in found.history],
@@ -236,6 +238,8 @@ def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Clustering, lis
             [Iteration(**record) for record in manifest["history"]],
             StopReason(manifest["stop_reason"]),
             _predict_recall(manifest.get("predict_recall")),
+            _seconds(manifest.get("seconds", {})),
+            str(manifest.get("device", "cpu")),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -246,6 +250,13 @@ def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Clustering, lis
 def _predict_recall(value: Any) -> float:
     """Share of rows that predictions are right of; NaN where it was not measured, as in runs of old."""
     return math.nan if value is None else checks.real(value, "predict_recall", 0.0)
+
+
+def _seconds(given: Any) -> dict[str, float]:
+    """Seconds of the fit by phase; runs of old have none."""
+    if not isinstance(given, dict):
+        raise ValueError(f"seconds are {given!r}, not those of phases")
+    return {str(phase): checks.real(spent, f"seconds of {phase}", 0.0) for phase, spent in given.items()}
 
 
 def _labelling(manifest: dict[str, Any], arrays: dict[str, np.ndarray], k: int) -> Labelling:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from fastann import checks, kernels
 from fastann.cluster import plan
+from fastann.cluster.clock import ITERATED, PHASES, in_words
 from fastann.cluster.memory import PER_CENTROID, Memory
 from fastann.cluster.passes.bounded import Candidates
 from fastann.cluster.passes.rows import Rows
 from fastann.estimators.kmeans import KMeans
 from fastann.index.base import Spec
 from fastann.index.faiss import faiss_threads
+from fastann.index.own import FlatIndex
 from fastann.index.parse import parse_index
-from fastann.index.spec import kinds
+from fastann.index.spec import Flat, kinds
 
 SIZES = (1024, 4096)  # clusters at which searches are timed: two, so that fixed and growing costs come apart
 ROWS = 16_384  # rows per timed search
-FIT_ROWS = 98_304  # rows of the automatic fit that is timed
+FIT_ROWS, FIT_VALUES = 98_304, 2**26  # rows of the fits that are timed, and values of these at most
+EACH = 64  # rows a cluster from which a smaller fit has as many clusters as the real one
+FEWEST = 8  # rows a cluster that it has at least
 REPEATS = 3
 
 
@@ -35,7 +39,7 @@ class Estimate:
     distances : float
         Distance computations per row and iteration.
     operations : float
-        Floating-point operations of the whole fit, two per coordinate and distance.
+        Floating-point operations of assignment, update and closing pass together.
     memory : float
         Bytes, with all rows in memory as float32: these, what a fit remembers of each (48 bytes in the automatic mode,
         8 with a given index and on small problems), and what it takes for the centroids.
@@ -43,6 +47,14 @@ class Estimate:
         To search every row once.
     seconds : float
         Of the whole fit.
+    operations_assign : float
+        Of all iterations: two per coordinate and distance.
+    operations_update : float
+        Of all iterations: one per coordinate of a row that is added to a sum, or taken off one.
+    operations_close : float
+        Of the final labels: two per coordinate and distance.
+    seconds_by_phase : dict of str to float
+        Those of the whole fit, by the phases of `KMeans.seconds_`.
     """
 
     index: str
@@ -51,6 +63,10 @@ class Estimate:
     memory: float
     seconds_pass: float
     seconds: float
+    operations_assign: float = 0.0
+    operations_update: float = 0.0
+    operations_close: float = 0.0
+    seconds_by_phase: dict[str, float] = field(default_factory=dict)
 
 
 def estimate(
@@ -64,10 +80,11 @@ def estimate(
 ) -> list[Estimate]:
     """Predict what fits of a given size will cost on this machine.
 
-    Searches are timed on made-up rows of the given width at 1,024 and 4,096 clusters; the time of a search is
-    taken to be a constant plus a share of its distance computations (of their logarithm for HNSW), and that of the
-    automatic mode comes from a fit of 98,304 such rows: how many rows an iteration compares and searches. The
-    structure of real data changes how soon a fit stops; expect the truth within a factor of two.
+    Up to 98,304 made-up rows of the given width are clustered by the plan that the fit would have, into as many
+    clusters where these have 64 rows each: what that took is scaled to all rows, phase by phase. Above, searches are
+    timed at 1,024 and 4,096 clusters, and the time of one is taken to be a constant plus a share of its distance
+    computations (of their logarithm for HNSW). Embeddings come out within a factor of 1.5; rows in clear groups stop
+    sooner, and take a half to a quarter of it.
 
     Parameters
     ----------
@@ -102,21 +119,24 @@ def estimate(
     threads = checks.jobs(n_jobs)
     with kernels.limit_threads(threads), faiss_threads(threads):
         found = [
-            _automatic(n, d, k, n_jobs) if isinstance(spec, str) else _indexed(spec, n, d, k, iterations)
+            _automatic(n, d, k, n_jobs) if isinstance(spec, str) else _indexed(spec, n, d, k, iterations, n_jobs)
             for spec in specs
         ]
     return sorted(found, key=lambda e: e.seconds)
 
 
 def table(found: list[Estimate]) -> str:
-    """Estimates as lines of text."""
+    """Estimates as lines of text, and below these the seconds of each by phase."""
     width = max(5, *(len(e.index) for e in found))
-    lines = [f"{'index':<{width}}  distances a row  operations    memory    a pass       a fit"]
+    head = "distances a row  operations  assignment   update  closing     memory    a pass       a fit"
+    lines = [f"{'index':<{width}}  {head}"]
     for e in found:
         lines.append(
-            f"{e.index:<{width}}  {e.distances:>15,.0f}  {e.operations:>10.2g}  {e.memory / 2**30:>6.1f} GiB"
+            f"{e.index:<{width}}  {e.distances:>15,.0f}  {e.operations:>10.2g}  {e.operations_assign:>10.2g}"
+            f"  {e.operations_update:>7.2g}  {e.operations_close:>7.2g}  {e.memory / 2**30:>6.1f} GiB"
             f"  {_duration(e.seconds_pass):>8}  {_duration(e.seconds):>10}"
         )
+    lines += ["", "seconds of a fit by phase", *(f"{e.index:<{width}}  {in_words(e.seconds_by_phase)}" for e in found)]
     return "\n".join(lines)
 
 
@@ -141,11 +161,17 @@ def _memory(n: int, d: int, k: int, candidates: int) -> float:
 
 
 def _rows(count: int, d: int, seed: int) -> np.ndarray:
-    """Made-up embeddings: a mixture of directions with noise."""
-    rng = np.random.default_rng(seed)
-    centers = np.random.default_rng(0).standard_normal((2048, d), dtype=np.float32)
-    x = centers[rng.integers(2048, size=count)] + centers[rng.integers(2048, size=count)] * np.float32(0.5)
-    x += np.float32(0.5) * rng.standard_normal(x.shape, dtype=np.float32)
+    """Made-up embeddings: a mixture whose sizes follow a power law and whose variance decays over the columns.
+
+    As slowly (the fourth root) that fits take between those of embeddings of sentences, with more iterations, and of
+    round blobs, with fewer.
+    """
+    rng, scale = np.random.default_rng(seed), (np.arange(1, d + 1) ** -0.25).astype(np.float32)
+    centers = np.random.default_rng(0).standard_normal((2048, d), dtype=np.float32) * scale
+    share = 1 / np.arange(1, 2049)
+    x = centers[rng.choice(2048, count, p=share / share.sum())]
+    x += centers[rng.integers(2048, size=count)] * np.float32(0.5)
+    x += rng.standard_normal(x.shape, dtype=np.float32) * scale
     return x
 
 
@@ -164,51 +190,160 @@ def _timed(spec: Spec, d: int, k: int) -> tuple[float, float]:
     return float(np.median(seconds)) / len(x), build
 
 
-def _extrapolated(spec: Spec, d: int, k: int) -> tuple[float, float]:
+def _searched(spec: Spec, d: int, k: int) -> tuple[float, float]:
     """Seconds to search a row, and to build the index, at any number of centroids."""
-    spec.build(_rows(256, d, 2)).search(_rows(256, d, 1), 1)  # compiles, or loads, what is timed
+    spec.build(_rows(256, d, 2)).search(_rows(256, d, 1), 1)  # loads what is timed
+    if k <= SIZES[1]:
+        return _timed(spec, d, k)
     (low, _), (high, build_high) = (_timed(spec, d, size) for size in SIZES)
     work = [spec.distances(size) for size in (*SIZES, k)]
     slope = max(0.0, (high - low) / (work[1] - work[0])) if work[1] > work[0] else 0.0
-    search = max(high - slope * work[1], 0.0) + slope * work[2] if k > SIZES[0] else low
-    return search, build_high * spec.growth(SIZES[1], k)
+    return max(high - slope * work[1], 0.0) + slope * work[2], build_high * spec.growth(SIZES[1], k)
 
 
-def _indexed(spec: Spec, n: int, d: int, k: int, iterations: int) -> Estimate:
-    search, build = _extrapolated(spec, d, k)
-    distances = spec.distances(k)
-    return Estimate(
+# --------------------------------------------------------------------- smaller fits
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A smaller fit that was made.
+
+    Attributes
+    ----------
+    model : KMeans
+    rows, clusters : int
+    """
+
+    model: KMeans
+    rows: int
+    clusters: int
+
+    @classmethod
+    def of(cls, x: np.ndarray, k: int, planned: plan.Plan, n_jobs: int | None, **parameters: Any) -> _Trial:
+        """Fit some rows by a plan that was made for another problem, whose levels have been cut to these rows."""
+        kind = type("KMeans", (KMeans,), {"_plan": lambda self, *args, **kwargs: planned, "__module__": __name__})
+        return cls(kind(k, n_jobs=n_jobs, random_state=0, **parameters).fit(x), len(x), k)
+
+    def __getitem__(self, phase: str) -> float:
+        """Seconds of a phase."""
+        return float(self.model.seconds_[phase])
+
+    def mean(self, name: str) -> float:
+        """What all iterations counted under a name, per row of the fit."""
+        return float(sum(getattr(record, name) for record in self.model.history_) / self.rows)
+
+
+def _affordable(n: int, d: int) -> int:
+    """Rows of a smaller fit."""
+    return int(min(n, FIT_ROWS, max(ROWS, FIT_VALUES // d)))
+
+
+def _begun(x: np.ndarray, n: int, k: int, planned: plan.Plan, n_jobs: int | None) -> dict[str, float]:
+    """Seconds before the first iteration, of `n` rows such as some in `k` clusters: those of these phases.
+
+    A start is chosen from a sample, whose size goes by the clusters, after one look at all rows.
+    """
+    size = min(k, max(1, len(x) // FEWEST))
+    trial = _Trial.of(x, size, replace(planned, spec=Flat(), candidates=0, levels=(len(x),)), n_jobs, max_iter=1)
+    look = 0.0
+    if n > len(x):
+        index = FlatIndex(x[:16])
+        index.search(x[:256], 1)
+        clock = time.perf_counter()
+        index.search(x, 1)
+        look = (time.perf_counter() - clock) / len(x)
+    return {
+        "read": trial["read"] * n / len(x),
+        "start": trial["start"] * k / size + look * (n - len(x)),
+        "swaps": trial["swaps"] * k / size,
+    }
+
+
+def _audited(d: int, k: int, n: int) -> float:
+    """Seconds to measure on a sample what labels and predictions miss."""
+    sample: int = min(n, KMeans.limits.audited)
+    return sample * _searched(Flat(), d, k)[0]
+
+
+def _indexed(spec: Spec, n: int, d: int, k: int, iterations: int, n_jobs: int | None) -> Estimate:
+    search, build = _searched(spec, d, k)
+    distances, x = spec.distances(k), _rows(_affordable(n, d), d, 3)
+    few = min(k, 64)
+    trial = _Trial.of(x, few, plan.Plan(Flat(), levels=(len(x),)), n_jobs, init="random", max_iter=3, tol=0)
+    update = trial["update"] / len(trial.model.history_) * n / len(x)
+    seconds = _begun(x, n, k, plan.Plan(spec), n_jobs) | {
+        "build": build * iterations,
+        "assign": n * search * iterations,
+        "update": update * iterations,
+        "close": n * search + build + (0.0 if spec == Flat() else _audited(d, k, n)),
+    }
+    one = 2.0 * d * distances * n
+    return _sum(
         index=str(spec),
         distances=distances,
-        operations=2.0 * d * distances * n * (iterations + 1),
         memory=_memory(n, d, k, candidates=0),
         seconds_pass=n * search,
-        seconds=(n * search + build) * (iterations + 1),  # and the closing labels
+        seconds=seconds,
+        operations=(one * iterations, float(d) * n * iterations, one),
+    )
+
+
+def _sum(*, operations: tuple[float, float, float], seconds: dict[str, float], **rest: Any) -> Estimate:
+    """An estimate of its parts."""
+    assign, update, close = operations
+    return Estimate(
+        **rest,
+        operations=sum(operations),
+        seconds=sum(seconds.values()),
+        operations_assign=assign,
+        operations_update=update,
+        operations_close=close,
+        seconds_by_phase={phase: seconds.get(phase, 0.0) for phase in PHASES},
     )
 
 
 def _automatic(n: int, d: int, k: int, n_jobs: int | None) -> Estimate:
-    """From a smaller fit with as many rows a cluster, or as near to it as its size allows."""
-    count = min(n, FIT_ROWS)
-    size = int(np.clip(k * count / n, 64, min(k, count // 4)))
-    x = _rows(count, d, 3)
-    KMeans(size, init="random", max_iter=2, n_jobs=n_jobs, random_state=0).fit(x[: max(4 * size, 4096)])
-    clock = time.perf_counter()
-    km = KMeans(size, init="random", n_jobs=n_jobs, random_state=0).fit(x)
-    total = time.perf_counter() - clock
-    visits = sum(r.rows for r in km.history_) / count
-    searched = sum(r.searched for r in km.history_) / count + 1e-9
+    """From a smaller fit by the same plan: with as many clusters if it has rows for these, else as many rows a cluster.
+
+    Where it has as many clusters, all that goes by rows grows with these. Else the rows that were searched are taken
+    out of its time, and put in at what a search costs among all clusters.
+    """
     planned = plan.choose(plan.Wishes(), n, d, k)
-    spec = plan.searcher("auto", k)
-    small, _ = _extrapolated(plan.searcher("auto", size), d, size)
-    large, _ = _extrapolated(spec, d, k)
-    other = max(total - searched * count * small, 0.2 * total) / count
-    distances = (searched * spec.distances(k) + planned.candidates * visits) / max(1, km.n_iter_)
-    return Estimate(
+    count = _affordable(n, d)
+    x, more = _rows(count, d, 3), n / count
+    same = count == n or k <= count // EACH
+    size = k if same else int(np.clip(k / more, count // EACH, count // FEWEST))
+    levels = tuple(max(size, round(level / more)) for level in planned.levels)
+    fewer = replace(planned, levels=levels)
+    if not same:
+        fewer = replace(fewer, spec=plan.searcher("auto", size), swaps=False)
+    KMeans(min(64, count), max_iter=2, n_jobs=n_jobs, random_state=0).fit(x[:4096])  # loads what is timed
+    trial = _Trial.of(x, size, fewer, n_jobs, **({} if same else {"init": "random"}))
+    seconds = {phase: trial[phase] * more for phase in (*ITERATED, "read", "close", "other")}
+    seconds |= {phase: trial[phase] for phase in ("start", "swaps")} if same else {}
+    if not same or n > count:
+        seconds |= _begun(x, n, k, planned, n_jobs)
+    search, build = _searched(planned.spec, d, k)
+    visits, searched = trial.mean("rows"), trial.mean("searched")
+    if not same:
+        small, _ = _searched(fewer.spec, d, size)
+        kept = max(trial["assign"] / count - searched * small, 0.2 * trial["assign"] / count)
+        seconds["assign"] = n * (kept + searched * search)
+        anew = 0.0 if type(fewer.spec) is type(planned.spec) else 3 + trial.model.n_iter_ / 4  # see `Upkeep`
+        seconds["build"] = trial["build"] * k / size + anew * build
+    audits = [_audited(d, number, rows) for number, rows in ((size, count), (k, n))]
+    if fewer.candidates:
+        seconds["close"] = more * max(trial["close"] - audits[0], 0.1 * trial["close"]) + audits[1]
+    looked = trial.mean("looked") if fewer.candidates else 0.0
+    found = looked * planned.candidates + (searched if fewer.candidates else visits) * planned.spec.distances(k)
+    closing = planned.candidates or k
+    moved = trial.mean("moved") * 2 if fewer.candidates else visits
+    iterations = max(1, trial.model.n_iter_)
+    return _sum(
         index="auto",
-        distances=distances,
-        operations=2.0 * d * distances * n * km.n_iter_,
+        distances=found / iterations,
         memory=_memory(n, d, k, planned.candidates),
-        seconds_pass=n * large,
-        seconds=n * (other + searched * large),
+        seconds_pass=n * search,
+        seconds=seconds,
+        operations=(2.0 * d * found * n, d * moved * n, 2.0 * d * closing * n),
     )
