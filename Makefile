@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CXX_FILES := $(shell find fastann/kernels -name '*.[ch]pp')
 CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
-.PHONY: demo test test-fast check format bench docs sanitize wheel-test clean
+.PHONY: demo test test-fast test-extras check format bench docs sanitize wheel-test clean
 
 demo: $(VENV)/.core
 	@echo "fastann: running the demo"
@@ -17,6 +17,11 @@ test: $(VENV)/.dev
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" tests/test_kernels.py tests/test_project.py tests/test_index.py tests/test_sweep.py
+
+# What needs the heavy extras: tensors, and maps by UMAP, which compiles at first use.
+test-extras: $(VENV)/.extras
+	$(BIN)/python -m pytest -q tests/test_tensors.py
+	$(BIN)/python -m pytest -q tests/test_evaluate.py -k umap
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -77,6 +82,11 @@ $(VENV)/.dev: $(VENV)/.core
 $(VENV)/.docs: $(VENV)/.dev
 	@echo "fastann: installing what the site needs"
 	@$(PIP) install $$($(PYTHON) tools/build_tools.py docs)
+	@touch $@
+
+$(VENV)/.extras: $(VENV)/.dev
+	@echo "fastann: installing torch and umap-learn"
+	@$(PIP) install torch==2.13.0 $$($(PYTHON) tools/build_tools.py umap)
 	@touch $@
 
 clean:
