@@ -204,8 +204,9 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         Parameters
         ----------
         queries : whatever `predict` takes
+            Of as many columns as the centres: shape (n_queries, n_features).
         m : int, default=10
-            At most as many as there are rows.
+            Rows to find for each query; at most as many as there are rows.
         probe : int or "auto", default=8
             Clusters searched for a query; all of them is exact search. "auto": as few as reach `recall`.
         rows : whatever `fit` takes, optional
@@ -264,7 +265,19 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
             return lists.measure(lists.truth(view, m), probe)
 
     def probe_for(self, queries: Any, m: int = 10, *, recall: float | None = None, rows: Any = None) -> int:
-        """The `probe` that ``"auto"`` stands for in `search`: as few clusters as reach `recall` on these queries."""
+        """The `probe` that ``"auto"`` stands for in `search`: as few clusters as reach `recall` on these queries.
+
+        Parameters
+        ----------
+        queries : whatever `predict` takes
+            What is to be searched for; recall is measured on a sample of it.
+        m : int, default=10
+            Rows to find for each query.
+        recall : float or None, default=None
+            The recall@m to reach with its 95% interval; None is 0.99.
+        rows : whatever `fit` takes, optional
+            The rows to search, as of `search`.
+        """
         lists, view = self._to_search(queries, m, AUTO, rows, recall)
         with self._threads():
             return lists.probe_for(lists.truth(view, m), plan.RECALL if recall is None else recall)

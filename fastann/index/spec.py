@@ -233,6 +233,13 @@ class LSH(Spec):
     """Centroids as `bits` bits, each the side of a random hyperplane (Charikar, 2002; IndexLSH).
 
     The `rerank` centroids whose bits differ least from a row's are compared by true distance.
+
+    Parameters
+    ----------
+    bits : int, default=256
+        Bits of each centroid, one per hyperplane.
+    rerank : int or "auto", default=32
+        Centroids compared by true distance; "auto" is found while fitting, for the `recall` of `KMeans`.
     """
 
     name: ClassVar[str] = "lsh"
@@ -251,7 +258,13 @@ class LSH(Spec):
 
 @dataclass(frozen=True)
 class KDTree(Spec):
-    """A k-d tree of the centroids (Bentley, 1975; scikit-learn's): exact, and quick up to about 10 columns."""
+    """A k-d tree of the centroids (Bentley, 1975; scikit-learn's): exact, and quick up to about 10 columns.
+
+    Parameters
+    ----------
+    leaf_size : int, default=40
+        Centroids in a leaf, which are compared one by one.
+    """
 
     name: ClassVar[str] = "kd_tree"
     build_rank: ClassVar[int] = 5
@@ -264,7 +277,13 @@ class KDTree(Spec):
 
 @dataclass(frozen=True)
 class BallTree(Spec):
-    """A ball tree of the centroids (Omohundro, 1989; scikit-learn's): exact, and quick up to about 20 columns."""
+    """A ball tree of the centroids (Omohundro, 1989; scikit-learn's): exact, and quick up to about 20 columns.
+
+    Parameters
+    ----------
+    leaf_size : int, default=40
+        Centroids in a leaf, which are compared one by one.
+    """
 
     name: ClassVar[str] = "ball_tree"
     build_rank: ClassVar[int] = 6

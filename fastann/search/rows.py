@@ -56,14 +56,16 @@ def build_index(
         Any that `fastann.parse_index` takes, such as ``"ivf:nlist=400,nprobe=4"``; ``"auto"`` is exact up to 32,768
         rows and of sparse ones, else ``IVF(nprobe="auto")``.
     metric : {"euclidean", "cosine"}, default="euclidean"
+        What "nearest" is by: Euclidean distance, or 1 - cosine.
     recall : float or None, default=None
         For an index whose search option is "auto": the recall@10 it must reach on a sample of the rows, each without
         itself, with its whole 95% interval. None is 0.99; with any other index it must be None.
     device : str or list, default="cpu"
-        As of `KMeans`.
+        Where the index is built and searched, as of `KMeans`.
     n_jobs : int or None, default=None
         Threads of building and searching; None is all cores.
     random_state : int, RandomState or None, default=None
+        Seed of what the index draws, and of samples of queries.
 
     Returns
     -------
@@ -107,11 +109,31 @@ def chosen(index: Any, source: Source) -> Spec:
 class RowIndex:
     """Rows, and an index over them; `build_index` makes it, `load` reads it.
 
+    Parameters
+    ----------
+    source : Source
+        The rows, as they are.
+    space : Space
+        Of the metric.
+    view : Source
+        The rows in this space.
+    spec : Spec
+        What to build.
+    seed : int
+        Of what the index draws, and of samples of queries.
+    n_jobs : int or None
+        Threads; None is all cores.
+    device : str or list, default="cpu"
+        Where to build and search it.
+    data : uint8 ndarray or None, default=None
+        A built index as it was written, which is read in place of building.
+
     Attributes
     ----------
     index : Spec
         What it was built by, with its present search options.
     metric : str
+        What "nearest" is by: "euclidean" or "cosine".
     n, d : int
         Rows and columns.
     ids : ndarray [n] or None
@@ -166,9 +188,10 @@ class RowIndex:
 
         Parameters
         ----------
-        queries : whatever `build_index` takes as rows, of as many columns
+        queries : whatever `build_index` takes as rows
+            Of as many columns as the rows: shape (n_queries, n_features).
         m : int, default=10
-            At most as many as there are rows.
+            Rows to find for each query; at most as many as there are rows.
 
         Returns
         -------
@@ -199,12 +222,23 @@ class RowIndex:
         queries : rows, optional
             A sample of the index's own when not given, each of which is no neighbour of itself.
         m : int, default=10
+            Nearest rows of each query that are to be found.
         """
         with self._threads():
             return self._truth(queries, m).measure(lambda x, count: self._search(self._built, x, count)[0])
 
     def set_search(self, **options: Any) -> Self:
-        """Change search options, such as ``nprobe`` or ``ef_search``, without building anew; returns self."""
+        """Change search options without building anew.
+
+        Parameters
+        ----------
+        **options : int or str
+            By name, such as ``nprobe=16`` or ``ef_search=128``; those of the kind of `index`.
+
+        Returns
+        -------
+        self
+        """
         spec = self.index.searching(**options)
         if spec.open is not None:
             raise ValueError(f"{spec.open}='auto' is found for a recall: call tune(0.95), or give a number")
@@ -221,8 +255,10 @@ class RowIndex:
         ----------
         recall : float, default=0.99
             Below 1.
-        queries, m
+        queries : rows, optional
             What it is measured on: see `measure`.
+        m : int, default=10
+            Nearest rows of each query that are to be found.
 
         Returns
         -------
@@ -252,6 +288,13 @@ class RowIndex:
         """Write a folder that `load` reads, whole or not at all, with checksums.
 
         Rows that lie in files stay there, and the folder says where; others are written into it.
+
+        Parameters
+        ----------
+        path : path
+            The folder.
+        force : bool, default=False
+            Whether to replace a saved index that is there.
 
         Raises
         ------
@@ -291,9 +334,11 @@ class RowIndex:
         Parameters
         ----------
         path : path
+            The folder.
         rows : path or rows, optional
             Where the rows lie now, if not where they lay; the same rows.
         n_jobs : int or None, default=None
+            Threads of reading and searching; None is all cores.
 
         Raises
         ------
