@@ -353,7 +353,17 @@ class PrototypeClassifier(ClassifierMixin, Prototyped):
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy on some rows, whatever `output` says."""
+        """Accuracy on some rows, whatever `output` says.
+
+        Parameters
+        ----------
+        X : whatever `predict` takes
+            The rows.
+        y : array-like of shape (n_samples,)
+            Their true classes.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            What each row counts; None is 1 each.
+        """
         return float(accuracy_score(checks.on_host(y), self._labels(X), sample_weight=checks.on_host(sample_weight)))
 
     def _choose_search(

@@ -294,7 +294,22 @@ class Prototyped(Model):
     # ----------------------------------------------------------------- words of another package
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters of the estimator; ValueError for a name that it does not have."""
+        """Set parameters of the estimator.
+
+        Parameters
+        ----------
+        **params : any
+            Values by the names of parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that it does not have.
+        """
         for name in params.keys() & foreign.PARAMETERS.keys():
             raise ValueError(foreign.refusal(type(self).__name__, "parameter", name, foreign.PARAMETERS[name]))
         super().set_params(**params)
