@@ -100,7 +100,7 @@ class KMeans(CallbackSupport, Centers):
     outlier_threshold : float or None, default=None
         In place of a share: leave out rows beyond so many times, 1 or more, the mean distance of all rows.
     outlier_labels : {"nearest", -1}, default="nearest"
-        What `labels_` and `predict` say of rows that are left out.
+        What `labels_` and `predict` say of them.
     margins : bool, default=False
         Find each row's second nearest centre too: `second_labels_` and `margins_`.
     effort : float, default=1.0
@@ -174,7 +174,7 @@ class KMeans(CallbackSupport, Centers):
     inertia_all_ : float
         The same of all rows.
     inlier_mask_ : bool ndarray of shape (n_samples,)
-        Rows that are not left out: those whose distance is at most `threshold_`, infinite without trimming.
+        Rows not left out, whose distance is at most `threshold_`, infinite without trimming.
     outlier_scores_ : float32 ndarray of shape (n_samples,)
         `distances_` over the scale of the row's cluster: see `score_samples`.
     trim_ : float
@@ -391,8 +391,7 @@ class KMeans(CallbackSupport, Centers):
         start. Every later one is assigned, moves the centres to the running means, and is assigned once more to the
         moved centres (mini-batch k-means; Sculley, 2010). Centres with less than a hundredth of the mean weight
         move to rows of the batch drawn by their squared distances. After `fit` or `load` it goes on from there.
-        `labels_`, `distances_` and `inertia_` are the batch's. With `trim` or `outlier_threshold` the rows of each
-        batch that are far are left out; a share of "auto" is that of the first batch.
+        `labels_`, `distances_` and `inertia_` are the batch's; with `trim` its far rows are left out.
 
         Parameters
         ----------
