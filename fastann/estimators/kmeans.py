@@ -171,14 +171,12 @@ class KMeans(CallbackSupport, Centers):
         Names of the rows, where the data has them (see `fastann.open_source`).
     inertia_ : float
         Weighted sum of squared distances of all rows that are not left out to the nearest centres found, in float64.
-    inertia_all_ : float
-        The same of all rows.
+    inertia_all_ : float, of all rows
     inlier_mask_ : bool ndarray of shape (n_samples,)
         Rows not left out, whose distance is at most `threshold_`, infinite without trimming.
     outlier_scores_ : float32 ndarray of shape (n_samples,)
         `distances_` over the scale of the row's cluster: see `score_samples`.
-    trim_ : float
-        Share of the rows' weight that is left out.
+    trim_ : float, the share of the rows' weight that is left out
     assignment_recall_ : float
         Share of labels that are the true nearest centre; measured against exact search on a random
         sample of rows, 1.0 by construction for an exact index.
