@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-CASES = ("engine", "first", "flat", "classifier", "memory", "outofcore", "scaling", "sparse", "gpu", "gpu-names")
+CASES = ("engine", "first", "flat", "classifier", "memory", "outliers", "outofcore", "scaling", "sparse")
+CASES += ("gpu", "gpu-names")
 
 
 def main(argv: list[str]) -> None:

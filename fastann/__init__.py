@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "KMeans": "fastann.estimators.kmeans",
+    "robust_pipeline": "fastann.estimators.robust",
     "PrototypeClassifier": "fastann.estimators.classifier",
     "Flat": "fastann.index.spec",
     "IVF": "fastann.index.spec",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from fastann.duplicates.result import Duplicates as Duplicates
     from fastann.estimators.classifier import PrototypeClassifier as PrototypeClassifier
     from fastann.estimators.kmeans import KMeans as KMeans
+    from fastann.estimators.robust import robust_pipeline as robust_pipeline
     from fastann.index.parse import parse_index as parse_index
     from fastann.index.spec import HNSW as HNSW
     from fastann.index.spec import IVF as IVF

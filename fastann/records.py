@@ -87,6 +87,15 @@ _METRICS = [
     Metric("ami", "adjusted mutual information", "", "higher", "agreement with the true labels, 0 by chance"),
     Metric("v_measure", "V-measure", "", "higher", "harmonic mean of homogeneity and completeness"),
     Metric("purity", "purity", "", "higher", "share of rows whose true label is their cluster's commonest"),
+    Metric("left_out", "rows left out", "", None, "share of the rows farther from their centre than the threshold"),
+    Metric("outlier_recall", "outliers found", "", "higher", "share of the known outliers that are left out"),
+    Metric(
+        "outlier_precision",
+        "outliers among rows left out",
+        "",
+        "higher",
+        "share of the rows left out that are known ones",
+    ),
     Metric("ivf_recall_10", "recall@10 of the IVF", "", "higher", "ten nearest rows found in the clusters probed"),
     Metric("ivf_scanned", "rows scanned", "", "lower", "share of the rows that the IVF's probed clusters hold"),
 ]

@@ -10,6 +10,7 @@ from fastann.cli import (  # noqa: F401 - they add their commands
     describing,
     exporting,
     fitting,
+    predicting,
     searching,
     streaming,
     studies,

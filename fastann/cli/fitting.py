@@ -1,4 +1,4 @@
-"""The commands that cluster and label: fit, predict, indexes, demo."""
+"""The commands that cluster: fit, indexes, demo."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def _sample(value: str | None) -> int | float | None:
         return float(value)
     except ValueError:
         raise click.UsageError(f"--sample must be rows (100000) or a fraction (0.1), got {value!r}") from None
+
+
+def _share(context: click.Context, param: click.Parameter, value: str) -> float | str:
+    """A share of the rows, or auto."""
+    try:
+        return value if value == "auto" else float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a share of the rows, such as 0.05, nor auto") from None
 
 
 def _iterations(most: int) -> Option:
@@ -88,6 +96,23 @@ _fit_options: list[Option] = [
         default="split",
         show_default=True,
         help="An empty cluster takes half of another (split), moves to the farthest row (farthest) or stays (keep).",
+    ),
+    click.option(
+        "--trim",
+        default="0",
+        show_default=True,
+        callback=_share,
+        help="Leave this share of the rows out of the means, those farthest out (0.05), or auto to find the share.",
+    ),
+    click.option(
+        "--outlier-threshold", type=float, default=None, help="Or leave out rows beyond so many mean distances (2)."
+    ),
+    click.option(
+        "--outlier-labels",
+        metavar=choices("nearest", "-1"),
+        default="nearest",
+        show_default=True,
+        help="Cluster of rows left out: the nearest, or -1.",
     ),
     click.option("--time-limit", type=float, default=None, help="Seconds for all iterations; one is always done."),
     click.option(
@@ -265,66 +290,6 @@ def _resume(run: str, data: str | None, quiet: bool, options: dict[str, Any]) ->
 
 
 @main.command()
-@click.argument("run", type=click.Path())
-@data_argument()
-@click.option("--out", required=True, type=click.Path(), help="File to write: labels (.npy), or a .csv or .parquet.")
-@click.option(
-    "--index", default=None, help="Search with this index, not with the one of the run; see `fastann indexes`."
-)
-@click.option("--metric", default=None, help="Of a file of centres: euclidean (the default) or cosine.")
-@with_options(data_options)
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-@errors
-def predict(
-    run: str,
-    data: str,
-    out: str,
-    index: str | None,
-    metric: str | None,
-    column: str | None,
-    id_column: str | None,
-    dtype: str | None,
-    d: int | None,
-    force: bool,
-) -> None:
-    """Label the rows of DATA with the nearest centres of RUN, which may also be a file of centres.
-
-    DATA is what `fastann fit` takes: a file, a folder of files or a quoted pattern. A .npy file gets the labels alone
-    (int32), a .csv or .parquet file the columns row, id (where DATA has ids), cluster and distance.
-    """
-    from fastann import KMeans, storage
-    from fastann.cluster import plan
-    from fastann.data.open import as_source
-    from fastann.runs.exports import assignments
-    from fastann.storage import tables
-
-    format = Path(out).suffix.removeprefix(".")
-    if format not in ("npy", *tables.FORMATS):
-        raise click.UsageError(f"--out {out}: give a name that ends in .npy (labels), .csv or .parquet (a table)")
-    if format in tables.FORMATS:
-        tables.check_format(out, format)
-    storage.check_file(out, force=force)
-    if Path(run).is_file():
-        km = KMeans.from_centers(run, index=index or "flat", metric=metric or "euclidean")
-    elif metric is not None:
-        raise click.UsageError(f"--metric is for a file of centres; {run} has its own, as it was fitted")
-    else:
-        km = KMeans.load(run)
-        if index is not None:
-            km.index_ = plan.choose_index(index, len(km.cluster_centers_), km._device())
-    source = as_source(rows_of(data, column, id_column, dtype, d))
-    km.set_params(verbose=True)
-    if format == "npy":
-        labels = km.predict(source)
-        storage.write_array(out, labels)
-    else:
-        distances, nearest = km.kneighbors(source, 1)
-        labels = nearest[:, 0]
-        tables.write(out, assignments(labels, distances[:, 0], ids=source.ids()), format)
-    click.echo(f"{len(labels):,} labels written to {out}")
-
-
-@main.command()
 @errors
 def indexes() -> None:
     """List the indexes, their options and defaults."""
@@ -394,6 +359,7 @@ def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:
     from fastann import KMeans
 
     options["random_state"] = options.pop("seed")
+    options["outlier_labels"] = -1 if options["outlier_labels"] == "-1" else options["outlier_labels"]
     options["sample"] = _sample(options["sample"])
     options["device"] = list(options["device"]) if len(options["device"]) > 1 else (*options["device"], "cpu")[0]
     return KMeans(verbose=not quiet, **options)

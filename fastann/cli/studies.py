@@ -248,6 +248,9 @@ def _seconds(text: str) -> float:
 @click.option("--truth", default=None, type=click.Path(), help="True labels: .npy, .txt, .csv, .tsv or .parquet.")
 @label_column
 @click.option(
+    "--outliers", default=None, type=click.Path(), help="Rows known to belong nowhere: .npy of True and False."
+)
+@click.option(
     "--metric", metavar=choices("euclidean", "cosine"), default=None, help="Needed for labels; a run knows its own."
 )
 @click.option(

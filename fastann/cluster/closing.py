@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastann import kernels
 from fastann.cluster.criterion import Criterion
 from fastann.cluster.lloyd import Iteration
 from fastann.cluster.memory import Memory
+from fastann.cluster.outliers import Outliers, Tails
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.every import Every
 from fastann.cluster.space import Space
@@ -52,6 +54,8 @@ class Labelling:
         The fingerprint of the files that hold the rows.
     n : int
         Rows.
+    weights : float64 [n] or None
+        Of the rows, as far as they are known: they are not saved.
     """
 
     labels: np.ndarray | None
@@ -64,6 +68,7 @@ class Labelling:
     ids: np.ndarray | None = None
     data: dict[str, Any] | None = None
     n: int = -1
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -100,8 +105,18 @@ class Labelling:
         assert labels is not None
         assert distances is not None
         second, margins = spread(self.second, 1 if k > 1 else -1), spread(self.margins, 0 if k > 1 else np.inf)
+        weights = spread(np.ones(len(others) - len(zeros)) if self.weights is None else self.weights, 0)
         ids, data = view.ids(), view.fingerprint()
-        return replace(self, labels=labels, distances=distances, second=second, margins=margins, ids=ids, data=data)
+        return replace(
+            self,
+            labels=labels,
+            distances=distances,
+            second=second,
+            margins=margins,
+            ids=ids,
+            data=data,
+            weights=weights,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +176,10 @@ class Clustering:
         from; empty where nobody knows.
     device : str
         What searched: ``cpu``, or GPUs such as ``cuda:0,cuda:1``.
+    outliers : Outliers or None
+        Which rows were left out, where that was asked for.
+    known : Tails or None
+        The distances of each cluster's rows, where the rows do not tell them.
     """
 
     space: Space
@@ -172,11 +191,34 @@ class Clustering:
     predict_recall: float = 1.0
     seconds: dict[str, float] = field(default_factory=dict)
     device: str = "cpu"
+    outliers: Outliers | None = None
+    known: Tails | None = None
 
     @property
     def fit_seconds(self) -> float:
         """Seconds of the whole fit; NaN where nobody knows."""
         return sum(self.seconds.values()) if self.seconds else math.nan
+
+    @property
+    def threshold(self) -> float:
+        """The distance beyond which rows are outliers."""
+        return np.inf if self.outliers is None else self.outliers.threshold
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels for users, who may want -1 for outliers; those of `rows` are the nearest centres."""
+        rows = self.rows
+        if self.outliers is None or not self.outliers.marked or rows.labels is None or rows.distances is None:
+            return rows.labels
+        return np.where(rows.distances <= self.threshold, rows.labels, np.int32(-1))
+
+    @cached_property
+    def tails(self) -> Tails | None:
+        """How far from its centre the rows of each cluster are; None if nothing tells it."""
+        rows = self.rows
+        if self.known is not None or rows.labels is None or rows.distances is None or not rows.n:
+            return self.known
+        return Tails.of(rows.labels, rows.distances, rows.weights, len(self.centers), self.space, self.threshold)
 
     @property
     def centers(self) -> np.ndarray:
@@ -216,7 +258,8 @@ class Clustering:
 
     def with_centers(self, centers: np.ndarray) -> Clustering:
         """The same with other centres, as many; the rows keep their labels."""
-        return replace(self, means=replace(self.means, centers=centers), predict_recall=np.nan)
+        means = replace(self.means, centers=centers)
+        return replace(self, means=means, predict_recall=np.nan, known=self.tails)
 
     def with_ids(self, ids: np.ndarray | None) -> Clustering:
         """The same, with other names of the rows."""
@@ -263,7 +306,7 @@ def labelled(
     ids, data = work.source.ids(), work.source.fingerprint()
     closed = work.close(index, criterion)
     distances = work.space.distance(closed.sqdist, out=closed.sqdist)
-    out = Labelling(closed.labels, distances, closed.inertia, ids=ids, data=data)
+    out = Labelling(closed.labels, distances, closed.inertia, ids=ids, data=data, weights=work.weights)
     if margins:
         second, apart = _runners_up(work, closed, distances, index, memory or Memory())
         out = replace(out, second=second, margins=apart)
@@ -298,11 +341,19 @@ def _runners_up(
     return second, margins
 
 
-def means_of(work: Pass, rows: Labelling, counts: np.ndarray, centers: np.ndarray, seed: int) -> Means:
-    """What the rows of a first fit, of which each cluster has so many (float64 [k]), weigh in it."""
+def means_of(
+    work: Pass, rows: Labelling, counts: np.ndarray, centers: np.ndarray, seed: int, threshold: float = np.inf
+) -> Means:
+    """What the rows of a first fit, of which each cluster has so many (float64 [k]), weigh in it.
+
+    Rows beyond the `threshold` are left out.
+    """
     labels, distances = rows.needed("a first fit")
-    weights = counts if work.weights is None else kernels.tally(labels, work.k, None, work.weights)
+    own = work.weights
+    if threshold < np.inf:
+        own = (distances <= threshold) * (1.0 if own is None else own)
+    weights = counts if own is None else kernels.tally(labels, work.k, None, own)
     lengths = np.ones(work.k)
     if work.space.unit:
-        lengths = work.space.lengths(weights, kernels.tally(labels, work.k, distances, work.weights))
+        lengths = work.space.lengths(weights, kernels.tally(labels, work.k, distances, own))
     return Means(centers, weights, lengths, 1, seed, float(weights.sum()))

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastann.cluster import start
+from fastann.cluster import robust, start
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.clock import Clock
 from fastann.cluster.empty import EMPTY
@@ -198,17 +198,23 @@ class Fit:
 
     def _start(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
-        task, rng = self.task, self.rng
+        task, rng, trim = self.task, self.rng, self.task.plan.trim
         with self.clock("start"):
-            begun = start.start(name, lot, task.k, rng, task.memory)
+            if trim is not None and name in start.PLUS_PLUS:
+                begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory)
+            else:
+                begun = start.start(name, lot, task.k, rng, task.memory)
             centroids = dense(lot.take(begun.rows))
         if task.plan.swaps:
             with self.clock("swaps"):
                 some = begun.sample or start.sample(lot, task.k, rng, task.memory)
                 some = some.fewer(enough(task.k, start.row_values(lot)), rng)
                 x = lot.take(some.ids)
-                again = partial(start.again, x, some.weights, task.k, rng)
-                centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
+                swaps = Swaps(x, some.weights, task.k, task.space, rng, trim)
+                if task.plan.trim is None:
+                    centroids = swaps.best(centroids, lot.n, partial(start.again, x, some.weights, task.k, rng))
+                else:  # of several starts this is the best already
+                    centroids = swaps.improved(centroids)
         return centroids, begun.rows
 
     def _grow(self) -> None:

@@ -14,7 +14,9 @@ from fastann.cluster.passes.base import Pass
 from fastann.cluster.passes.bounded import Bounded
 from fastann.cluster.passes.every import Every
 from fastann.cluster.passes.rows import Rows
+from fastann.cluster.passes.trimmed import TrimmedBounded, TrimmedEvery, own_weights
 from fastann.cluster.space import Space
+from fastann.cluster.trim import Trim
 from fastann.data.source import Source
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
@@ -117,6 +119,8 @@ class Plan:
         What the search option that `spec` leaves open must reach.
     swaps : bool
         Whether the start is improved by swaps.
+    trim : Trim or None
+        Which rows are left out of the means, if any.
     reason : str
         Why, in a sentence.
     """
@@ -131,6 +135,7 @@ class Plan:
     gain_on_sample: float = 0.0
     recall: float | None = None
     swaps: bool = False
+    trim: Trim | None = None
     reason: str = ""
 
     def enough(self, level: int, inertias: Sequence[float]) -> bool:
@@ -143,19 +148,25 @@ class Plan:
 
     def work(self, source: Source, weights: np.ndarray | None, k: int, space: Space, memory: Memory) -> Pass:
         """The pass that goes over some rows."""
-        rows = Rows.new(source.n, weights, memory)
-        if self.candidates:
-            return Bounded(
-                source,
-                rows,
-                k,
-                space,
-                batches=self.batches,
-                candidates=self.candidates,
-                caution=self.caution,
-                memory=memory,
-            )
-        return Every(source, rows, k, space)
+        trim = self.trim
+        rows = Rows.new(source.n, weights if trim is None else own_weights(source.n, weights, memory), memory)
+        if not self.candidates:
+            if trim is None:
+                return Every(source, rows, k, space)
+            every: Pass = TrimmedEvery(source, rows, k, space).leave_out(trim, weights)
+            return every
+        kind = Bounded if trim is None else TrimmedBounded
+        work = kind(
+            source,
+            rows,
+            k,
+            space,
+            batches=self.batches,
+            candidates=self.candidates,
+            caution=self.caution,
+            memory=memory,
+        )
+        return work.leave_out(trim, weights) if isinstance(work, TrimmedBounded) and trim is not None else work
 
 
 def choose_index(index: Spec | str, k: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
@@ -188,6 +199,7 @@ class Wishes:
     effort : float
     recall : float or None
         See `fastann.KMeans`.
+    trim : Trim or None
     """
 
     index: Spec | str = "auto"
@@ -196,6 +208,7 @@ class Wishes:
     swaps: bool | str = "auto"
     effort: float = 1.0
     recall: float | None = None
+    trim: Trim | None = None
 
     @property
     def automatic(self) -> bool:
@@ -223,7 +236,7 @@ def choose(
     plan = _passes(wishes, n, d, k, sparse, device, limits)
     small = k <= limits.swapped and k * (columns or d) <= limits.swapped_values
     wanted = wishes.automatic and small if wishes.swaps == "auto" else bool(wishes.swaps)
-    return replace(plan, swaps=wanted and k > 1)
+    return replace(plan, swaps=wanted and k > 1, trim=wishes.trim)
 
 
 def _passes(wishes: Wishes, n: int, d: int, k: int, sparse: bool, device: Any, limits: Limits) -> Plan:

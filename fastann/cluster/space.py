@@ -73,6 +73,10 @@ class Space(ABC):
         """Squared L2 distances in this space -> the metric's distance: Euclidean, or 1 - cosine."""
 
     @abstractmethod
+    def squared(self, distance: np.ndarray) -> np.ndarray:
+        """The metric's distances as squared L2 distances in this space, float64."""
+
+    @abstractmethod
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         """Squared L2 distances as similarities, float64: the cosine, or 1 / (1 + squared distance)."""
 
@@ -138,6 +142,9 @@ class Euclidean(Space):
     def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         return np.sqrt(sqdist, out=out)
 
+    def squared(self, distance: np.ndarray) -> np.ndarray:
+        return np.square(distance, dtype=np.float64)
+
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         return 1 / (1 + sqdist.astype(np.float64))
 
@@ -190,6 +197,9 @@ class Cosine(Space):
 
     def distance(self, sqdist: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         return np.multiply(sqdist, 0.5, out=out)
+
+    def squared(self, distance: np.ndarray) -> np.ndarray:
+        return 2 * distance.astype(np.float64)
 
     def similarity(self, sqdist: np.ndarray) -> np.ndarray:
         return 1 - sqdist.astype(np.float64) / 2

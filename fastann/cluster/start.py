@@ -25,6 +25,7 @@ _MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more valu
 _LEAST = 8  # as long as there are so many for each cluster
 _LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
+GROUPED_FROM = 64  # the same where no row costs more than a limit, which takes longer
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
 _WAVE = 8  # centres there are for each one drawn at the same time
 
@@ -221,13 +222,13 @@ def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Beg
     to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
     """
     some = sample(lot, k, rng, memory)
-    chosen = _plus_plus(lot.take(some.ids), some.weights, k, rng)
-    return Begun(_filled(some.ids[chosen], lot, k, rng), some)
+    chosen = among(lot.take(some.ids), some.weights, k, rng)
+    return Begun(filled(some.ids[chosen], lot, k, rng), some)
 
 
 def again(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
     """Another start of k-means++ on a sample of rows: float32 [k, d]."""
-    chosen = _plus_plus(x, weights, k, rng)
+    chosen = among(x, weights, k, rng)
     if len(chosen) < k:
         chosen = np.concatenate([chosen, np.setdiff1d(np.arange(x.shape[0]), chosen)])[:k]
     return dense(x[chosen])
@@ -235,8 +236,12 @@ def again(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) 
 
 def row_values(lot: Lot) -> float:
     """Values that a row stores, by a few of them."""
-    some = lot.take(np.arange(min(lot.n, 64)))
-    return some.nnz / some.shape[0] if sparse.issparse(some) else float(some.shape[1])
+    return values_of(lot.take(np.arange(min(lot.n, 64))))
+
+
+def values_of(x: Any) -> float:
+    """The same of a table of rows."""
+    return x.nnz / x.shape[0] if sparse.issparse(x) else float(x.shape[1])
 
 
 def groups_for(k: int) -> int:
@@ -244,7 +249,7 @@ def groups_for(k: int) -> int:
     return min(k, max(8, int(2 * np.sqrt(k))))
 
 
-def _filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.ndarray:
+def filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.ndarray:
     """At least `k` rows: where there are fewer distinct ones, any others do."""
     if len(ids) >= k:
         return ids
@@ -252,22 +257,29 @@ def _filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.n
     return np.concatenate([ids, others[~np.isin(others, ids)]])[:k]
 
 
-def _plus_plus(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows of a table chosen by greedy k-means++: `k` of them, or fewer where there are fewer distinct ones."""
-    return _greedy(x, weights, k, rng) if k <= WHOLE_UP_TO else _in_groups(x, weights, k, rng)
+def among(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf) -> np.ndarray:
+    """Rows of a table chosen by greedy k-means++: `k` of them, or fewer where there are fewer distinct ones.
+
+    With a `limit` no row costs more than that squared distance: one far from all others is not worth a centre.
+    """
+    many = k > (WHOLE_UP_TO if limit == np.inf else GROUPED_FROM)
+    return _in_groups(x, weights, k, rng, limit) if many else _greedy(x, weights, k, rng, limit)
 
 
-def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf) -> np.ndarray:
     uniform = rng.random((k, 2 * (2 + int(np.log(k)))))
-    if not sparse.issparse(x):
+    if not sparse.issparse(x) and limit == np.inf:
         return kernels.greedy(x, weights, uniform)
     n = x.shape[0]
     weights = np.ones(n) if weights is None else weights
-    picks = kernels.plus_plus(x, weights, np.array([0, n]), np.array([k]), uniform)
+    closest = None if limit == np.inf else np.full(n, limit)
+    picks = kernels.plus_plus(x, weights, np.array([0, n]), np.array([k]), uniform, closest)
     return picks[picks >= 0]
 
 
-def _in_groups(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
+def _in_groups(
+    x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf
+) -> np.ndarray:
     """Greedy k-means++ for many centres: a row drawn is compared with the rows near to it only.
 
     Rows are divided into groups by some k-means. Centres are drawn in waves, an eighth of those there are at a time:
@@ -280,7 +292,7 @@ def _in_groups(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Genera
     order = np.argsort(labels, kind="stable")
     x, weights, labels = x[order], weights[order], labels[order]
     ends = np.searchsorted(labels, np.arange(groups + 1))
-    closest, found = np.full(len(order), np.inf), np.empty(0, np.int64)
+    closest, found = np.full(len(order), limit), np.empty(0, np.int64)
     sizes, trials = (np.diff(ends) > 0).astype(np.int64), 2 + int(np.log(k / groups))
     while True:
         new = kernels.plus_plus(x, weights, ends, sizes, rng.random((int(sizes.sum()), trials)), closest)
@@ -339,8 +351,8 @@ def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begu
     _nearer(lot, new, len(ids) - len(new), rows)
     if len(ids) > k:
         mass = kernels.tally(rows.labels, len(ids), None, weights).astype(np.float64)
-        ids = ids[_plus_plus(lot.take(ids), mass, k, rng)]
-    return Begun(_filled(ids, lot, k, rng))
+        ids = ids[among(lot.take(ids), mass, k, rng)]
+    return Begun(filled(ids, lot, k, rng))
 
 
 def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -372,14 +384,15 @@ def _draw_by_cost(rows: Rows, scale: float, rng: np.random.Generator) -> np.ndar
 
 def markov(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
     """AFK-MC2 (Bachem et al., 2016): one look at all rows, then a Markov chain for each centre."""
-    return Begun(_filled(afk_mc2(lot, k, rng, memory), lot, k, rng))
+    return Begun(filled(afk_mc2(lot, k, rng, memory), lot, k, rng))
 
 
 Start = Callable[[Lot, int, np.random.Generator, Memory], Begun]
 
+PLUS_PLUS = ("auto", "k-means++")  # two names of one start
 STARTS: dict[str, Start] = {"random": random, "k-means++": plus_plus, "k-means||": parallel, "afk-mc2": markov}
 
 
 def start(name: str, lot: Lot, k: int, rng: np.random.Generator, memory: Memory | None = None) -> Begun:
     """The rows to start from, by the method called `name` ("auto" or one of `STARTS`)."""
-    return STARTS["k-means++" if name == "auto" else name](lot, k, rng, memory or Memory())
+    return STARTS["k-means++" if name in PLUS_PLUS else name](lot, k, rng, memory or Memory())

@@ -9,8 +9,11 @@ import numpy as np
 
 from fastann.cluster.clock import Clock
 from fastann.cluster.criterion import NEAREST
+from fastann.cluster.memory import Memory
 from fastann.cluster.passes.every import Every
+from fastann.cluster.passes.trimmed import TrimmedEvery, own_weights
 from fastann.cluster.space import Space
+from fastann.cluster.trim import Trim
 from fastann.cluster.update import Sums
 from fastann.data.source import Source, dense
 from fastann.index.base import Index
@@ -54,16 +57,25 @@ class Online:
         space: Space,
         rng: np.random.Generator,
         clock: Clock,
+        trim: Trim | None = None,
     ) -> tuple[Online, Every]:
-        """Take in a batch, having forgotten a share of what was seen; returns the pass over its rows too, labelled."""
+        """Take in a batch, having forgotten a share of what was seen; returns the pass over its rows too, labelled.
+
+        With `trim` rows of the batch that are far from their centres are left out.
+        """
         before, seen = self.seen * decay, self.seen
-        work = Every.over(source, np.ones(source.n) if weights is None else weights, self.centroids, space)
+        own = own_weights(source.n, weights, Memory())
+        work = (Every if trim is None else TrimmedEvery).over(source, own, self.centroids, space)
+        if isinstance(work, TrimmedEvery) and trim is not None:
+            work.leave_out(trim, weights)
         for _ in range(LOOKS):
             with clock("build"):
                 index = build(work.centroids)
             with clock("assign"):
                 work.assign(index, 0, NEAREST)
             with clock("update"):
+                if isinstance(work, TrimmedEvery):
+                    work.follow()
                 seen = before + work.sums
                 work.centroids = seen.means(space, work.centroids)
         with clock("update"):

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastann import kernels
 from fastann.cluster.space import Space
+from fastann.cluster.trim import Trim
 from fastann.cluster.update import Sums
 from fastann.index.spec import Flat
 
@@ -40,13 +41,19 @@ _STARTS, _LOOKS = 4, 20  # other starts at most, as long as all is no more than 
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Rows and their two nearest centres: ids (int32 [m, 2]), squared distances (float64 [m, 2]), the cost."""
+class Found:
+    """Rows and their two nearest centres: ids (int32 [m, 2]), squared distances (float64 [m, 2]), the cost.
+
+    Where rows are left out, which are farther than the `limit`, the cost is that of the others, and no distance counts
+    as more than the limit; `farthest` is the largest there is.
+    """
 
     centres: np.ndarray
     ids: np.ndarray
     sqdist: np.ndarray
     cost: float
+    limit: float = np.inf
+    farthest: float = np.inf
 
 
 def enough(k: int, values: float) -> int:
@@ -65,11 +72,21 @@ class Swaps:
     k : int
     space : Space
     rng : Generator
+    trim : Trim, optional
+        Which rows are left out.
     """
 
-    def __init__(self, x: Any, weights: np.ndarray | None, k: int, space: Space, rng: np.random.Generator):
+    def __init__(
+        self,
+        x: Any,
+        weights: np.ndarray | None,
+        k: int,
+        space: Space,
+        rng: np.random.Generator,
+        trim: Trim | None = None,
+    ):
         values = x.nnz / x.shape[0] if hasattr(x, "nnz") else x.shape[1]
-        self.x, self.space, self.rng = x, space, rng
+        self.x, self.space, self.rng, self.trim = x, space, rng, trim
         self.weights = np.ones(x.shape[0]) if weights is None else weights
         self.compared, self.spent = x.shape[0] * k * values, 0.0
         self.cheap = self.compared <= _CHEAP
@@ -85,12 +102,12 @@ class Swaps:
             best = other if other.cost < best.cost else best
         return best.centres
 
-    def _improved(self, centres: np.ndarray) -> _Found:
+    def _improved(self, centres: np.ndarray) -> Found:
         """Centres that cost no more after a few iterations than these do."""
-        best = self._swaps(self._found(self._settled(centres) if self.cheap else centres))
+        best = self._swaps(self.found(self._settled(centres) if self.cheap else centres))
         return self._breaths(best) if self.cheap else best
 
-    def _swaps(self, best: _Found) -> _Found:
+    def _swaps(self, best: Found) -> Found:
         """Rounds of swaps, until they gain nothing."""
         centres = best.centres
         most, failed = max(1, len(centres) // 4), 0
@@ -98,7 +115,7 @@ class Swaps:
             changed, count, promised = self._swapped(best, most)
             if not count or not (self.cheap or promised > _PAYS * best.cost):
                 break
-            now = self._found(self._settled(changed))
+            now = self.found(self._settled(changed))
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
             best = now if gain > 0 else best
             if gain > _GAIN:
@@ -109,7 +126,7 @@ class Swaps:
                 break
         return best
 
-    def _breaths(self, best: _Found) -> _Found:
+    def _breaths(self, best: Found) -> Found:
         """Breaths, each a cluster less deep once it gains nothing."""
         depth = min(_BREATH, len(best.centres) // 2)
         limit = min(_SPENT, self.spent + _BREATHS * self.compared)
@@ -120,20 +137,20 @@ class Swaps:
             depth -= gain <= _GAIN
         return best
 
-    def _breathed(self, found: _Found, depth: int) -> _Found:
+    def _breathed(self, found: Found, depth: int) -> Found:
         """`depth` clusters more, iterations, and as many less that matter least then, and iterations."""
         which, pairs, gain = self._split(found, min(len(found.centres), 4 * depth))
         split = np.argsort(-gain, kind="stable")[:depth]
         centres = np.concatenate([found.centres, pairs[split, 1]])
         centres[which[split]] = pairs[split, 0]
-        more = self._found(self._settled(centres, _HELD))
+        more = self.found(self._settled(centres, _HELD))
         heir, spare, kept = self._heirs(more), np.zeros(len(centres), bool), np.zeros(len(centres), bool)
         cheapest = np.argsort(self._loss(more), kind="stable")
         for heirs in (True, False):  # of two that would take each other's rows, one stays, if there are enough others
             for at in cheapest:
                 if spare.sum() < len(split) and not (spare[at] or (heirs and kept[at])):
                     spare[at] = kept[heir[at]] = True
-        return self._found(self._settled(more.centres[~spare], _HELD))
+        return self.found(self._settled(more.centres[~spare], _HELD))
 
     # ----------------------------------------------------------------- iterations
 
@@ -141,20 +158,41 @@ class Swaps:
         self.spent += self.compared
         return Flat().build(centres).search(self.x, min(m, len(centres)))
 
-    def _found(self, centres: np.ndarray) -> _Found:
+    def found(self, centres: np.ndarray) -> Found:
+        """What these centres cost."""
         ids, near = self._search(centres, 2)
         sqdist = near.astype(np.float64)
-        return _Found(centres, ids, sqdist, float((sqdist[:, 0] * self.weights).sum()))
+        if self.trim is None:
+            return Found(centres, ids, sqdist, float((sqdist[:, 0] * self.weights).sum()))
+        kept, limit = self._kept(near[:, 0])
+        cost, farthest = float((sqdist[:, 0] * kept).sum()), float(sqdist[:, 0].max())
+        return Found(centres, ids, np.minimum(sqdist, limit), cost, limit, farthest)
+
+    def settled(self, centres: np.ndarray) -> Found:
+        """What a few Lloyd iterations lead to."""
+        return self.found(self._settled(centres))
+
+    def improved(self, centres: np.ndarray) -> np.ndarray:
+        """Centres that cost no more after a few iterations than these do: float32 [k, d]."""
+        return self._improved(centres).centres
+
+    def _kept(self, sqdist: np.ndarray) -> tuple[np.ndarray, float]:
+        """Weights, 0 for rows that are left out, and the squared distance beyond which they are."""
+        if self.trim is None:
+            return self.weights, np.inf
+        limit = self.trim.limit(np.ascontiguousarray(sqdist), self.weights, self.space)
+        return np.where(sqdist <= limit, self.weights, 0.0), limit
 
     def _settled(self, centres: np.ndarray, most: int = _SETTLE) -> np.ndarray:
         """After at most so many Lloyd iterations."""
         before = np.inf
         for _ in range(most):
             ids, sqdist = self._search(centres, 1)
-            cost = float((sqdist[:, 0] * self.weights).sum())
+            kept, _ = self._kept(sqdist[:, 0])
+            cost = float((sqdist[:, 0] * kept).sum())
             if before - cost <= _SETTLED * cost:
                 break
-            centres, before = self._means(self.x, self.weights, ids[:, 0], centres), cost
+            centres, before = self._means(self.x, kept, ids[:, 0], centres), cost
         return centres
 
     def _means(self, x: Any, weights: np.ndarray, ids: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -165,7 +203,7 @@ class Swaps:
 
     # ----------------------------------------------------------------- one round
 
-    def _swapped(self, found: _Found, most: int) -> tuple[np.ndarray, int, float]:
+    def _swapped(self, found: Found, most: int) -> tuple[np.ndarray, int, float]:
         """Centres of which up to `most` were moved, how many were, and what that gains at once."""
         k, loss, heir = len(found.centres), self._loss(found), self._heirs(found)
         which, pairs, gain = self._split(found, min(k, max(16, 4 * most)))
@@ -189,12 +227,12 @@ class Swaps:
             count, promised = count + 1, promised + gain[at] - loss[spare]
         return centres, count, promised
 
-    def _loss(self, found: _Found) -> np.ndarray:
+    def _loss(self, found: Found) -> np.ndarray:
         """What each centre would cost if it were not there: float64 [k]."""
         further = found.sqdist[:, 1] - found.sqdist[:, 0]
         return np.bincount(found.ids[:, 0], self.weights * further, minlength=len(found.centres))
 
-    def _heirs(self, found: _Found) -> np.ndarray:
+    def _heirs(self, found: Found) -> np.ndarray:
         """The cluster that most of each cluster's rows would go to if their own were not there: int64 [k]."""
         k = len(found.centres)
         pair = found.ids[:, 0].astype(np.int64) * k + found.ids[:, 1]
@@ -207,7 +245,7 @@ class Swaps:
         heirs[pairs[order] // k] = pairs[order] % k  # of equal ones the last, which is the largest
         return heirs
 
-    def _split(self, found: _Found, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _split(self, found: Found, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Split the clusters that cost most in two: which these are, two centres each [t, 2, d], what it gains [t]."""
         k = len(found.centres)
         own, sqdist = found.ids[:, 0], found.sqdist[:, 0]
@@ -227,8 +265,9 @@ class Swaps:
         pairs[2 * drawn + 1] = picked.toarray() if hasattr(picked, "toarray") else picked
         first = np.arange(0, 2 * count + 1, 2)
         for _ in range(2):
-            halves, _ = kernels.nearest_in_group(x, labels, pairs, first)
-            pairs = self._means(x, weights, halves, pairs)
+            halves, far = kernels.nearest_in_group(x, labels, pairs, first)
+            pairs = self._means(x, weights if self.trim is None else weights * (far <= found.limit), halves, pairs)
         _, after = kernels.nearest_in_group(x, labels, pairs, first)
+        after = after if self.trim is None else np.minimum(after, found.limit)
         gain = spread[which] - np.bincount(labels, weights * after, minlength=count)
         return which, pairs.reshape(count, 2, -1), np.where(picks >= 0, gain, 0.0)

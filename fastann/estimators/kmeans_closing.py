@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,9 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastann import kernels
 from fastann.cluster import plan
-from fastann.cluster.closing import Clustering, closer, labelled, means_of
+from fastann.cluster.closing import Clustering, Labelling, closer, labelled, means_of
 from fastann.cluster.fit import Task, Trained
+from fastann.cluster.outliers import Outliers
 from fastann.cluster.passes.base import Pass
+from fastann.cluster.space import Space
+from fastann.cluster.trim import Trim
 from fastann.estimators.base import warn
 from fastann.estimators.kmeans_fitted import Directed
 from fastann.estimators.kmeans_parameters import index_of
@@ -56,8 +60,9 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
         margins=model.margins,
         memory=memory,
     )
+    rows, outliers = left_out(model, rows, task.plan.trim, space)
     counts = kernels.tally(rows.needed("a fit")[0], task.k)
-    means = means_of(work, rows, counts, centers, task.seed)
+    means = means_of(work, rows, counts, centers, task.seed, np.inf if outliers is None else outliers.threshold)
     automatic = isinstance(model.index, str) and model.index == "auto"
     spec, recall = foreseen(
         spec, lambda: model._index_over(centers, spec, lambda: work.centroids), audit, tuned=automatic
@@ -77,7 +82,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
             "points in X: it has fewer distinct rows than that; lower n_clusters or add data",
             ConvergenceWarning,
         )
-    found = Clustering(space, spec, means, table.all(rows, task.k, memory), done.history, done.stop_reason, recall)
+    whole = table.all(rows, task.k, memory)
+    found = Clustering(space, spec, means, whole, done.history, done.stop_reason, recall, outliers=outliers)
     log.info(
         "%d clusters of %d rows after %d iterations: inertia %.6g, recall %.4f, index %s; %s",
         *(task.k, found.rows.n, len(found.history), rows.inertia, rows.recall, spec, done.stop_reason.sentence),
@@ -96,6 +102,17 @@ def _warn_of_low_recall(spec: Spec, recall: float, automatic: bool) -> None:
         f"only; {', or '.join(advice)}",
         ConvergenceWarning,
     )
+
+
+def left_out(model: Any, rows: Labelling, trim: Trim | None, space: Space) -> tuple[Labelling, Outliers | None]:
+    """Which of the rows are outliers, where a model asks for that; their inertia is that of the others then."""
+    marked = model.outlier_labels == -1
+    if trim is None:
+        asked = model.trim != 0 or model.outlier_threshold is not None
+        return rows, Outliers.none(rows.inertia, marked) if asked else None
+    _, distances = rows.needed("a fit that leaves rows out")
+    outliers, inertia = Outliers.among(distances, rows.weights, trim, space, marked, model.limits.part)
+    return replace(rows, inertia=inertia), outliers
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:

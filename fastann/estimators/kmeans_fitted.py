@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fastann import checks
+from fastann import checks, kernels
 from fastann.cluster import plan
 from fastann.cluster.checkpoint import remove
 from fastann.cluster.closing import WITHOUT, Clustering, Labelling
@@ -25,6 +25,7 @@ from fastann.data.csr import Densified
 from fastann.data.open import as_source, can_reopen, reopen
 from fastann.data.source import Source, Without, dense
 from fastann.estimators.base import Model
+from fastann.estimators.kmeans_novelty import Novelty
 from fastann.estimators.summary import of_centers
 from fastann.index.base import AUTO, Index, Spec
 from fastann.index.repair import search
@@ -71,7 +72,7 @@ class Directed:
         return rows.among(self.whole, self.zeros, k, memory or Memory()) if len(self.zeros) else rows
 
 
-class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
+class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Model):
     """A model that is its centres and the index that finds the nearest of them.
 
     scikit-learn makes `set_output` work for the class in which `transform` stands, so its mixins are bases here.
@@ -160,14 +161,6 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         if found is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: it is not fitted yet")
         return found
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Nearest centre of each row of `X`, through the index: int32 [n_samples].
-
-        `predict_recall_` says of how many rows it finds the nearest one. A zero row has no direction, and under the
-        cosine metric a cosine of 0 to every centre: it gets the first, as in a fit.
-        """
-        return self._search(X, 1)[1][:, 0]
 
     def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
         """Find the nearest centres of each row, nearest first, through the index.
@@ -354,7 +347,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
     def _publish(self, found: Clustering) -> None:
         rows, means, self.clustering_ = found.rows, found.means, found
         self.inertia_ = rows.inertia
-        own = {"labels_": rows.labels, "distances_": rows.distances}
+        own = {"labels_": found.labels, "distances_": rows.distances}
         for name, array in (own | {"second_labels_": rows.second, "margins_": rows.margins}).items():
             self.__dict__.pop(name, None)
             if array is not None:
@@ -426,7 +419,7 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
         )
         return index.retuned(spec)
 
-    def _search(self, X: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
+    def _search(self, X: Any, m: int, *, exactly: bool = False) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
         with self._threads():
             view = self._view(X)
@@ -438,6 +431,8 @@ class Centers(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, M
                 for first, block in view.chunks():
                     part = slice(first, first + block.shape[0])
                     ids[part], sqdist[part], _ = search(index, block, m, centroids)
+                    if exactly:
+                        sqdist[part, 0] = kernels.own_sqdist(block, centroids, np.ascontiguousarray(ids[part, 0]))
                     bar.step(block.shape[0])
             zeros = zeros_of(view)
             ids[zeros], sqdist[zeros] = np.arange(m), ORTHOGONAL

@@ -15,6 +15,7 @@ from fastann.cluster.checkpoint import Checkpoints, plain
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.space import METRICS, Space
 from fastann.cluster.start import STARTS
+from fastann.cluster.trim import Trim
 from fastann.data.csr import CSRSource
 from fastann.data.identity import identity
 from fastann.data.source import ArraySource, Source
@@ -25,12 +26,13 @@ from fastann.index.faiss import faiss
 from fastann.index.parse import parse_index
 from fastann.index.spec import Flat
 
+MOST_TRIMMED = 0.5  # share of the rows left out beyond which the others are no majority
 ALGORITHMS = ("lloyd", "elkan")  # scikit-learn's, whose results are the same
 
 # Parameters that decide what a fit does next; with others of these it cannot go on from a checkpoint.
 DECISIVE = (
     "n_clusters", "index", "recall", "metric", "init", "n_init", "candidates", "size_aware", "swaps", "effort",
-    "sample", "empty", "random_state",
+    "sample", "empty", "trim", "outlier_threshold", "random_state",
 )  # fmt: skip
 
 
@@ -94,6 +96,7 @@ def check_kmeans(model: Any) -> float | None:
                 f"recall={model.recall!r} is what an index whose search option is 'auto' must reach, below 1, as in "
                 f"KMeans(index=IVF(nprobe='auto'), recall=0.99); got index={str(model.index)!r}"
             )
+    _check_trim(model)
     if model.candidates is not None:
         checks.integer(model.candidates, "candidates", 2, 8)
     for name in ("size_aware", "swaps"):
@@ -115,6 +118,38 @@ def check_kmeans(model: Any) -> float | None:
     return None if model.time_limit is None else checks.real(model.time_limit, "time_limit", 0.0, above=True)
 
 
+def _check_trim(model: Any) -> None:
+    """Check the parameters that say which rows are left out."""
+    if model.trim != "auto":
+        if isinstance(model.trim, str):
+            raise ValueError(f"trim must be a share of the rows such as 0.05, or 'auto', got {model.trim!r}")
+        if checks.real(model.trim, "trim", 0.0) > MOST_TRIMMED:
+            raise ValueError(
+                f"trim must be between 0 and {MOST_TRIMMED:g}, got {model.trim}; it is the share of rows left out, not "
+                "a percentage or a number of rows"
+            )
+    if model.outlier_threshold is not None:
+        checks.real(model.outlier_threshold, "outlier_threshold", 1.0)
+        if model.trim != 0:
+            raise ValueError(
+                f"trim={model.trim!r} and outlier_threshold={model.outlier_threshold!r} are two ways to say which rows "
+                "are left out; give one of them"
+            )
+    if isinstance(model.outlier_labels, bool) or model.outlier_labels not in ("nearest", -1):
+        raise ValueError(f"outlier_labels must be 'nearest' or -1, got {model.outlier_labels!r}")
+
+
+def trim_of(model: Any, find: Callable[[], float] | None = None) -> Trim | None:
+    """Which rows are left out, None for none; `find` gives the share where that is "auto"."""
+    if model.outlier_threshold is not None:
+        return Trim(multiple=float(model.outlier_threshold))
+    if model.trim != "auto":
+        return Trim(float(model.trim)) if model.trim > 0 else None
+    assert find is not None, "a share is found in rows"
+    found = find()
+    return Trim(found) if found > 0 else None
+
+
 def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]:
     """Check the parameters that depend on the data or the machine: clusters, rows to train on, devices."""
     if source.sparse and not takes_sparse(model):
@@ -128,6 +163,10 @@ def check_kmeans_data(model: Any, source: Source) -> tuple[int, int | None, Any]
     if device != "cpu":
         gpu.require(faiss(), device)
     plan.choose_index(index_of(model), k)
+    if model.trim != "auto" and (left := source.n - int(model.trim * source.n)) < k:
+        raise ValueError(
+            f"trim={model.trim} leaves {left} of {source.n} rows for n_clusters={k}; lower trim or n_clusters"
+        )
     return k, checks.sample(model.sample, source.n, k), device
 
 

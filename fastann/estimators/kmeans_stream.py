@@ -13,9 +13,9 @@ from fastann.cluster.clock import Clock
 from fastann.cluster.closing import Clustering, Labelling, Means, labelled
 from fastann.cluster.criterion import NEAREST
 from fastann.cluster.stream import Online
-from fastann.estimators.kmeans_closing import foreseen
+from fastann.estimators.kmeans_closing import foreseen, left_out
 from fastann.estimators.kmeans_fitted import Directed
-from fastann.estimators.kmeans_parameters import check_directed
+from fastann.estimators.kmeans_parameters import check_directed, trim_of
 from fastann.index import gpu
 from fastann.index.recall import Sampled
 
@@ -35,6 +35,12 @@ def take_in(model: Any, X: Any, sample_weight: Any) -> Clustering:
     table = Directed.of(view, checks.sample_weight(sample_weight, view.n))
     check_directed(view.n, table.zeros)
     batch, weights, step = table.source, table.weights, before.steps + 1
+    found: Clustering = model.clustering_
+    trim = None
+    if model.trim != "auto":
+        trim = trim_of(model)
+    elif found.outliers is not None and found.outliers.trim.share > 0:
+        trim = found.outliers.trim
     means, rows, recall = replace(before, steps=step), Labelling.of_none(model.margins), model.predict_recall_
     if batch.n:
         mass = float(batch.n if weights is None else weights.sum())
@@ -46,6 +52,7 @@ def take_in(model: Any, X: Any, sample_weight: Any) -> Clustering:
             space=space,
             rng=np.random.default_rng([before.seed, 2, step]),
             clock=clock,
+            trim=trim,
         )
         with clock("close"):
             seen, centers = before.seen + mass, space.outward(online.centroids)
@@ -55,8 +62,8 @@ def take_in(model: Any, X: Any, sample_weight: Any) -> Clustering:
             index = model._index_over(centers, model.index_, lambda: work.centroids)
             rows = labelled(work, index, NEAREST, audit, margins=model.margins)
             recall = foreseen(model.index_, lambda: index, audit)[1]
+    rows, outliers = left_out(model, rows, trim if batch.n else None, space)
     rows = table.all(rows, len(means.centers))
-    found: Clustering = model.clustering_
     return replace(
         found,
         spec=model.index_,
@@ -65,4 +72,6 @@ def take_in(model: Any, X: Any, sample_weight: Any) -> Clustering:
         predict_recall=recall,
         seconds=clock.read(),
         device=gpu.name_of(device),
+        outliers=outliers,
+        known=found.tails,
     )

@@ -44,12 +44,15 @@ def of_centers(km: Any) -> dict[str, str]:
         facts["rows"] += f", trained on {last.rows:,}" if last.rows != rows.n else ""
         where = "" if km.device == "cpu" else f", on {km.device_}"
         index += f": {last.plan}{where}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else "")
+    kept = 1.0 if found.outliers is None else 1 - found.outliers.share
     facts |= {
         "index": index,
         "iterations": f"{len(found.history)}: {found.stopped(km.tol)}",
-        "inertia": f"{rows.inertia:.6g}" + (f" ({rows.inertia / rows.n:.6g} a row)" if rows.n else ""),
+        "inertia": f"{rows.inertia:.6g}" + (f" ({rows.inertia / (rows.n * kept):.6g} a row)" if rows.n else ""),
         "recall": recall,
     }
+    if found.outliers is not None:
+        facts["left out"] = found.outliers.told()
     if found.seconds:
         facts["seconds"] = in_words(found.seconds)
     return facts

@@ -15,6 +15,7 @@ from fastann.cluster.clock import in_words
 from fastann.data.identity import checksum
 from fastann.data.open import as_source
 from fastann.quality import metrics
+from fastann.quality import outliers as far
 from fastann.quality.given import check_refit, classes_of, clusters_of, metric_of, model_of
 from fastann.quality.projection import COMPONENTS, METHODS, draw_map, umap
 from fastann.quality.retrieval import measure_retrieval
@@ -44,6 +45,8 @@ class Evaluation(metrics.Findings):
         ``method``; ``points`` and their ``labels``; ``centroids``, their ``clusters`` and ``sizes``; ``explained``.
     seconds : dict
         Of the model's fit, by phase (`KMeans.seconds_`); empty of labels.
+    tail : dict
+        How far rows are from their centres, and the farthest: see `fastann.quality.outliers.measure_outliers`.
     """
 
     n: int
@@ -57,6 +60,7 @@ class Evaluation(metrics.Findings):
     centers: int | None = None
     map: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    tail: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fit_seconds(self) -> float:
@@ -131,6 +135,7 @@ def evaluate(
     *,
     truth: Any = None,
     label_column: str | None = None,
+    outliers: Any = None,
     metric: str | None = None,
     sample: int = 20_000,
     stability: int = 0,
@@ -160,6 +165,9 @@ def evaluate(
         a .csv file a header line.
     label_column : str, default=None
         Column of a .csv or .parquet file of `truth`; None is its only one, or the one named "label".
+    outliers : bool array of shape (n_samples,), or path of a .npy file, default=None
+        Rows known to belong nowhere: adds the share of them that the model leaves out, and the share that they are of
+        the rows left out. Needs a model fitted with `trim` or `outlier_threshold`.
     metric : {"euclidean", "cosine"} or None, default=None
         None is the model's own, or euclidean for labels.
     sample : int, default=20_000
@@ -198,6 +206,9 @@ def evaluate(
     metric = metric_of(metric, model)
     source = as_source(x)
     classes = None if truth is None else classes_of(truth, source.n, label_column)
+    known = None if outliers is None else far.planted(outliers, source.n)
+    if known is not None:
+        far.check_planted(model)
     if stability:
         check_refit(model, source.n)
 
@@ -211,6 +222,7 @@ def evaluate(
         own, other = metrics.row_distances(clusters)
         metrics.measure_rows(clusters, own, other, out)
         listed = metrics.describe(clusters, own, members, out)
+        tail = far.measure_outliers(clusters, own, model, known, out)
         metrics.measure_sample(clusters, picks, out, rng(1))
         if classes is not None:
             metrics.measure_agreement(clusters, classes, picks, out, rng(2))
@@ -232,6 +244,7 @@ def evaluate(
             centers=None if model is None else checksum(model.cluster_centers_),
             map=draw_map(clusters, picks, projection, random_state, components=components),
             seconds={} if model is None else model.seconds_,
+            tail=tail,
         )
 
 

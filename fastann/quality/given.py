@@ -124,7 +124,11 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
             source = Densified(source)
         view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
         kind = "stored" if clustering.clustering_.has(view) else "predicted"
-        labels, k = clustering.labels_ if kind == "stored" else clustering.predict(source), len(centroids)
+        if kind == "stored":
+            labels, _ = clustering.clustering_.rows.needed("an evaluation by the labels of the fit")
+        else:
+            labels = clustering.kneighbors(source, 1, return_distance=False)[:, 0]
+        k = len(centroids)
     else:
         labels = _labels(clustering, source.n)
         space, view = fit_space(source, metric)

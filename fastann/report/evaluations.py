@@ -66,6 +66,7 @@ def sections(content: dict[str, Any]) -> list[Section]:
         clusters.sizes(_sizes(content)),
         clusters.chart(content.get("map")),
         _clusters(content),
+        _tail(content),
         html.how(metrics),
     ]
 
@@ -168,6 +169,32 @@ def _clusters(content: dict[str, Any]) -> Section:
     if "words" in names and len(rows) <= OPEN:
         fold = ""
     return Section("Clusters", tables=[Table("Clusters, the largest first", columns, rows, fold, sortable=True)])
+
+
+def _tail(content: dict[str, Any]) -> Section:
+    """How far rows are from their centres, and the farthest of them."""
+    tail = html.mapping(content, "tail")
+    shares, far = html.numbers(tail.get("levels")), html.numbers(tail.get("distances"))
+    section = Section("Far rows")
+    if len(shares) < 2 or len(shares) != len(far):
+        return section
+    threshold = tail.get("threshold")
+    caption = "Share of the rows that are within a distance of their centre."
+    if html.is_number(threshold):
+        caption += f" Rows beyond {html.number(threshold)} are left out of the means."
+    axes = plots.Axis("distance to the own centre"), plots.Axis("share of the rows")
+    line = plots.Line(far, shares, 0, "share of the rows", marked=True)
+    section.figures.append(Figure([plots.lines("tail", [line], *axes)], caption, caption))
+    names = ("ids", "clusters", "far", "rows")
+    listed = [tail[name] if isinstance(tail.get(name), list) else [] for name in names]
+    columns = [Column("row"), Column("cluster"), Column("distance")]
+    rows = [
+        [Cell(html.plain(name)), Cell(html.plain(cluster)), Cell(html.number(distance))]
+        for name, cluster, distance, _ in zip(*listed, strict=False)
+    ]
+    if rows:
+        section.tables.append(Table("Farthest rows", columns, rows, f"The {len(rows)} rows farthest from their centre"))
+    return section
 
 
 def _told(value: Any, name: str) -> str:

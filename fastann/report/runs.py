@@ -94,11 +94,12 @@ def _values(manifest: dict[str, Any], history: list[dict[str, Any]], counts: np.
     """The run's metrics, from its manifest and labels."""
     n = float(counts.sum())
     low, high = (*html.numbers(manifest.get("assignment_recall_interval")), None, None)[:2]
+    inertia = html.mapping(manifest, "outliers").get("inertia_all", manifest.get("inertia"))  # of all rows
     values: dict[str, Any] = {
         RECALL.name: manifest.get("assignment_recall"),
         f"{RECALL.name}_low": low,
         f"{RECALL.name}_high": high,
-        INERTIA.name: manifest["inertia"] / n if html.is_number(manifest.get("inertia")) else None,
+        INERTIA.name: float(inertia) / n if inertia is not None and html.is_number(inertia) else None,
         "iterations": len(history),
         "empty": int((counts == 0).sum()),
         "imbalance": len(counts) * float(((counts / n) ** 2).sum()),

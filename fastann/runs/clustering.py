@@ -9,7 +9,8 @@ labels, the first two files alone:
                                             clustered, null for arrays
 ``centroids.safetensors`` *                 ``centroids`` float32 or float64 [k, d]; ``weights`` and
                                             ``lengths`` float64 [k]; ``mean`` float64 [d] where rows were
-                                            centred
+                                            centred; ``scales`` float32 [k] and ``quantiles`` float32 [k, 9],
+                                            what `predict` rejects rows by, where it is known
 ``labels.npy`` *            int32 [n]       cluster of each row
 ``distances.npy`` *         float32 [n]     distance to its centre: Euclidean, or 1 - cosine
 ``second.npy``              int32 [n]       second nearest centre, -1 for none; with ``margins=True`` only
@@ -35,7 +36,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,8 +46,10 @@ from fastann import checks, kernels, storage
 from fastann.cluster import plan
 from fastann.cluster.closing import Clustering, Labelling, Means
 from fastann.cluster.lloyd import Iteration
+from fastann.cluster.outliers import LEVELS, Outliers, Tails
 from fastann.cluster.space import space_of
 from fastann.cluster.stop import StopReason
+from fastann.cluster.trim import Trim
 from fastann.data.identity import check_unchanged, lasting
 from fastann.data.open import open_source, reopen
 from fastann.data.source import Source
@@ -114,6 +117,7 @@ def write(
         "inertia": rows.inertia,
         "assignment_recall": rows.recall,
         "assignment_recall_interval": list(rows.interval),
+        "outliers": None if found.outliers is None else _plain_outliers(found.outliers),
         "predict_recall": None if math.isnan(found.predict_recall) else found.predict_recall,
         "device": found.device,
         "seconds": found.seconds,
@@ -126,6 +130,8 @@ def write(
     tensors = {"centroids": means.centers, "weights": means.weights, "lengths": means.lengths}
     if space.mean is not None:
         tensors["mean"] = space.mean
+    if (tails := found.tails) is not None:
+        tensors |= {"scales": tails.scales, "quantiles": tails.quantiles}
     arrays, more = _of_rows(rows, len(means.centers)) if manifest["labels"] else ({}, None)
     kept = None if checkpoint is None else Path(checkpoint).absolute()
     begun = kept == (Path(path) / storage.CHECKPOINTS).absolute()
@@ -240,6 +246,8 @@ def read(path: str | os.PathLike[str], kind: type) -> tuple[Any, Clustering, lis
             _predict_recall(manifest.get("predict_recall")),
             _seconds(manifest.get("seconds", {})),
             str(manifest.get("device", "cpu")),
+            _outliers(manifest.get("outliers")),
+            _tails(tensors, len(centers)),
         )
     except (KeyError, TypeError, ValueError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -257,6 +265,34 @@ def _seconds(given: Any) -> dict[str, float]:
     if not isinstance(given, dict):
         raise ValueError(f"seconds are {given!r}, not those of phases")
     return {str(phase): checks.real(spent, f"seconds of {phase}", 0.0) for phase, spent in given.items()}
+
+
+def _plain_outliers(outliers: Outliers) -> dict[str, Any]:
+    """As JSON holds it: an infinite threshold is null."""
+    plain = asdict(outliers)
+    return plain | {"threshold": None if math.isinf(outliers.threshold) else outliers.threshold}
+
+
+def _outliers(given: Any) -> Outliers | None:
+    """Which rows were left out; None of fits that asked for nothing, as those of old."""
+    if given is None:
+        return None
+    trim, limit = Trim(**given["trim"]), given["threshold"]
+    checks.real(trim.share, "trim.share", 0.0)
+    limit = math.inf if limit is None else checks.real(limit, "threshold", 0.0)
+    share, inertia = checks.real(given["share"], "share", 0.0), checks.real(given["inertia_all"], "inertia_all", 0.0)
+    return Outliers(trim, limit, share, inertia, bool(given["marked"]))
+
+
+def _tails(tensors: dict[str, np.ndarray], k: int) -> Tails | None:
+    """What rows are rejected by; None of runs that lack it, as those of old."""
+    if "scales" not in tensors and "quantiles" not in tensors:
+        return None
+    scales, quantiles = tensors["scales"], tensors["quantiles"]
+    for name, values, shape in (("scales", scales, (k,)), ("quantiles", quantiles, (k, len(LEVELS)))):
+        if values.dtype != np.float32 or values.shape != shape or not (values >= 0).all():
+            raise ValueError(f"{name} are {values.dtype} {values.shape}, not float32 {shape} of 0 or more")
+    return Tails(scales, quantiles)
 
 
 def _labelling(manifest: dict[str, Any], arrays: dict[str, np.ndarray], k: int) -> Labelling:

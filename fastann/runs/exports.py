@@ -88,9 +88,11 @@ def assignments(
     ids: np.ndarray | None = None,
     second: np.ndarray | None = None,
     margins: np.ndarray | None = None,
+    scores: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Columns of the table of assignments: row, id, cluster, distance, second_cluster, margin, but for None."""
+    """Columns of the table of assignments: row, id, cluster, distance and more, but for None."""
     columns = {"id": ids, "cluster": labels, "distance": distances, "second_cluster": second, "margin": margins}
+    columns["outlier_score"] = scores
     return {"row": range(len(labels))} | {name: of for name, of in columns.items() if of is not None}
 
 
@@ -132,7 +134,12 @@ def _parquet(found: Clustering, path: Path, extra: dict[str, Any]) -> None:
 
 def _table(found: Clustering, extra: dict[str, Any]) -> dict[str, Any]:
     rows = found.rows
-    return assignments(*rows.needed("a table of rows"), ids=extra["ids"], second=rows.second, margins=rows.margins)
+    nearest, distances = rows.needed("a table of rows")
+    scores = None
+    if found.outliers is not None and found.tails is not None:
+        scores = found.tails.scores(distances, nearest)
+    labels = nearest if found.labels is None else found.labels
+    return assignments(labels, distances, ids=extra["ids"], second=rows.second, margins=rows.margins, scores=scores)
 
 
 @_format("km", "clusters as HuBERT's units, one utterance a line")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
+from fastann.cluster.outliers import runs_of
 from fastann.storage import tables
 
 REPRESENTATIVES = 10  # kept of each cluster
@@ -45,7 +46,7 @@ class Members:
         """
         offsets, rows = kernels.group(labels, k)
         total, square, most = np.zeros(k), np.zeros(k), np.zeros(k)
-        for first, last in _runs(offsets, at_once):
+        for first, last in runs_of(offsets, at_once):
             part = rows[offsets[first] : offsets[last]]  # in row order within each cluster
             counts = np.diff(offsets[first : last + 1])
             own, far = np.repeat(np.arange(last - first), counts), distances[part]
@@ -78,13 +79,3 @@ class Members:
         columns |= {name: column([f"{value:.9g}" for value in values.tolist()]) for name, values in far.items()}
         with path.open("wb") as file:
             tables.write_csv(file, columns | {"representative": column(names)})
-
-
-def _runs(offsets: np.ndarray, rows: int) -> list[tuple[int, int]]:
-    """Cut clusters into runs, (first, last + 1), of at most so many rows, or one cluster."""
-    k, runs, first = len(offsets) - 1, [], 0
-    while first < k:
-        last = int(np.searchsorted(offsets, offsets[first] + rows, "right")) - 1
-        runs.append((first, min(k, max(last, first + 1))))
-        first = runs[-1][1]
-    return runs
