@@ -677,7 +677,7 @@ def process(*args):
 def test_a_real_process_fits(here):
     done = process("fit", "x.npy", "-k", "5", "--out", "run")
     assert (done.returncode, done.stderr) == (DONE, "")
-    assert "clusters   5" in done.stdout
+    assert "clusters    5" in done.stdout
 
 
 def test_a_real_process_fails_without_a_traceback(here):

@@ -164,19 +164,19 @@ def test_labels_in_text_are_strings_unless_all_are_integers(tmp_path, text, labe
 def test_fit_prints_what_it_did(here):
     out = done("fit", "train.npy", "train_y.npy", "--out", "model")
     pattern = (
-        r"rows       1,200 x 64\nclasses    10\nprototypes 30 \(3 a class\)\n"
-        r"refinement (kept|not kept): accuracy 0\.\d{4} -> [01]\.\d{4}, balanced 0\.\d{4} -> [01]\.\d{4}, "
-        r"on 1\d\d rows held out\n(           recall of \d: [01]\.\d{4} -> [01]\.\d{4} \(\d+ rows\)\n)?"
-        r"epochs     \d+ of k-means(, 5 of refinement)?\nseconds    \d+\.\d\nmodel      model\n"
+        r"rows        1,200 x 64\nclasses     10\nprototypes  30 \(3 a class\)\n"
+        r"refinement  (kept|not kept): accuracy 0\.\d{4} -> [01]\.\d{4}, balanced 0\.\d{4} -> [01]\.\d{4}, "
+        r"on 1\d\d rows held out\n( +recall of \d: [01]\.\d{4} -> [01]\.\d{4} \(\d+ rows\)\n)?"
+        r"epochs      \d+ of k-means(, 5 of refinement)?\nseconds     \d+\.\d\nmodel       model\n"
     )
     assert re.fullmatch(pattern, out), out
 
 
 def test_fit_says_when_no_refinement_was_tried(here):
     command = ["fit", "train.npy", "train_y.npy", "--out", "model", "--force", "--n-prototypes", "auto"]
-    assert "refinement none, as asked\n" in done(*command, "--refine", "none")
+    assert "refinement  none, as asked\n" in done(*command, "--refine", "none")
     out = done(*command, "--refine", "softmax")
-    assert "refinement softmax, as asked\n" in out
+    assert "refinement  softmax, as asked\n" in out
     assert ", 5 of refinement\n" in out
     np.save("few.npy", np.load("train.npy")[:60])
     np.save("few_y.npy", np.load("train_y.npy")[:60])

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from fastann import kernels
 from fastann.classify.calibration import UNKNOWN, Judged
-from fastann.classify.prototypes import Prototypes, Thinning, prune, round_to, shrink
+from fastann.classify.prototypes import Prototypes, Thinning, prune, shrink
 from fastann.classify.refine import SMOOTHING, Descent
 from fastann.classify.search import PrototypeSearch
 from fastann.classify.start import start
@@ -512,17 +512,6 @@ def test_shrunken_directions_have_a_spread_that_can_be_saved():
     q, _ = shrink(p, 1e-9, COSINE)
     assert (q.spread >= 0).all()
     np.testing.assert_allclose(np.linalg.norm(q.vectors, axis=1), 1, rtol=1e-6)
-
-
-def test_values_are_rounded_to_the_stored_type(rng):
-    x = (rng.standard_normal(1000) * 10.0 ** rng.integers(-3, 4, 1000)).astype(np.float32)
-    np.testing.assert_array_equal(round_to(x, "float16"), x.astype(np.float16).astype(np.float32))
-    b = round_to(x, "bfloat16")
-    assert (b.view(np.uint32) & 0xFFFF == 0).all()
-    assert (np.abs(b - x) <= np.abs(x) * 2.0**-8).all()
-    ties = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8], np.float32)  # half way between two: to the even one
-    np.testing.assert_array_equal(round_to(ties, "bfloat16"), np.array([1, 1 + 4 * 2.0**-8], np.float32))
-    assert round_to(x, "float32") is x
 
 
 # --------------------------------------------------------------------------- refinement

@@ -46,7 +46,7 @@ KINDS = {
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_verbose_fit_says_lines_where_no_terminal_is(kind, tmp_path, capsys):
-    KMeans(5, random_state=0, tol=0, max_iter=3, verbose=True, callback=slow).fit(KINDS[kind](tmp_path))
+    KMeans(5, random_state=0, swaps=False, tol=0, max_iter=3, verbose=True, callback=slow).fit(KINDS[kind](tmp_path))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 3
     assert all(line.startswith("k-means: ") for line in lines)
@@ -125,7 +125,7 @@ class Terminal(io.StringIO):
 
 def test_a_bar_is_drawn_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    KMeans(5, random_state=0, max_iter=3, tol=0, verbose=True).fit(ROWS)
+    KMeans(5, random_state=0, swaps=False, max_iter=3, tol=0, verbose=True).fit(ROWS)
     assert "k-means: 100%" in sys.stderr.getvalue()
     assert "3/3" in sys.stderr.getvalue()
 
@@ -202,7 +202,7 @@ def terminal_signals():
 @pytest.mark.usefixtures("terminal_signals")
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_says_what_it_does(kind, tmp_path, capsys):
-    km = KMeans(5, random_state=0, tol=0, callback=pressed, max_iter=9).fit(KINDS[kind](tmp_path))
+    km = KMeans(5, random_state=0, swaps=False, tol=0, callback=pressed, max_iter=9).fit(KINDS[kind](tmp_path))
     assert (km.stop_reason_, km.n_iter_) == ("interrupted", 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Ctrl-C: this fit ends after the running iteration, with stop_reason_ 'interrupted'")
@@ -222,5 +222,5 @@ def test_ctrl_c_in_a_classifier_raises(monkeypatch):
 @pytest.mark.usefixtures("terminal_signals")
 def test_ctrl_c_without_standard_error_ends_the_fit(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
-    km = KMeans(5, random_state=0, tol=0, callback=pressed, max_iter=9).fit(ROWS)
+    km = KMeans(5, random_state=0, swaps=False, tol=0, callback=pressed, max_iter=9).fit(ROWS)
     assert km.stop_reason_ == "interrupted"

@@ -95,6 +95,7 @@ class Novelty:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), torch tensor, or path
+            Whatever `fit` takes.
         reject : float or None, default=None
             Give -1 to rows farther from their centre than this share of the rows that belong to it: of rows of the law
             fitted on, 0.99 rejects 1%. From 0.5 to 0.999. It goes by distances of the rows of each cluster in the fit,
@@ -117,7 +118,9 @@ class Novelty:
     def judged(
         self, X: Any, reject: float | None = None, *, scores: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """What `predict` says of rows, in one search with all that it goes by.
+        """What `predict` says of the rows of `X`, by `reject`, in one search with all that it goes by.
+
+        Also their `scores`, minus `score_samples`, if these are asked for.
 
         Returns
         -------
@@ -134,7 +137,7 @@ class Novelty:
         return labels, distances, tails_of(found).scores(distances, ids) if scores else None
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Minus the distance of each row to its nearest centre over the scale of that cluster: float32 [n_samples].
+        """Minus the distance of rows, `X`, to their nearest centre over the scale of that cluster: float32 [n_samples].
 
         Greater is more usual, and -1 is what most rows fitted on have. The scale is the root of the mean squared
         distance of the cluster's rows that were not left out (under the cosine metric, their mean distance), as seen

@@ -154,6 +154,7 @@ def robust_pipeline(
     Parameters
     ----------
     n_clusters : int, default=8
+        Clusters to find.
     contamination : float or "auto", default=0.05
         Share of the rows that is left out: by trimmed k-means, or by the envelope. "auto", which finds the share, is
         for trimmed k-means.
@@ -167,6 +168,7 @@ def robust_pipeline(
     outlier_labels : {"nearest", -1}, default="nearest"
         What `labels_` and `predict` say of outliers.
     random_state : int, RandomState or None, default=None
+        Of the start, and of the envelope.
     **parameters
         Of `KMeans`.
 
