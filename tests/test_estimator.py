@@ -377,6 +377,8 @@ def test_parameters_all_do_something(blobs):
         "tol": 0.5,
         "sample": 500,
         "swaps": True,
+        "trim": 0.1,
+        "outlier_threshold": 1.5,
         "time_limit": 1e-9,
         "callback": lambda state: True,
         "random_state": 1,
@@ -397,6 +399,7 @@ def test_parameters_all_do_something(blobs):
         "effort",
         "decay",  # test_online.py
         "margins",
+        "outlier_labels",  # test_outliers.py
         "algorithm",  # test_drop_in.py
         "copy_x",
         "max_memory",  # test_memory.py
