@@ -355,7 +355,7 @@ class KMeans(CallbackSupport, Centers):
                 train_weights,
                 k,
                 space,
-                self._plan(train, k, device, trim, batch),
+                self._plan(train, k, device, batch, trim),
                 start=given_start(self, X, source, k, space, seed),
                 n_init=starts(self),
                 empty=self.empty,
@@ -433,7 +433,7 @@ class KMeans(CallbackSupport, Centers):
         """Cluster the rows of `X` (`y`, `sample_weight` as in `fit`), return `transform(X)`: float32 [n_samples, k]."""
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
-    def _plan(self, train: Source, k: int, device: Any, trim: Trim | None, batch: bool = False) -> plan.Plan:
+    def _plan(self, train: Source, k: int, device: Any, batch: bool = False, trim: Trim | None = None) -> plan.Plan:
         # A start that was asked for stays as it is; one that fits a batch too well is no better for what follows.
         named = not isinstance(self.init, str) or self.init != "auto"
         swaps = False if self.swaps == "auto" and (named or batch) else self.swaps
