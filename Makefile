@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CXX_FILES := $(shell find fastann/kernels -name '*.[ch]pp')
 CORE := $(shell find fastann/kernels/src -name '*.[ch]pp') fastann/kernels/CMakeLists.txt
 
-.PHONY: demo test test-fast test-extras check format bench docs sanitize wheel-test clean
+.PHONY: demo test test-fast test-extras check format bench docs notebooks sanitize wheel-test clean
 
 demo: $(VENV)/.core
 	@echo "fastann: running the demo"
@@ -38,6 +38,10 @@ docs: $(VENV)/.docs
 	$(BIN)/python tools/links.py build/docs
 	$(BIN)/python -m pytest -q tests/test_docs.py
 	@echo "fastann: open build/docs/index.html"
+
+# The notebooks, executed anew from their sources: NOTEBOOKS="01_kmeans" takes some of them.
+notebooks: $(VENV)/.dev
+	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
 
 # The core's own tests, under what finds wrong addresses, undefined behaviour and races.
 sanitize: $(VENV)/.core

@@ -1,0 +1,123 @@
+"""Notebooks: each is executed afresh on small data, and its main numbers are what it says they are."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+
+
+def near(value, tolerance):
+    return pytest.approx(value, abs=tolerance)
+
+
+# What is asserted of the numbers that a notebook ends with, on small data.
+HOLDS = {
+    "01_kmeans": lambda it: (
+        it["inertia, fastann, exact"] == near(1, 0.001)
+        and it["inertia, scikit-learn"] == near(1, 0.001)
+        and it["inertia, FAISS"] == near(1, 0.001)
+        and it["inertia, fastann, automatic"] < 1.001
+    ),
+    "02_indexes": lambda it: (
+        it["recall, flat"] == it["recall, kd_tree"] == 1
+        and 0.5 < it["recall, ivf, nprobe=1"] < 0.99 < it["recall, ivf, most"]
+        and it["recall, hnsw, most"] > 0.98
+        and it["recall, lsh, most"] > 0.9
+        and 0.3 < it["recall, pq, most"] < 0.99
+        and it["recall, tuned"] >= 0.9
+        and it["inertia, ivf / flat"] == near(1, 0.01)
+    ),
+    "03_image_segmentation": lambda it: all(
+        it[f"pieces, {name}, colour"] > 1.2 * it[f"pieces, {name}, some position"]
+        and it[f"error, {name}, colour"] < it[f"error, {name}, some position"] < 0.3
+        for name in ("china", "flower")
+    ),
+    "05_texts": lambda it: (
+        it["texts"] > 400
+        and it["columns"] > 1000
+        and it["AMI, sparse"] > 0.5
+        and it["AMI, 50 dimensions"] > 0.5
+        and it["purity, sparse"] > 0.7
+        and it["clusters with words"] == 8
+    ),
+    "07_near_duplicates": lambda it: (
+        it["recall there"] > 0.99
+        and it["precision there"] > 0.97
+        and it["most alike kept"] < 0.9
+        and it["unchecked"] == 0
+    ),
+    "08_codebooks": lambda it: (
+        it["recall, random, nprobe=4"] < it["recall, fastann, nprobe=4"] < 1
+        and it["recall, fastann, nprobe=4"] == near(it["recall, FAISS, nprobe=4"], 0.02)
+        and it["recall, own search, probe=4"] == near(it["recall, fastann, nprobe=4"], 0.005)
+        and it["recall, fastann, nprobe=16"] > 0.99
+        and it["recall, documents, 5% scored"] > 0.5
+        and it["recall, documents, 20% scored"] > 0.85
+    ),
+    "09_prototype_classifier": lambda it: (
+        0.87 < it["accuracy, 1 prototype"] < it["accuracy, 8 prototypes"]
+        and it["accuracy, 8 prototypes"] > 0.95
+        and it["accuracy, stream, before the new classes"] < 0.65 < 0.92 < it["accuracy, stream"]
+        and it["known rejected"] < 0.1 < 0.4 < it["unknown rejected"]
+        and it["accuracy of sure rows"] > 0.97
+    ),
+    "10_larger_than_memory": lambda it: (
+        it["same within a limit"]
+        and it["same after a crash"]
+        and it["iterations before the crash"] == 4
+        and it["iterations after it"] == 5  # of eight: the fourth was not written
+        and it["refusal says what is needed"]
+        and it["labels as before"] == 1
+    ),
+    "11_sweeps_and_reports": lambda it: (
+        it["runs"] == it["methods"] == 4
+        and it["runs done anew"] == 0
+        and it["inertia, auto / flat"] == near(1, 0.01)
+        and it["kB of the report"] > 20
+        and it["recall, tuned"] > 0.93
+    ),
+}
+
+
+def test_every_notebook_is_looked_at():
+    if not SOURCES:
+        pytest.skip("the notebooks are not here: a source distribution has none")
+    assert {path.stem for path in SOURCES} == set(HOLDS)
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(HOLDS)
+
+
+@pytest.fixture
+def notebooks(monkeypatch):
+    pytest.importorskip("nbclient", reason="notebooks need nbclient: pip install 'fastann[notebooks]'")
+    pytest.importorskip("ipykernel", reason="notebooks need ipykernel: pip install 'fastann[notebooks]'")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import notebooks
+
+    return notebooks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_finds_what_it_says(source, notebooks, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    found = notebooks.executed(notebooks.made(source), small=True)
+    assert HOLDS[source.stem](found), found
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_is_that_of_its_source(source, notebooks):
+    """`make notebooks` was run since: the cells are the same, all have run, and outputs are small."""
+    path = source.with_suffix(".ipynb")
+    assert path.stat().st_size < 500_000
+    kept = notebooks.nbformat.read(path, as_version=4)
+    made = notebooks.made(source)
+    assert [(cell.cell_type, cell.source) for cell in kept.cells] == [(c.cell_type, c.source) for c in made.cells]
+    code = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert "error" not in {output.output_type for output in outputs}
+    assert any({"image/png", "image/jpeg"} & set(output.get("data", {})) for output in outputs)
+    last = kept.cells[-1].source
+    assert last.index("## What was found") < last.index("## What if")
