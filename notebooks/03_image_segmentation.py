@@ -75,6 +75,7 @@ for line, (name, photograph) in zip(axes, photographs.items(), strict=True):
         ax.set_title(f"{count}, {how}: {pieces[name, how]:,} pieces", fontsize=9)
 for ax in axes.flat:
     ax.axis("off")
+plt.show()
 
 # %% [markdown]
 # ## Borders
@@ -90,11 +91,12 @@ for ax, photograph in zip(axes, photographs.values(), strict=True):
     border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     ax.imshow(np.where(border[..., None], np.uint8(255), photograph))
     ax.axis("off")
+plt.show()
 
 # %%
 found = {f"pieces, {name}, {how}": value for (name, how), value in pieces.items()}
 found |= {f"error, {name}, {how}": value for (name, how), value in errors.items()}
-{name: round(value, 3) for name, value in found.items()}
+{name: round(float(value), 3) for name, value in found.items()}
 
 # %% [markdown]
 # ## What was found

@@ -62,7 +62,7 @@ print(km.summary())
 # %%
 described = describe(km, texts, words=5)
 for size, named, near in sorted(zip(described.sizes, described.words, described.texts, strict=True), reverse=True):
-    print(f"{size:4d}  {', '.join(named):60s}  {near[0].splitlines()[0][:45]}")
+    print(f"{size:4d}  {', '.join(named):50s}  {near[0].splitlines()[0][:30]}")
 
 # %% [markdown]
 # ## A map

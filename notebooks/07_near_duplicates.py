@@ -69,6 +69,7 @@ ax.plot(thresholds, recalls, "o-", color="#0072b2", label="recall: planted copie
 ax.plot(thresholds, precisions, "s-", color="#d55e00", label="precision: dropped texts that are planted copies")
 ax.set(xlabel="threshold")
 ax.legend()
+plt.show()
 
 # %% [markdown]
 # ## Is anything missed between clusters?

@@ -108,6 +108,7 @@ ax.plot(
 ax.axvline(3.5, color="#d55e00", linestyle="--", label="the crash")
 ax.set(xlabel="iteration", ylabel="inertia")
 ax.legend()
+plt.show()
 
 # %% [markdown]
 # ## On disk

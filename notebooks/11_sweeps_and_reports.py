@@ -23,7 +23,7 @@ print(f"{len(x):,} rows of {x.shape[1]} columns, {k:,} clusters")
 # A grid is written in one line: `nprobe=1|4` is two settings.
 
 # %%
-grid = ["flat", "auto", "ivf:nlist=8,nprobe=1|2"] if SMALL else ["flat", "auto", "ivf:nlist=32,nprobe=1|4", "hnsw:m=8"]
+grid = ["flat", "auto", "ivf:nlist=8,nprobe=2"] if SMALL else ["flat", "auto", "ivf:nlist=32,nprobe=1|4", "hnsw:m=8"]
 result = sweep(x, k, grid, seeds=1 if SMALL else 2, max_iter=3 if SMALL else 10, out=folder)
 print(result.table())
 
@@ -61,7 +61,7 @@ print(f"report.html: {size / 1000:.0f} kB")
 # `tune` finds the fastest index that reaches a recall, and `evaluate` says how good a clustering is.
 
 # %%
-tuned = tune(x, k, recall=0.95, budget=1 if SMALL else 5, random_state=0)
+tuned = tune(x, k, recall=0.95, budget=0.3 if SMALL else 5, random_state=0)
 print(tuned.summary())
 km = KMeans(k, index=tuned.index, max_iter=10, random_state=0).fit(x)
 evaluation = evaluate(km, x, sample=500 if SMALL else 2000)
