@@ -81,9 +81,9 @@ plt.show()
 # %% [markdown]
 # ## nlist and nprobe
 #
-# More cells are smaller, so that one has fewer rows to look at but also a smaller chance to hold the neighbours. For the
-# same share of rows that are looked at, `nprobe / nlist`, more cells find more: they follow the rows more closely. The
-# price is a longer search for the cells themselves, and a longer building.
+# More cells are smaller, so that one has fewer rows to look at but also a smaller chance to hold the neighbours. For
+# the same share of rows that are looked at, `nprobe / nlist`, more cells find more: they follow the rows more closely.
+# The price is a longer search for the cells themselves, and a longer building.
 
 # %%
 table = {}
