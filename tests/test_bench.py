@@ -179,7 +179,7 @@ def test_a_file_by_its_path_and_its_rows_in_memory(tmp_path):
     assert all(r["status"] == "done" for r in found.values())
     iterations = [s for s in found[False]["steps"] if s["what"] == "iteration"]
     sizes = [s["rows"] for s in iterations]  # a sample, with the rows it starts from; then all rows
-    assert 67_500 <= sizes[0] <= 67_548
+    assert 67_500 <= sizes[0] <= 67_564  # 64 clusters
     assert sizes[-1] == 270_000
     assert sum(s["seconds"] for s in found[False]["steps"]) == pytest.approx(found[False]["seconds"], rel=0.05)
     assert "file / memory" in table
