@@ -20,7 +20,7 @@ from fastann.index.spec import Flat
 
 _MANY = 2**24  # rows of which not each gets a number to draw from
 _PER_CLUSTER, _FEWEST = 32, 2**13  # rows that k-means++ chooses from for each cluster, and at least,
-_CHEAP = 2**27  # as many as can be compared with all centres, value by value, in next to no time,
+_CHEAP, _READ = 2**27, 64  # as many as can be read, and compared with all centres, in next to no time,
 _MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more values in all,
 _LEAST = 8  # as long as there are so many for each cluster
 _LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
@@ -207,7 +207,7 @@ def random(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
 def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample:
     """Rows that stand for all, chosen after one look at these."""
     values = max(1.0, row_values(lot))
-    most, cheap = min(_MOST, int(_VALUES / values)), int(_CHEAP / (k * values))
+    most, cheap = min(_MOST, int(_VALUES / values)), int(_CHEAP / ((k + _READ) * values))
     size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST, cheap)))
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)

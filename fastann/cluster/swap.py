@@ -36,8 +36,8 @@ _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so 
 _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
 _BREATH = 5  # clusters too many, at first
 _HELD = 8  # Lloyd iterations in and out of a breath, at most
-_BREATHS = 60  # looks at the sample, as long as they are no more than _SPENT comparisons
-_STARTS, _LOOKS = 4, 20  # other starts at most, as long as all is no more than so many looks at all rows
+_BREATHS, _BREATHED = 60, 2**30  # looks at the sample, and comparisons, at most
+_STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Swaps:
     def _breaths(self, best: Found) -> Found:
         """Breaths, each a cluster less deep once it gains nothing."""
         depth = min(_BREATH, len(best.centres) // 2)
-        limit = min(_SPENT, self.spent + _BREATHS * self.compared)
+        limit = self.spent + min(_BREATHED, _BREATHS * self.compared)
         while depth > 0 and self.spent < limit:
             now = self._breathed(best, depth)
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
