@@ -65,7 +65,7 @@ class KMeans(CallbackSupport, Centers):
         ``"cosine"`` clusters the directions of the rows; centres have unit norm and inertia is the sum of
         squared distances between unit vectors, 2 (1 - cosine).
     init : str, array of shape (n_clusters, n_features) or callable, default="auto"
-        ``"random"`` rows; ``"k-means++"``, greedy, on a sample of at least 8 rows a cluster and 32,768 in all, which
+        ``"random"`` rows; ``"k-means++"``, greedy, on a sample (32,768 rows at most, but 8 a cluster), which
         one look at all rows draws, those far from all others more often; above 256 clusters a row drawn is compared
         with the rows near to it only. ``"k-means||"`` over all rows; ``"afk-mc2"`` by Markov chains, after one look at
         all rows (Bachem et al., 2016); ``"auto"`` is ``"k-means++"``. A callable is called as ``init(X, n_clusters,

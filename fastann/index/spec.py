@@ -257,7 +257,18 @@ class LSH(Spec):
 
 
 @dataclass(frozen=True)
-class KDTree(Spec):
+class _Tree(Spec):
+    """One of scikit-learn's trees over the centroids."""
+
+    leaf_size: int = option(40, 1, "centroids in a leaf")
+
+    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
+        self.on_cpu(device)
+        return TreeIndex(type(self).__name__, centroids, self.leaf_size)
+
+
+@dataclass(frozen=True)
+class KDTree(_Tree):
     """A k-d tree of the centroids (Bentley, 1975; scikit-learn's): exact, and quick up to about 10 columns.
 
     Parameters
@@ -268,15 +279,10 @@ class KDTree(Spec):
 
     name: ClassVar[str] = "kd_tree"
     build_rank: ClassVar[int] = 5
-    leaf_size: int = option(40, 1, "centroids in a leaf")
-
-    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
-        self.on_cpu(device)
-        return TreeIndex("KDTree", centroids, self.leaf_size)
 
 
 @dataclass(frozen=True)
-class BallTree(Spec):
+class BallTree(_Tree):
     """A ball tree of the centroids (Omohundro, 1989; scikit-learn's): exact, and quick up to about 20 columns.
 
     Parameters
@@ -287,11 +293,6 @@ class BallTree(Spec):
 
     name: ClassVar[str] = "ball_tree"
     build_rank: ClassVar[int] = 6
-    leaf_size: int = option(40, 1, "centroids in a leaf")
-
-    def build(self, centroids: np.ndarray, *, seed: int = 0, device: Any = "cpu") -> Index:
-        self.on_cpu(device)
-        return TreeIndex("BallTree", centroids, self.leaf_size)
 
 
 SPECS: dict[str, type[Spec]] = {spec.name: spec for spec in (Flat, IVF, HNSW, Factory, Cells, LSH, KDTree, BallTree)}

@@ -15,6 +15,12 @@ constexpr int64_t FEW_DIMENSIONS = WIDTH == 16 ? 32 : 24;  // up to which this p
 constexpr int64_t FEW_ROWS = WIDTH == 8 ? 2 : 4;           // rows in registers at a time
 constexpr int64_t FEW_TASK = 1024;
 
+// A number of rows that is known when it is compiled.
+template <int64_t R>
+struct Count {
+    static constexpr int64_t ROWS = R;
+};
+
 // The best scores of R rows, lane by lane.
 template <int64_t R>
 struct Best {
@@ -123,25 +129,28 @@ inline void nearest_few_rows(const Packed& packed, const float* shifted, const f
     }
 }
 
-// Rows first to end - 1, less the shift of the centroids, into `shifted`.
-inline void shift_few(const Packed& packed, const float* x, int64_t first, int64_t end, float* shifted) {
+// Go over n rows, some at a time: some(count, shifted, first), where `count` (FEW_ROWS, or 1 for what is left) is a
+// constant, and `shifted` are the rows from `first` on, less the shift of the centroids.
+template <class Body>
+inline void by_few(const Packed& packed, const float* x, int64_t n, const Body& some) {
     const int64_t d = packed.d;
-    for (int64_t i = 0; i < end - first; i++) {
-        for (int64_t t = 0; t < d; t++) shifted[i * d + t] = x[(first + i) * d + t] - packed.shift[t];
-    }
+    parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
+        const Buffer<float> shifted((end - first) * d + 16);
+        for (int64_t i = 0; i < end - first; i++) {
+            for (int64_t t = 0; t < d; t++) shifted[i * d + t] = x[(first + i) * d + t] - packed.shift[t];
+        }
+        int64_t i = first;
+        for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
+            some(Count<FEW_ROWS>{}, shifted + (i - first) * d, i);
+        }
+        for (; i < end; i++) some(Count<1>{}, shifted + (i - first) * d, i);
+    });
 }
 
 template <int64_t D>
 void nearest_few(const Packed& packed, const float* x, int64_t n, const float* c, int32_t* labels, float* sqdist) {
-    const int64_t d = packed.d;
-    parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
-        const Buffer<float> shifted((end - first) * d + 16);
-        shift_few(packed, x, first, end, shifted);
-        int64_t i = first;
-        for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
-            nearest_few_rows<FEW_ROWS, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
-        }
-        for (; i < end; i++) nearest_few_rows<1, D>(packed, shifted + (i - first) * d, x, i, c, labels, sqdist);
+    by_few(packed, x, n, [&](auto count, const float* shifted, int64_t first) {
+        nearest_few_rows<decltype(count)::ROWS, D>(packed, shifted, x, first, c, labels, sqdist);
     });
 }
 
@@ -184,15 +193,8 @@ inline void two_few_rows(const Packed& packed, const float* shifted, const float
 // The two nearest of each row, for few dimensions.
 template <int64_t D>
 void two_few(const Packed& packed, const float* x, int64_t n, const float* c, int32_t* ids, float* sqdist) {
-    const int64_t d = packed.d;
-    parallel_ranges(n, FEW_TASK, work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
-        const Buffer<float> shifted((end - first) * d + 16);
-        shift_few(packed, x, first, end, shifted);
-        int64_t i = first;
-        for (; i + FEW_ROWS <= end; i += FEW_ROWS) {
-            two_few_rows<FEW_ROWS, D>(packed, shifted + (i - first) * d, x, i, c, ids, sqdist);
-        }
-        for (; i < end; i++) two_few_rows<1, D>(packed, shifted + (i - first) * d, x, i, c, ids, sqdist);
+    by_few(packed, x, n, [&](auto count, const float* shifted, int64_t first) {
+        two_few_rows<decltype(count)::ROWS, D>(packed, shifted, x, first, c, ids, sqdist);
     });
 }
 
