@@ -250,6 +250,31 @@ def test_estimated_seconds_are_those_of_phases(index):
     assert (large.seconds_by_phase["swaps"] > 0) == (index == "auto")
 
 
+def test_rows_that_are_given_tell_how_soon_a_fit_stops(tmp_path):
+    rng = np.random.default_rng(0)
+    x = (100 * rng.standard_normal((50, 16))[rng.integers(50, size=30_000)]).astype(np.float32)
+    x += rng.standard_normal(x.shape, dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    (made,) = fastann.estimate(3e4, 16, 50, index="auto")
+    (given,) = fastann.estimate(n_clusters=50, data=x, index="auto")
+    km = fastann.KMeans(50, random_state=0).fit(x)
+    passes = given.operations_assign / given.distances / 2 / 16 / 3e4  # its iterations
+    assert passes == pytest.approx(km.n_iter_)
+    assert passes < made.operations_assign / made.distances / 2 / 16 / 3e4
+    (more,) = fastann.estimate(1e6, n_clusters=50, data=str(tmp_path / "x.npy"), index="auto")
+    assert more.memory > 30 * given.memory
+
+
+def test_estimates_ask_for_sizes_or_data():
+    x = np.zeros((10, 3), np.float32)
+    with pytest.raises(ValueError, match="rows is needed where there is no data"):
+        fastann.estimate(dims=3, n_clusters=2)
+    with pytest.raises(ValueError, match="data has 3 columns and dims is 4"):
+        fastann.estimate(dims=4, n_clusters=2, data=x)
+    with pytest.raises(ValueError, match="n_clusters is needed"):
+        fastann.estimate(data=x)
+
+
 def test_the_automatic_mode_remembers_48_bytes_a_row_where_it_keeps_candidates():
     small, large = (fastann.estimate(rows, 8, 100, index="auto")[0] for rows in (1e4, 1e8))
     assert small.memory == 1e4 * (4 * 8 + 8) + PER_CENTROID * 100 * 8

@@ -300,8 +300,9 @@ def evaluate(
 
 
 @main.command(short_help="Predict what a fit will cost on this machine.")
-@click.option("--rows", type=AMOUNT, required=True, help="Number of rows, such as 1e8.")
-@click.option("--dims", type=COUNT, required=True, help="Number of columns.")
+@data_argument(required=False)
+@click.option("--rows", type=AMOUNT, default=None, help="Number of rows, such as 1e8; those of DATA when not given.")
+@click.option("--dims", type=COUNT, default=None, help="Number of columns; those of DATA when not given.")
 @click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option(
     "--index",
@@ -311,14 +312,28 @@ def evaluate(
 @click.option(
     "--iterations", default=25, show_default=True, help="Iterations of fits with a given index; auto stops by itself."
 )
+@with_options(data_options)
 @_jobs
 @errors
-def estimate(index: tuple[str, ...], **options: Any) -> None:
-    """Predict operations, memory and time of a fit on this machine, from a short calibration."""
+def estimate(
+    data: str | None,
+    column: str | None,
+    id_column: str | None,
+    dtype: str | None,
+    d: int | None,
+    index: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Predict operations, memory and time of a fit on this machine, from a short calibration.
+
+    With DATA, or a part of it, that is made on its rows: how soon a fit stops is in these. Without, give --rows and
+    --dims, and made-up rows stand for yours.
+    """
     from fastann import estimate as run
     from fastann.study.estimate import table
 
-    click.echo(table(run(index=list(index) or None, **options)))
+    rows = rows_of(data, column, id_column, dtype, d)
+    click.echo(table(run(data=rows, index=list(index) or None, **options)))
 
 
 @main.command(short_help="Write report.html into the folder of a fit, a study or an evaluation.")

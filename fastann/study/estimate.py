@@ -14,6 +14,9 @@ from fastann.cluster.clock import ITERATED, PHASES, in_words
 from fastann.cluster.memory import PER_CENTROID, Memory
 from fastann.cluster.passes.bounded import Candidates
 from fastann.cluster.passes.rows import Rows
+from fastann.cluster.start import draw_any
+from fastann.data.open import as_source
+from fastann.data.source import Source, dense
 from fastann.estimators.kmeans import KMeans
 from fastann.index.base import Spec
 from fastann.index.faiss import faiss_threads
@@ -70,30 +73,34 @@ class Estimate:
 
 
 def estimate(
-    rows: float,
-    dims: int,
-    n_clusters: int,
+    rows: float | None = None,
+    dims: int | None = None,
+    n_clusters: int | None = None,
     *,
+    data: Any = None,
     index: Any = None,
     iterations: int = 25,
     n_jobs: int | None = None,
 ) -> list[Estimate]:
     """Predict what fits of a given size will cost on this machine.
 
-    Up to 98,304 made-up rows of the given width are clustered by the plan that the fit would have, into as many
-    clusters where these have 64 rows each: what that took is scaled to all rows, phase by phase. Above, searches are
-    timed at 1,024 and 4,096 clusters, and the time of one is taken to be a constant plus a share of its distance
-    computations (of their logarithm for HNSW). Embeddings come out within a factor of 1.5; rows in clear groups stop
-    sooner, and take a half to a quarter of it.
+    Up to 98,304 rows, of `data` or made up, are clustered by the plan that the fit would have, into as many clusters
+    where these have 64 rows each: what that took is scaled to all rows, phase by phase. Above, searches are timed at
+    1,024 and 4,096 clusters, and the time of one is taken to be a constant plus a share of its distance computations
+    (of their logarithm for HNSW).
 
     Parameters
     ----------
-    rows : int or float
-        How many there will be.
-    dims : int
-        Their columns.
+    rows : int or float, optional
+        How many there will be; those of `data` when not given.
+    dims : int, optional
+        Their columns, the same.
     n_clusters : int
         Clusters to find.
+    data : array, DataFrame, path or list of paths, optional
+        Rows like those that will be clustered, or a part of them, dense: how soon a fit stops is in the rows. Made-up
+        ones say it within a factor of 1.5 for embeddings; rows in clear groups take a half to a quarter of what these
+        do.
     index : str, spec or list of them, default=None
         Those to estimate; None is auto and the kinds that `tune` tries: flat, cells, ivf and hnsw.
     iterations : int, default=25
@@ -105,9 +112,20 @@ def estimate(
     -------
     list of Estimate
         Fastest first.
+
+    Raises
+    ------
+    ValueError
+        If there are neither rows and dims nor `data`, `data` has other columns than dims, or less rows than clusters.
     """
-    n = int(checks.real(rows, "rows", 1.0))
-    d = int(checks.integer(dims, "dims", 1))
+    source = None if data is None else as_source(data, "data", sparse=False)
+    shape = (None, None) if source is None else (source.n, source.d)
+    n = int(checks.real(_size(rows, "rows", shape[0]), "rows", 1.0))
+    d = int(checks.integer(_size(dims, "dims", shape[1]), "dims", 1))
+    if source is not None and source.d != d:
+        raise ValueError(f"data has {source.d} columns and dims is {d}; leave dims out to take those of data")
+    if n_clusters is None:
+        raise ValueError("n_clusters is needed: how many clusters the fit will find")
     k = checks.n_clusters(n_clusters, n)
     checks.integer(iterations, "iterations", 1)
     wanted = index if isinstance(index, list | tuple) else [index] if index is not None else None
@@ -118,8 +136,9 @@ def estimate(
     )
     threads = checks.jobs(n_jobs)
     with kernels.limit_threads(threads), faiss_threads(threads):
+        x = _rows(_affordable(n, d), d, 3) if source is None else _drawn(source, _affordable(n, d))
         found = [
-            _automatic(n, d, k, n_jobs) if isinstance(spec, str) else _indexed(spec, n, d, k, iterations, n_jobs)
+            _automatic(x, n, k, n_jobs) if isinstance(spec, str) else _indexed(spec, x, n, k, iterations, n_jobs)
             for spec in specs
         ]
     return sorted(found, key=lambda e: e.seconds)
@@ -145,6 +164,20 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.3g} s"
+
+
+def _size(given: float | None, name: str, of_data: int | None) -> float:
+    """A size as it was given, else that of the data."""
+    size = of_data if given is None else given
+    if size is None:
+        raise ValueError(f"{name} is needed where there is no data; give it, or data to take it from")
+    return size
+
+
+def _drawn(source: Source, count: int) -> np.ndarray:
+    """Some rows of those that were given."""
+    rng = np.random.default_rng(3)
+    return dense(source.take(draw_any(source.n, min(count, source.n), rng)))
 
 
 def _parse(index: Any) -> Spec | str:
@@ -265,10 +298,10 @@ def _audited(d: int, k: int, n: int) -> float:
     return sample * _searched(Flat(), d, k)[0]
 
 
-def _indexed(spec: Spec, n: int, d: int, k: int, iterations: int, n_jobs: int | None) -> Estimate:
+def _indexed(spec: Spec, x: np.ndarray, n: int, k: int, iterations: int, n_jobs: int | None) -> Estimate:
+    d, distances = x.shape[1], spec.distances(k)
     search, build = _searched(spec, d, k)
-    distances, x = spec.distances(k), _rows(_affordable(n, d), d, 3)
-    few = min(k, 64)
+    few = min(k, 64, len(x))
     trial = _Trial.of(x, few, plan.Plan(Flat(), levels=(len(x),)), n_jobs, init="random", max_iter=3, tol=0)
     update = trial["update"] / len(trial.model.history_) * n / len(x)
     seconds = _begun(x, n, k, plan.Plan(spec), n_jobs) | {
@@ -302,15 +335,14 @@ def _sum(*, operations: tuple[float, float, float], seconds: dict[str, float], *
     )
 
 
-def _automatic(n: int, d: int, k: int, n_jobs: int | None) -> Estimate:
+def _automatic(x: np.ndarray, n: int, k: int, n_jobs: int | None) -> Estimate:
     """From a smaller fit by the same plan: with as many clusters if it has rows for these, else as many rows a cluster.
 
     Where it has as many clusters, all that goes by rows grows with these. Else the rows that were searched are taken
     out of its time, and put in at what a search costs among all clusters.
     """
-    planned = plan.choose(plan.Wishes(), n, d, k)
-    count = _affordable(n, d)
-    x, more = _rows(count, d, 3), n / count
+    count, d = x.shape
+    planned, more = plan.choose(plan.Wishes(), n, d, k), n / count
     same = count == n or k <= count // EACH
     size = k if same else int(np.clip(k / more, count // EACH, count // FEWEST))
     levels = tuple(max(size, round(level / more)) for level in planned.levels)
