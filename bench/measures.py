@@ -153,7 +153,9 @@ def quality(x: np.ndarray, centers: np.ndarray) -> dict[str, float]:
     -------
     dict
         `inertia`, the mean squared distance; `empty`, clusters no row is nearest to; `imbalance`,
-        k * sum(size^2) / n^2, which is 1 for equal sizes.
+        k * sum(size^2) / n^2, which is 1 for equal sizes; `size_cv`, the standard deviation of sizes over their mean;
+        `largest`, the largest size over the mean; `scanned_p99`, which 99% of the rows find no more rows than in their
+        cluster: what a query scans that looks into its nearest list alone.
     """
     from fastann.index.own import FlatIndex
 
@@ -169,8 +171,19 @@ def quality(x: np.ndarray, centers: np.ndarray) -> dict[str, float]:
         gap = block - wide[ids]
         total += float(np.einsum("ij,ij->", gap, gap))
         sizes += np.bincount(ids, minlength=k)
-    imbalance = k * float((sizes.astype(np.float64) ** 2).sum()) / n**2
-    return {"inertia": total / n, "empty": int((sizes == 0).sum()), "imbalance": imbalance}
+    return {"inertia": total / n, "empty": int((sizes == 0).sum()), **balance(sizes)}
+
+
+def balance(sizes: np.ndarray) -> dict[str, float]:
+    """How uneven clusters of some sizes (int64 [k]) are: see `quality`."""
+    n, k, ascending = int(sizes.sum()), len(sizes), np.sort(sizes)
+    rows = np.cumsum(ascending)
+    return {
+        "imbalance": k * float((sizes.astype(np.float64) ** 2).sum()) / n**2,
+        "size_cv": float(sizes.std() / sizes.mean()),
+        "largest": float(sizes.max() / sizes.mean()),
+        "scanned_p99": int(ascending[np.searchsorted(rows, 0.99 * n)]),
+    }
 
 
 def inertia(x: Any, centers: np.ndarray) -> float:

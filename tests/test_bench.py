@@ -59,6 +59,7 @@ def test_the_measure_of_quality_agrees_with_one_that_owes_this_package_nothing()
     assert found["empty"] == 1
     pair = quality(np.array([[0.0], [0.1], [0.2], [9.0]], np.float32), np.array([[0.0], [9.0]], np.float32))
     assert pair["imbalance"] == 2 * (9 + 1) / 16
+    assert (pair["size_cv"], pair["largest"], pair["scanned_p99"]) == (0.5, 1.5, 3)
 
 
 def test_engine(tmp_path, here):

@@ -126,7 +126,7 @@ def speedups(mine: list[Record], reference: list[Record]) -> tuple[list[float], 
 
 
 HEAD = ["method", "seeds", "seconds", "trained", "x faster", "pairs", "inertia", "vs ref", "extra MB", "peak MB"]
-HEAD += ["empty", "imbalance"]
+HEAD += ["empty", "imbalance", "size CV", "largest/mean", "p99 scanned"]
 
 
 def line(name: str, rows: list[Record], tried: int, reference: list[Record], bar: float | None) -> list[str]:
@@ -146,7 +146,8 @@ def line(name: str, rows: list[Record], tried: int, reference: list[Record], bar
         f"{median(rows, 'extra_mb'):.0f}",
         f"{median(rows, 'peak_mb'):.0f}",
         f"{statistics.mean(r['empty'] for r in rows):.3g}",
-        f"{statistics.mean(r['imbalance'] for r in rows):.3f}",
+        *(f"{statistics.mean(r[name] for r in rows):.3f}" for name in ("imbalance", "size_cv", "largest")),
+        f"{statistics.mean(r['scanned_p99'] for r in rows):,.0f}",
     ]
 
 
@@ -203,7 +204,8 @@ def report(args: argparse.Namespace, records: list[Record]) -> None:
     print(
         "\nseconds: median over seeds of the fit; fastann's includes labels of all rows and their recall, and\n"
         f"trained is without; x faster: median ratio to {args.reference} by seed. inertia: mean over seeds of\n"
-        "the exact mean squared distance. extra MB: peak above data and libraries. imbalance: 1 is equal sizes.\n"
+        "the exact mean squared distance. extra MB: peak above data and libraries. imbalance: 1 is equal sizes;\n"
+        "p99 scanned: rows that 99% of queries scan at most in the cluster nearest to them.\n"
         f"{footing(records)}"
     )
 

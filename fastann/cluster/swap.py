@@ -35,8 +35,8 @@ _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre
 _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so much for another
 _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
 _BREATH = 5  # clusters too many, at first
-_HELD = 8  # Lloyd iterations in and out of a breath, at most
-_BREATHS, _BREATHED = 60, 2**30  # looks at the sample, and comparisons, at most
+_HELD, _STILL = 8, 3e-4  # Lloyd iterations in and out of a breath, at most; relative gain below which they end
+_BREATHS, _BREATHED = 150, 2**30  # looks at the sample, and comparisons, at most
 _STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
 
 
@@ -143,14 +143,14 @@ class Swaps:
         split = np.argsort(-gain, kind="stable")[:depth]
         centres = np.concatenate([found.centres, pairs[split, 1]])
         centres[which[split]] = pairs[split, 0]
-        more = self.found(self._settled(centres, _HELD))
+        more = self.found(self._settled(centres, _HELD, _STILL))
         heir, spare, kept = self._heirs(more), np.zeros(len(centres), bool), np.zeros(len(centres), bool)
         cheapest = np.argsort(self._loss(more), kind="stable")
         for heirs in (True, False):  # of two that would take each other's rows, one stays, if there are enough others
             for at in cheapest:
                 if spare.sum() < len(split) and not (spare[at] or (heirs and kept[at])):
                     spare[at] = kept[heir[at]] = True
-        return self.found(self._settled(more.centres[~spare], _HELD))
+        return self.found(self._settled(more.centres[~spare], _HELD, _STILL))
 
     # ----------------------------------------------------------------- iterations
 
@@ -183,14 +183,14 @@ class Swaps:
         limit = self.trim.limit(np.ascontiguousarray(sqdist), self.weights, self.space)
         return np.where(sqdist <= limit, self.weights, 0.0), limit
 
-    def _settled(self, centres: np.ndarray, most: int = _SETTLE) -> np.ndarray:
-        """After at most so many Lloyd iterations."""
+    def _settled(self, centres: np.ndarray, most: int = _SETTLE, still: float = _SETTLED) -> np.ndarray:
+        """After at most so many Lloyd iterations, which end at a relative gain of `still`."""
         before = np.inf
         for _ in range(most):
             ids, sqdist = self._search(centres, 1)
             kept, _ = self._kept(sqdist[:, 0])
             cost = float((sqdist[:, 0] * kept).sum())
-            if before - cost <= _SETTLED * cost:
+            if before - cost <= still * cost:
                 break
             centres, before = self._means(self.x, kept, ids[:, 0], centres), cost
         return centres
