@@ -118,17 +118,23 @@ class CellsIndex(Index):
         self.nprobe, self.screened = min(nprobe, nlist), screened
         picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
         self.centers = centroids[np.sort(picks)]
-        owner = FlatIndex(self.centers, screened=screened).search(centroids, 1)[0][:, 0]
+        owner = self._nearest_cells(centroids)
         for _ in range(train_iter):
             sums, counts = np.zeros(self.centers.shape), np.zeros(nlist, np.int64)
             kernels.add_rows(centroids, None, owner, sums, counts)
             self.centers, _ = kernels.means(sums, counts, self.centers, cosine=False)
-            owner = FlatIndex(self.centers, screened=screened).search(centroids, 1, owner)[0][:, 0]
+            owner = self._nearest_cells(centroids)
         self.centroids = centroids
         self.offsets, self.columns = kernels.group(owner, nlist)
         mean, rounded = _look_at(centroids, screened)
         self.packed = kernels.pack(centroids, rounded, mean, self.columns, self.offsets)
         self.cells = kernels.pack(self.centers, rounded, mean)
+
+    def _nearest_cells(self, centroids: np.ndarray) -> np.ndarray:
+        """The cell that each centroid goes to, one of about the same distance being as good: int32 [k]."""
+        rows, far = np.arange(len(centroids), dtype=np.int32), np.full(len(centroids), np.inf, np.float32)
+        ids, _ = FlatIndex(self.centers, screened=self.screened).listed(centroids, rows, 1, far, rough=True)
+        return np.ascontiguousarray(ids[:, 0])
 
     def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "CellsIndex":
         other = copy(self)

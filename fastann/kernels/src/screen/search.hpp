@@ -4,20 +4,25 @@
 
 #include "../members.hpp"
 #include "../parallel.hpp"
+#include "../several.hpp"
 #include "takers.hpp"
 
 namespace fastann {
 namespace {
 
-constexpr int64_t TASK = 256;  // rows per task: packed, they stay in the second-level cache
+constexpr int64_t TASK = 256;            // rows per task,
+constexpr int64_t IN_CELLS = 1024;       // in cells more: each gets a block or more of them, and is read less often
+constexpr int64_t TASK_BYTES = 1 << 19;  // packed, they stay in the second-level cache
 
 inline double work_of(int64_t n, int64_t columns, int64_t d) {
     return static_cast<double>(n) * static_cast<double>(columns) * static_cast<double>(d);
 }
 
-// Rows of a task: fewer than `TASK` if they are long, or if threads would be left without any.
+// Rows of a task, at most `most`: fewer if they are long, or if threads would be left without any.
+template <class PackedRows>
 inline int64_t task_rows(int64_t n, int64_t d, int64_t most) {
-    const int64_t fits = (int64_t{1} << 17) / (d + 1), share = (n + 2 * threads() - 1) / (2 * threads());
+    constexpr int64_t bytes = PackedRows::STEP_BYTES / (PackedRows::STEP * PackedRows::COLUMNS);
+    const int64_t fits = TASK_BYTES / (bytes * (d + 1)), share = (n + 2 * threads() - 1) / (2 * threads());
     int64_t rows = fits < most ? fits : most;
     rows = share < rows ? share : rows;
     return rows < 2 * TILE ? 2 * TILE : rows;
@@ -52,7 +57,7 @@ template <class PackedRows>
 void nearest(const Packed& packed, const float* x, int64_t n, const float* c, const int32_t* hint, int32_t* labels,
              float* sqdist) {
     const int64_t d = packed.d;
-    parallel_ranges(n, task_rows(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
+    parallel_ranges(n, task_rows<PackedRows>(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
         const int64_t count = end - first;
         PackedRows rows(packed, count);
         Rounding rounding(count);
@@ -91,7 +96,7 @@ template <class PackedRows>
 void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids,
                float* sqdist) {
     const int64_t d = packed.d;
-    parallel_ranges(n, task_rows(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
+    parallel_ranges(n, task_rows<PackedRows>(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
         const int64_t count = end - first;
         PackedRows rows(packed, count);
         Rounding rounding(count);
@@ -123,14 +128,24 @@ inline void finish(const Packed& packed, const float* row, const float* c, const
         dist[t] = INFINITE;
         ids[t] = -1;
     }
-    for (int64_t t = 0; t < LISTED && columns[t] >= 0; t++) {
+    const float* at[LISTED];
+    float square[LISTED];
+    int64_t count = 0;
+    for (; count < LISTED && columns[count] >= 0; count++) at[count] = c + packed.columns[columns[count]] * packed.d;
+    if (count == 0) return;
+    if (rough) {
+        for (int64_t t = 0; t < count; t++) square[t] = xsq + scores[t] > 0 ? xsq + scores[t] : 0;
+    } else {
+        for (int64_t t = count; t < LISTED; t++) at[t] = at[0];
+        several_sqdist32<LISTED>(row, at, packed.d, square);
+    }
+    for (int64_t t = 0; t < count; t++) {
         const int32_t j = packed.columns[columns[t]];
         if (rough) {
-            const float square = xsq + scores[t];
             ids[t] = j;
-            dist[t] = std::sqrt(square > 0 ? square : 0);
+            dist[t] = std::sqrt(square[t]);
         } else {
-            insert_sorted(dist, ids, t, std::sqrt(sqdist32(row, c + j * packed.d, packed.d)), j);
+            insert_sorted(dist, ids, t, std::sqrt(square[t]), j);
         }
     }
 }
@@ -166,8 +181,7 @@ template <class PackedRows>
 void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const float* x, const int32_t* rows_of,
            int64_t n, const float* c, const float* within, bool rough, int32_t* ids, float* dist) {
     const int64_t d = packed.d;
-    // In cells, more rows are looked at together, so that every cell gets a block or more of them.
-    const int64_t size = task_rows(n, d, coarse == nullptr ? TASK : 4 * TASK);
+    const int64_t size = task_rows<PackedRows>(n, d, coarse == nullptr ? TASK : IN_CELLS);
     const double share = coarse == nullptr ? 1 : static_cast<double>(nprobe) / static_cast<double>(packed.cells);
     parallel_ranges(n, size, work_of(n, packed.k, d) * share, [&](int64_t first, int64_t end) {
         const int64_t count = end - first;
