@@ -33,7 +33,7 @@ check: $(VENV)/.dev
 
 # The site, in build/docs: every warning is an error, and every link between pages is followed.
 docs: $(VENV)/.docs
-	@rm -rf build/docs docs/api docs/gallery  # examples draw anew what the package draws now
+	@rm -rf build/docs docs/api docs/gallery docs/notebooks  # examples draw anew what the package draws now
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
 	$(BIN)/python tools/links.py build/docs
 	$(BIN)/python -m pytest -q tests/test_docs.py
@@ -94,4 +94,4 @@ $(VENV)/.extras: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build runs docs/api docs/gallery docs/project .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build runs docs/api docs/gallery docs/notebooks docs/project .pytest_cache .mypy_cache .ruff_cache
