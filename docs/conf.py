@@ -66,7 +66,7 @@ def led(text, page, folder):
             to = folder / name if folder.name == MADE else folder / MADE / name
         elif path == ROOT / "docs" / "README.md":
             to = ROOT / "docs" / "index.md"
-        elif path.is_relative_to(ROOT / "notebooks"):
+        elif path.is_relative_to(ROOT / "notebooks") and path.exists():  # a source distribution has none
             to = ROOT / "docs" / "notebooks" / (path.name if path.suffix == ".ipynb" else "index.md")
         elif path.parent == ROOT / "examples":
             to = ROOT / "docs" / "gallery" / f"{path.stem}.rst"

@@ -180,7 +180,9 @@ def test_links_of_pages_lead_where_their_targets_are_on_the_site():
     text = "[a](../bench/README.md#classifiers) [b](files.md) [c](README.md) [d](../LICENSE)"
     assert led(text, docs / "limits.md", docs) == "[a](project/benchmarks.md#classifiers) [b](files.md) [c](index.md) d"
     assert led("[a](../examples/plot_1_clusters.py)", docs / "x.md", docs) == "[a](gallery/plot_1_clusters.rst)"
-    notebooks = "[a](../notebooks) [b](../notebooks/05_texts.ipynb#a-map)"
-    assert led(notebooks, docs / "x.md", docs) == "[a](notebooks/index.md) [b](notebooks/05_texts.ipynb#a-map)"
     made = docs / "project"
     assert led("[a](docs/files.md) [b](CHANGELOG.md)", ROOT / "README.md", made) == "[a](../files.md) [b](changelog.md)"
+    if not (ROOT / "notebooks").exists():
+        pytest.skip("the notebooks are not here: a source distribution has none")
+    notebooks = "[a](../notebooks) [b](../notebooks/05_texts.ipynb#a-map)"
+    assert led(notebooks, docs / "x.md", docs) == "[a](notebooks/index.md) [b](notebooks/05_texts.ipynb#a-map)"

@@ -145,7 +145,7 @@ def test_the_frontier_of_a_study_is_joined(study):
     ax = plot.frontier(study)
     joined = next(line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 1.2)
     assert joined.get_xydata().tolist() == [[5.0, 0.1], [20.0, 0.0]]  # of the larger size
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["flat", "ivf", "1: ivf", "2: flat"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["flat", "ivf", "1: ivf:nprobe=1", "2: flat"]
     assert "relative inertia" in ax.get_ylabel()
 
 
