@@ -22,7 +22,7 @@ test-fast: $(VENV)/.dev
 test-extras: $(VENV)/.extras
 	$(BIN)/python -m pytest -q tests/test_tensors.py
 	$(BIN)/python -m pytest -q tests/test_evaluate.py -k umap
-	$(BIN)/python -m pytest -q tests/test_notebooks.py -k "05_texts or 09_prototype_classifier"
+	$(BIN)/python -m pytest -q tests/test_notebooks.py -k "04_image_features or 05_texts or 06_topics or 09_prototype_classifier"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
