@@ -68,7 +68,7 @@ figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.plot(thresholds, recalls, "o-", color="#0072b2", label="recall: planted copies that are found")
 ax.plot(thresholds, precisions, "s-", color="#d55e00", label="precision: dropped texts that are planted copies")
 ax.set(xlabel="threshold")
-ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1))
 plt.show()
 
 # %% [markdown]
