@@ -18,10 +18,11 @@ test: $(VENV)/.dev
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" tests/test_kernels.py tests/test_project.py tests/test_index.py tests/test_sweep.py
 
-# What needs the heavy extras: tensors, and maps by UMAP, which compiles at first use.
+# What needs the heavy extras: tensors, maps by UMAP, which compiles at first use, and notebooks of models.
 test-extras: $(VENV)/.extras
 	$(BIN)/python -m pytest -q tests/test_tensors.py
 	$(BIN)/python -m pytest -q tests/test_evaluate.py -k umap
+	$(BIN)/python -m pytest -q tests/test_notebooks.py -k "04_image_features or 05_texts or 06_topics or 09_prototype_classifier"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -33,14 +34,14 @@ check: $(VENV)/.dev
 
 # The site, in build/docs: every warning is an error, and every link between pages is followed.
 docs: $(VENV)/.docs
-	@rm -rf build/docs docs/api docs/gallery  # examples draw anew what the package draws now
+	@rm -rf build/docs docs/api docs/gallery docs/notebooks  # examples draw anew what the package draws now
 	$(BIN)/sphinx-build -E -W --keep-going -q -b html docs build/docs
 	$(BIN)/python tools/links.py build/docs
 	$(BIN)/python -m pytest -q tests/test_docs.py
 	@echo "fastann: open build/docs/index.html"
 
 # The notebooks, executed anew from their sources: NOTEBOOKS="01_kmeans" takes some of them.
-notebooks: $(VENV)/.dev
+notebooks: $(VENV)/.extras
 	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
 
 # The core's own tests, under what finds wrong addresses, undefined behaviour and races.
@@ -89,9 +90,9 @@ $(VENV)/.docs: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.extras: $(VENV)/.dev
-	@echo "fastann: installing torch and umap-learn"
-	@$(PIP) install torch==2.13.0 $$($(PYTHON) tools/build_tools.py umap)
+	@echo "fastann: installing torch, umap-learn and what notebooks of models need"
+	@$(PIP) install torch==2.13.0 $$($(PYTHON) tools/build_tools.py umap notebooks-models)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build runs docs/api docs/gallery docs/project .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build runs docs/api docs/gallery docs/notebooks docs/project .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,9 @@
 """How Sphinx builds the site: ``make docs``."""
 
+import base64
+import json
 import re
+import shutil
 from pathlib import Path
 
 import fastann
@@ -11,10 +14,10 @@ project = "fastann"
 author = copyright = "The fastann developers"
 version = release = fastann.__version__
 root_doc = "index"
-exclude_patterns = ["README.md", "gallery/**/*.ipynb", "gallery/**/*.py"]
+exclude_patterns = ["README.md", "gallery/*.ipynb", "gallery/**/*.ipynb", "gallery/**/*.py"]
 templates_path = ["_templates"]
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -27,7 +30,7 @@ extensions = [
 # --------------------------------------------------------------------- pages
 
 smartquotes = False  # options are --version, not a dash
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
@@ -63,6 +66,8 @@ def led(text, page, folder):
             to = folder / name if folder.name == MADE else folder / MADE / name
         elif path == ROOT / "docs" / "README.md":
             to = ROOT / "docs" / "index.md"
+        elif path.is_relative_to(ROOT / "notebooks") and path.exists():  # a source distribution has none
+            to = ROOT / "docs" / "notebooks" / (path.name if path.suffix == ".ipynb" else "index.md")
         elif path.parent == ROOT / "examples":
             to = ROOT / "docs" / "gallery" / f"{path.stem}.rst"
         elif path.suffix == ".md" and path.is_relative_to(ROOT / "docs"):
@@ -116,6 +121,67 @@ sphinx_gallery_conf = {
     "min_reported_time": 1e9,  # seconds of the machine that built the site tell nobody anything
 }
 
+# --------------------------------------------------------------------- notebooks
+
+nb_execution_mode = "off"  # pages show the outputs that `make notebooks` keeps
+nb_merge_streams = True
+
+NOTEBOOKS = """# Notebooks
+
+Longer than the [gallery](../gallery/index.rst): a problem from its rows to what was found, with every cell and its
+output. `make notebooks` executes them anew; sources are in `notebooks/`.
+
+::::{{grid}} 1 2 2 2
+:gutter: 3
+
+{cards}
+::::
+
+```{{toctree}}
+:hidden:
+
+{names}
+```
+"""
+CARD = """:::{{grid-item-card}} {title}
+:link: {name}
+:link-type: doc
+:img-top: pictures/{picture}
+:img-alt: {title}
+:class-img-top: fastann-notebook
+
+{sentence}
+:::
+"""
+
+
+def gist(notebook):
+    """Title of a notebook, its first sentence, and its last picture with the ending that goes with its kind."""
+    title, text = re.match(r"#\s+(.+?)\n\s*\n(.*)", "".join(notebook["cells"][0]["source"]), flags=re.S).groups()
+    sentence = re.match(r".+?[.?](?=\s|$)", " ".join(text.split())).group()
+    outputs = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    kinds = {"image/png": "png", "image/jpeg": "jpg"}
+    pictures = [(data[kind], ending) for data in outputs for kind, ending in kinds.items() if kind in data]
+    picture, ending = pictures[-1]
+    return title, sentence, base64.b64decode("".join(picture)), ending
+
+
+def copy_notebooks(app):
+    """Write the notebooks, and a page that shows them all, into the folder that the site is built of."""
+    folder = Path(app.srcdir) / "notebooks"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "pictures").mkdir(parents=True)
+    cards, names = [], []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        shutil.copy2(path, folder)
+        title, sentence, picture, ending = gist(json.loads(path.read_text(encoding="utf-8")))
+        (folder / "pictures" / f"{path.stem}.{ending}").write_bytes(picture)
+        names.append(path.stem)
+        cards.append(CARD.format(title=title, sentence=sentence, name=path.stem, picture=f"{path.stem}.{ending}"))
+    page = NOTEBOOKS.format(cards="\n".join(cards), names="\n".join(names))
+    (folder / "index.md").write_text(page, encoding="utf-8")
+
+
 # --------------------------------------------------------------------- looks
 
 html_theme = "pydata_sphinx_theme"
@@ -128,11 +194,13 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {page: [] for page in ("index", "command-line", "project/benchmarks", "project/changelog")}
+html_sidebars = {
+    page: [] for page in ("index", "command-line", "notebooks/*", "project/benchmarks", "project/changelog")
+}
 
 
 def escape_stars(app, context, lines):
@@ -143,6 +211,7 @@ def escape_stars(app, context, lines):
 def setup(app):
     """Connect the functions above."""
     app.connect("builder-inited", copy_pages, priority=100)
+    app.connect("builder-inited", copy_notebooks, priority=100)
     app.connect("source-read", lead_pages)
     app.connect("sphinx-click-process-description", escape_stars)
     app.connect("sphinx-click-process-options", escape_stars)

@@ -28,10 +28,12 @@ result = sweep(x, k, grid, seeds=1 if SMALL else 2, max_iter=3 if SMALL else 10,
 print(result.table())
 
 # %% [markdown]
-# Settings that no other beats in both time and inertia are joined: the rest need not be looked at.
+# Settings that no other beats in both time and inertia are numbered, and joined if there are several: the rest need not
+# be looked at.
 
 # %%
 ax = plot.frontier(result)
+ax.figure.set_size_inches(8, 4.5)
 
 # %% [markdown]
 # The same request a second time finds all runs done, and reads them: so a study that was cut off goes on.

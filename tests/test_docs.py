@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,14 +146,43 @@ def test_broken_links_are_found(tmp_path):
     assert broken(tmp_path) == ["a.html: b.html#there has no such place", "a.html: c.html is not there"]
 
 
-def test_links_of_pages_lead_where_their_targets_are_on_the_site():
+def conf():
+    """What the configuration of the site defines."""
     scope: dict = {"__file__": str(ROOT / "docs" / "conf.py")}
     source = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
     exec(compile(source, ROOT / "docs" / "conf.py", "exec"), scope)
-    docs = ROOT / "docs"
-    led = scope["led"]
+    return scope
+
+
+def test_every_notebook_has_a_card_with_a_picture_and_a_sentence(tmp_path):
+    conf()["copy_notebooks"](SimpleNamespace(srcdir=tmp_path))
+    page = (tmp_path / "notebooks" / "index.md").read_text(encoding="utf-8")
+    stems = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert re.findall(r"^:link: (.+)$", page, flags=re.M) == stems
+    assert page.split(":hidden:")[1].split("```")[0].split() == stems
+    pictures = re.findall(r"^:img-top: (.+)$", page, flags=re.M)
+    assert [Path(picture).stem for picture in pictures] == stems
+    heads = {"png": b"\x89PNG", "jpg": b"\xff\xd8\xff"}
+    for picture in pictures:
+        assert (tmp_path / "notebooks" / picture).read_bytes().startswith(heads[picture[-3:]])
+    cards = re.findall(r"^:::\{grid-item-card\} (.+?)\n.*?\n\n(.+?)\n:::$", page, flags=re.M | re.S)
+    assert [len(sentence.split()) > 3 and sentence[-1] in ".?" for _, sentence in cards] == [True] * len(stems)
+
+
+def test_a_card_has_the_first_sentence_and_the_last_picture():
+    outputs = [{"data": {"image/png": "b2xk"}}, {"data": {"image/jpeg": "bmV3"}}, {"text": "3"}]
+    cells = [{"source": ["# A title\n", "\n", "First: one\n", "of `fastann.plot`. Second."]}, {"outputs": outputs}]
+    assert conf()["gist"]({"cells": cells}) == ("A title", "First: one of `fastann.plot`.", b"new", "jpg")
+
+
+def test_links_of_pages_lead_where_their_targets_are_on_the_site():
+    docs, led = ROOT / "docs", conf()["led"]
     text = "[a](../bench/README.md#classifiers) [b](files.md) [c](README.md) [d](../LICENSE)"
     assert led(text, docs / "limits.md", docs) == "[a](project/benchmarks.md#classifiers) [b](files.md) [c](index.md) d"
     assert led("[a](../examples/plot_1_clusters.py)", docs / "x.md", docs) == "[a](gallery/plot_1_clusters.rst)"
     made = docs / "project"
     assert led("[a](docs/files.md) [b](CHANGELOG.md)", ROOT / "README.md", made) == "[a](../files.md) [b](changelog.md)"
+    if not (ROOT / "notebooks").exists():
+        pytest.skip("the notebooks are not here: a source distribution has none")
+    notebooks = "[a](../notebooks) [b](../notebooks/05_texts.ipynb#a-map)"
+    assert led(notebooks, docs / "x.md", docs) == "[a](notebooks/index.md) [b](notebooks/05_texts.ipynb#a-map)"

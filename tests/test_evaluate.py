@@ -706,6 +706,14 @@ def test_maps_are_limited_to_the_largest_clusters_and_some_rows(x):
     assert m["sizes"] == [10, 10, 10, 700]
 
 
+@pytest.mark.parametrize("k", [3, 12])
+def test_centres_of_unit_rows_are_drawn_amid_their_rows(k, rng):
+    x = rng.standard_normal((600, 8)) + 2 * rng.standard_normal((k, 8))[np.arange(600) % k]
+    m = evaluate(np.arange(600) % k, x, metric="cosine").map
+    middles = [np.array(m["points"])[np.array(m["labels"]) == j].mean(axis=0) for j in m["clusters"]]
+    np.testing.assert_allclose(m["centroids"], middles, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(30, 1), (1, 3), (2, 2)])
 def test_maps_of_little_are_flat(shape, rng):
     m = evaluate(np.zeros(shape[0], int), rng.standard_normal(shape)).map

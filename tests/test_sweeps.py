@@ -783,6 +783,13 @@ def test_the_best_is_the_fastest_of_the_good(x, tmp_path, pretend):
     assert Result.load(tmp_path / "assign").best() == result.best()
 
 
+def test_nothing_is_not_minus_nothing(x, tmp_path, pretend):
+    pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 10 - 1e-8}}
+    lines = pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out").table().splitlines()
+    at = lines[0].index("relative inertia")
+    assert [line[at : at + len("relative inertia")].strip() for line in lines[1:]] == ["+0.00%", "+0.00%"]
+
+
 def test_with_nothing_done_there_is_no_best(x, tmp_path, pretend):
     pretend.answers["auto"] = {"status": "failed", "error": "no"}
     result = pretend.sweep(x, 10, ["auto"], baseline="", seeds=1, out=tmp_path / "out")

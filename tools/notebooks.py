@@ -44,9 +44,11 @@ def executed(notebook: nbformat.NotebookNode, *, small: bool = False) -> dict[st
             notebook,
             timeout=600,
             record_timing=False,
+            coalesce_streams=True,  # what is printed is one output, however the kernel's buffer was cut
             resources={"metadata": {"path": folder}},
             extra_arguments=["--log-level=40"],  # not that it listens to this machine
         )
+        environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm would like widgets
         client.execute(env=environment)
         notebook.cells.pop()
         notebook.metadata.pop("language_info", None)  # the version of Python that happened to be there

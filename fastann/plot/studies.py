@@ -18,12 +18,15 @@ from fastann.study.results import Result, rows_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NUMBERED = 8  # methods on the frontier that the legend names
+
 
 def frontier(study: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the quality of every method of a study against its time, and join those that no other beats in both.
 
     Quality is the inertia relative to the baseline, or the recall in a study of searches; values are medians over
-    seeds. Methods on the frontier are numbered as in the report. Of a study of several sizes the largest is drawn.
+    seeds. Methods on the frontier are numbered as in the report; the legend says which the first eight are. Of a study
+    of several sizes the largest is drawn.
 
     Parameters
     ----------
@@ -56,6 +59,8 @@ def frontier(study: Any, *, ax: Axes | None = None) -> Axes:
     for kind in dict.fromkeys(group.kind for group in shown[-1].shown):
         look = plots.marker(kinds[kind], 8, it.roles["paper"])
         it.axes.plot([], [], ls="", color=it.roles[f"c{kinds[kind] % len(COLOURS)}"], label=kind, **look)
+    for group, number in sorted(shown[-1].rank.items(), key=lambda pair: pair[1])[:NUMBERED]:
+        it.axes.plot([], [], ls="", label=f"{number}: {group.method}")
     it.axes.legend()
     drawn: Axes = it.axes
     return drawn

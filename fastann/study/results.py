@@ -145,7 +145,7 @@ def so_far(found: list[Record], study: Study) -> str:
     ]
     if not base:
         return f"{said} at inertia {best.values['inertia']:.4g}"
-    return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+.1%}"
+    return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+z.1%}"
 
 
 AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
@@ -153,7 +153,7 @@ COLUMNS = {
     "seconds": ".3g",
     "speedup": ".2f",
     "inertia": ".6g",
-    "relative_inertia": "+.2%",
+    "relative_inertia": "+z.2%",
     "recall": ".4f",
     "distances": ".1f",
     "iterations": ".0f",
