@@ -64,6 +64,16 @@ inline void take_least(const double* csq, int64_t k, double* product, int64_t m,
     }
 }
 
+// Write down the nearest of a row, given their scores.
+inline void write_nearest(const Entries& row, int64_t m, const double* best, const int32_t* near, int32_t* ids,
+                          float* sqdist) {
+    const double square = square_of(row);
+    for (int64_t t = 0; t < m; t++) {
+        ids[t] = near[t];
+        sqdist[t] = best[t] + square > 0 ? static_cast<float>(best[t] + square) : 0;
+    }
+}
+
 // The `m` nearest of k >= m centroids, nearest first, equal ones in their order. `c`: the transpose of their matrix.
 void search_inverted(const Rows& x, const Rows& c, const double* csq, int64_t m, int64_t budget, int32_t* ids,
                      float* sqdist) {
@@ -77,13 +87,9 @@ void search_inverted(const Rows& x, const Rows& c, const double* csq, int64_t m,
         const Buffer<int32_t> near(m);
         for (int64_t i = first; i < end; i++) {
             const Entries row(x, i);
-            const double square = square_of(row);
             add_products(row, c, longest_list(row, c, budget), product);
             take_least(csq, k, product, m, best, near);
-            for (int64_t t = 0; t < m; t++) {
-                ids[i * m + t] = near[t];
-                sqdist[i * m + t] = best[t] + square > 0 ? static_cast<float>(best[t] + square) : 0;
-            }
+            write_nearest(row, m, best, near, ids + i * m, sqdist + i * m);
         }
     });
 }

@@ -11,6 +11,8 @@
 
 namespace fastann {
 
+struct Spread;
+
 struct Table {
     // screen/f32.hpp: the search by float32 products
     const Screening* f32;
@@ -64,6 +66,10 @@ struct Table {
     // inverted.hpp
     void (*search_inverted)(const Rows& x, const Rows& c, const double* csq, int64_t m, int64_t budget, int32_t* ids,
                             float* sqdist);
+
+    // spread_search.hpp
+    void (*search_spread)(const Rows& x, const Rows& c, const Rows& lists, const Spread& spread, const double* csq,
+                          int64_t m, int32_t* ids, float* sqdist);
 
     // sparse.hpp
     void (*search_sparse)(const Rows& x, const float* by_column, int64_t k, const double* csq, int64_t m, int32_t* ids,

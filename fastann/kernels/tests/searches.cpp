@@ -3,6 +3,7 @@
 
 #include "../src/cpu.hpp"
 #include "../src/screen/packed.hpp"
+#include "../src/spread.hpp"
 #include "../src/table.hpp"
 #include "check.hpp"
 
@@ -87,15 +88,15 @@ void cells(const fastann::Screening& screening, int64_t n, int64_t d, int64_t k)
 void sparse(int64_t n, int64_t d, int64_t k, int64_t m) {
     Table x(n, d, 11), c(k, d, 12);
     const fastann::Rows rows = x.thin_out();
-    c.thin_out();
+    const fastann::Rows centroids = c.thin_out();
     Table across(d, k, 0);
     for (int64_t j = 0; j < k; j++) {
         for (int64_t t = 0; t < d; t++) across.row(t)[j] = c.row(j)[t];
     }
     std::vector<double> csq(k);
     fastann::table().sqnorms(c.dense(), csq.data());
-    std::vector<int32_t> ids(n * m), again(n * m);
-    std::vector<float> sqdist(n * m);
+    std::vector<int32_t> ids(n * m), again(n * m), screened(n * m);
+    std::vector<float> sqdist(n * m), far(n * m);
     fastann::table().search_sparse(rows, across.data(), k, csq.data(), m, ids.data(), sqdist.data());
     std::vector<int64_t> places = {0};
     std::vector<int32_t> stored;
@@ -110,6 +111,9 @@ void sparse(int64_t n, int64_t d, int64_t k, int64_t m) {
     }
     const fastann::Rows lists{values.data(), d, k, stored.data(), places.data()};
     fastann::table().search_inverted(rows, lists, csq.data(), m, int64_t{1} << 40, again.data(), sqdist.data());
+    const fastann::Spread spread(centroids, lists, csq.data());
+    fastann::table().search_spread(rows, centroids, lists, spread, csq.data(), m, screened.data(), far.data());
+    for (int64_t i = 0; i < n * m; i++) CHECK(screened[i] == again[i] && far[i] == sqdist[i]);
     for (int64_t i = 0; i < n; i++) {
         const double least = sqdist_plain(x.row(i), c.row(nearest_plain(x.row(i), c, 0, k, d)), d);
         for (const int32_t j : {ids[i * m], again[i * m]}) {

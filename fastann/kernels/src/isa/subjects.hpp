@@ -8,6 +8,7 @@
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
 #include "../sparse.hpp"
+#include "../spread_search.hpp"
 #include "../start.hpp"
 #include "../sums.hpp"
 
@@ -24,6 +25,7 @@ constexpr Table filled(const Screening* f32) {
     fill_duplicates(table);
     fill_inverted(table);
     fill_sparse(table);
+    fill_spread(table);
     fill_sums(table);
     fill_pairs(table);
     fill_half(table);
