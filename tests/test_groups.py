@@ -21,6 +21,7 @@ from fastann.data.csr import CSRSource, Densified, Sparsified
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Centred, UnitNorm
+from fastann.index import inverted
 from fastann.index.inverted import InvertedIndex
 from fastann.index.spec import Flat
 
@@ -170,6 +171,24 @@ def test_the_inverted_index_is_what_brute_force_finds(seed, n, k, d, density, da
     order = np.argsort(far, axis=1, kind="stable")[:, :m]
     np.testing.assert_array_equal(ids, order)
     np.testing.assert_array_equal(sqdist, np.take_along_axis(far, order, axis=1))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_inverted_index_lays_centroids_out_once_that_pays(rng, monkeypatch, ordered):
+    """Once, and what it finds stays the same to the bit; on a budget never."""
+    monkeypatch.setattr(inverted, "SPREAD_FROM", 100)
+    x, c = (sparse.csr_matrix(rng.random((n, 20), dtype="f") * (rng.random((n, 20)) < 0.3)) for n in (60, 150))
+    c = c if ordered else c[:, rng.permutation(20)]
+    index, budgeted, found, laid_out = InvertedIndex(c), InvertedIndex(c, 30), [], []
+    for _ in range(3):
+        ids, sqdist = index.search(x, 2)
+        found.append(ids.tobytes() + sqdist.tobytes())
+        laid_out.append(index.spread)
+        budgeted.search(x, 2)
+    assert len(set(found)) == 1
+    assert [one is None for one in laid_out] == [True, False, False]
+    assert laid_out[2] is laid_out[1]
+    assert budgeted.spread is None
 
 
 def test_sparse_centroids_get_the_inverted_index_and_dense_ones_the_spec(rng):

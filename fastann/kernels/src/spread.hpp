@@ -12,7 +12,7 @@ namespace fastann {
 struct Spread {
     static constexpr int64_t GROUP = 32;   // centroids of a long column that share 16 words
     static constexpr int64_t STEP = 128;   // of which a block is a multiple
-    static constexpr int64_t MOST = 4096;  // of a block: their scores stay in the nearest cache
+    static constexpr int64_t MOST = 8192;  // of a block: their scores stay in the nearest cache
 
     // `c`: the centroids, `lists`: their transpose, `csq`: their squared norms.
     Spread(const Rows& c, const Rows& lists, const double* csq);
