@@ -249,6 +249,8 @@ def test_what_cannot_be_laid_out_or_searched_is_refused(rng):
     with pytest.raises(ValueError, match="m must be from 1 to the number of centroids, 3, got 4"):
         _core.search_spread(x, laid_out, 4)
     assert _core.search_spread(x[:0], laid_out, 2)[0].shape == (0, 2)
+    with pytest.raises(ValueError, match="m must be from 1 to the number of centroids, 0, got 1"):
+        _core.search_spread(x, spread(c[:0])[0], 1)
 
 
 def broken(x, **parts):

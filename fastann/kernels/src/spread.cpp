@@ -52,8 +52,9 @@ T* room(char* block, int64_t& at, int64_t count) {
 
 }  // namespace
 
-Spread::Spread(const Rows& c, const Rows& lists, const double* csq) : sorted(ascending(c)) {
-    if (!sorted) return;
+Spread::Spread(const Rows& c, const Rows& lists, const double* csq)
+    : usable(c.n > 0 && c.indptr[c.n] < UINT32_MAX && ascending(c)) {
+    if (!usable) return;
     blocks = (c.n + MOST - 1) / MOST;
     block = (c.n + blocks * STEP - 1) / (blocks * STEP) * STEP;
     blocks = (c.n + block - 1) / block;

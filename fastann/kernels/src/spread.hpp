@@ -20,7 +20,7 @@ struct Spread {
     Spread(const Spread&) = delete;
     Spread& operator=(const Spread&) = delete;
 
-    bool sorted;         // whether the columns of every centroid ascend; if not, there is nothing else here
+    bool usable;         // whether columns of every centroid ascend, and values can be counted; else this is empty
     int64_t block = 0;   // centroids of a block
     int64_t blocks = 0;  // the last one is filled up with centroids that are far from everything
     int64_t longs = 0;   // long columns

@@ -13,8 +13,9 @@ namespace {
 
 constexpr int64_t FEWEST_ROWS = 16, MOST_ROWS = 1024;  // of a piece: all are compared with a block before the next one
 constexpr int64_t BESIDE = 15;                         // centroids that may be as near as the m nearest
-constexpr int64_t LISTS_AHEAD = 8, LINES_AHEAD = 6;    // short columns asked for before they are needed; lines of most
-constexpr double LARGEST_SLACK = 1e30;                 // beyond, a score may not fit in a float32
+constexpr int64_t LISTS_AHEAD = 8,
+                  LINES_AHEAD = 6;      // short columns that are asked for early, and cache lines of each at least
+constexpr double LARGEST_SLACK = 1e30;  // beyond, a score may not fit in a float32
 
 // A value of a row, negative, and the number of its column among the long or the short ones.
 struct Term {
@@ -60,7 +61,8 @@ inline void add_short(const Spread& c, int64_t b, const Term* terms, int64_t cou
         const uint32_t* next = c.entries + starts[terms[q + LISTS_AHEAD].number];
         const uint32_t* stop = c.entries + starts[terms[q + LISTS_AHEAD].number + 1];
         __builtin_prefetch(starts + terms[q + 2 * LISTS_AHEAD].number);
-        for (int64_t t = 0; t < LINES_AHEAD; t++) __builtin_prefetch(next + 16 * t);  // as most: no branch to guess
+        // As many lines whatever there is: a branch that is guessed wrong costs more than a line too many.
+        for (int64_t t = 0; t < LINES_AHEAD; t++) __builtin_prefetch(next + 16 * t);
         for (next += 16 * LINES_AHEAD; next < stop; next += 16) __builtin_prefetch(next);
 
         const uint32_t* at = c.entries + starts[terms[q].number];
@@ -133,7 +135,7 @@ class SpreadScreen {
         }
     }
 
-    // How many they are, or -1 if that is not known.
+    // How many they are; -1 if rounding leaves too many open, or scores do not fit in a float32.
     int64_t count(int64_t i) {
         if (!(rows_[i].slack < LARGEST_SLACK) || rows_[i].lost <= limit(i)) return -1;
         drop_far(i);
@@ -153,6 +155,7 @@ class SpreadScreen {
     // Half score that none of the m nearest exceeds.
     float limit(int64_t i) const { return least_[i * m_ + m_ - 1] + rows_[i].slack; }
 
+    // Sort what a row has by kinds of columns, and find its slack.
     void take_terms(const Entries& from, Row& row, Row& next) {
         double square = 0, sum = 0;
         bool ascends = true;
@@ -169,16 +172,15 @@ class SpreadScreen {
         }
         // At least the row's norm; values of one column, which are added, make it larger than their squares say.
         const double norm = ascends ? std::sqrt(square) * (1 + 1e-6) : sum;
-        // The rounding of centroids (Cauchy-Schwarz); that of sums, as in `sparse_slack`; products too small for
-        // float32.
+        // The rounding of centroids (Cauchy-Schwarz), that of sums as in `sparse_slack`, and products that vanish.
         const double sums = static_cast<double>(from.size + 2) * c_.largest * (norm + c_.largest / 2);
         row.slack = static_cast<float>(2 * norm * c_.moved + 4 * static_cast<double>(UNIT) * sums + 1e-36);
         row.lost = INFINITE;
         row.count = 0;
     }
 
-    // Look for the m least scores of a row, then for centroids that these do not rule out; `first` is that of
-    // score_[0].
+    // Look for the m least scores of a row, then for centroids that these do not rule out; score_[0] is that of
+    // `first`.
     void sift(int64_t i, int32_t first) {
         Row& row = rows_[i];
         float* low = least_ + i * m_;
@@ -212,6 +214,7 @@ class SpreadScreen {
         }
     }
 
+    // Forget those that scores found since have ruled out.
     void drop_far(int64_t i) {
         float* scores = scores_ + i * most_;
         int32_t* ids = ids_ + i * most_;

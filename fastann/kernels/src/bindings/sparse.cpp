@@ -85,7 +85,7 @@ nb::tuple search_spread(nb::handle x_, const SpreadCentroids& over, int64_t m) {
     check_m(m, k);
     const New<int32_t, 2> ids(n, m);
     const New<float, 2> sqdist(n, m);
-    if (over.spread->sorted && m <= MOST_SCREENED) {
+    if (over.spread->usable && m <= MOST_SCREENED) {
         unlocked([&] { table().search_spread(x, over.c, over.lists, *over.spread, over.csq, m, ids, sqdist); });
     } else {
         const int64_t most = std::numeric_limits<int64_t>::max();
