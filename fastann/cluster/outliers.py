@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from scipy.special import betaln, expit, gammaincinv, gammaln, ndtri
 
 from fastann import kernels
 from fastann.cluster.memory import PART
@@ -18,6 +19,11 @@ _AT_ONCE = 2**20  # rows of several clusters that are looked at together
 _POOLED = 2**20  # rows, of all clusters, that tell what a cluster's own do not
 _OWN = 10  # rows beyond a level from which a cluster's own distances tell it, not those of all clusters
 _LENT = 2.0  # rows of a usual scale that the scale of a small cluster is told by, beside its own,
+_STRAIGHT, _SKEW_TO = (
+    1e-3,
+    300.0,
+)  # skewness below which a law is normal, and shape of a gamma law from which its root is
+_BELIEVED = 3.0  # odds, before any row is looked at, of a law that distances usually follow
 _ENOUGH = 30  # none of a cluster of so many rows
 
 
@@ -102,9 +108,9 @@ class Tails:
         """Of the rows that lie within the distance `limit` of the centres of their labels; None if each is alone there.
 
         A centre is drawn towards its own rows: seen from the mean of the n - 1 others a row is n / (n - 1) times as far
-        away, as a row that was not fitted on is. The quantile of n such distances has the rank (n + 1) level (Weibull,
-        1939). Clusters with fewer than 10 rows beyond a level take the quantile of all clusters' distances, each
-        divided by the scale of its cluster as the others of it tell that.
+        away, as a row that was not fitted on is. Clusters with fewer than
+        10 rows beyond a level take the quantile of all clusters' distances, each divided by the scale of its cluster as
+        the others of it tell that.
         """
         inside = labels if limit == np.inf else np.where(distances <= limit, labels, np.int32(-1))
         offsets, order = kernels.group(inside, k)
@@ -191,12 +197,68 @@ def _weights(weights: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
 
 
 def _quantiles(values: np.ndarray, w: np.ndarray, count: float) -> np.ndarray:
-    """Quantiles at `LEVELS` of values that amount to `count` rows of equal weight: float64 [levels]."""
+    """Quantiles at `LEVELS` of squared distances that amount to `count` rows of equal weight: float64 [levels].
+
+    That of n rows has the rank (n + 1) level (Weibull, 1939). A far one of few rows is a matter of chance: of 2,000
+    rows 20 are beyond that of 0.99, give or take 4.5. A law that distances usually follow (`_law`) tells it with little
+    more than half that error. How far it is to be believed is its probability given how many rows are beyond what it
+    says, against a law under which any share may be (Kass and Raftery, 1995), at odds of three to one before: the more
+    rows there are, the closer it must be.
+    """
     order = np.argsort(values, kind="stable")
-    mass = np.cumsum(w[order])
-    middle = (mass - w[order] / 2) / mass[-1]  # of equal weights (i - 1/2) / n
-    rank = np.array(LEVELS) * (count + 1) / count - 0.5 / count
-    return np.asarray(np.interp(rank, middle, values[order]))
+    values, w = values[order], w[order]
+    mass = np.cumsum(w)
+    middle = (mass - w / 2) / mass[-1]  # of equal weights (i - 1/2) / n
+    ranked = np.interp(np.array(LEVELS) * (count + 1) / count - 0.5 / count, middle, values)
+    lawful = _law(np.cbrt(values), w, count) ** 3
+    within = np.append(0.0, mass)[np.searchsorted(values, lawful, side="right")] / mass[-1] * count
+    level, beyond = np.array(LEVELS), count - within
+    ratio = level / (1 - level)  # the other law's share beyond is Beta(1, ratio): in the mean the same
+    other = betaln(1 + beyond, ratio + within) - betaln(1, ratio)
+    trust = expit(np.log(_BELIEVED) + beyond * np.log1p(-level) + within * np.log(level) - other)
+    return np.asarray(lawful**trust * ranked ** (1 - trust))
+
+
+def _law(root: np.ndarray, w: np.ndarray, count: float) -> np.ndarray:
+    """Quantiles at `LEVELS` of a law that such cubic roots of squared distances follow: float64 [levels], 0 or more.
+
+    Squared distances of a normal law to its mean have a gamma law, whose cubic root is close to normal (Wilson and
+    Hilferty, 1931); mean and deviation of the roots tell which. By how much these are more skew than that, beyond what
+    chance makes of `count` rows, the quantiles are bent, as by Pearson's third law.
+    """
+    total, z, levels = w.sum(), ndtri(LEVELS), np.array(LEVELS)
+    mean = root @ w / total
+    deviation = np.sqrt((root - mean) ** 2 @ w / total)
+    if not deviation > 0:
+        return np.full(len(levels), mean)
+    skew = (root - mean) ** 3 @ w / total / deviation**3
+    shape = np.interp(-np.log(deviation / mean), -np.log(_GAMMA[1] / _GAMMA[0]), _SHAPES)  # both ascend
+    one, spread, usual = (np.interp(shape, _SHAPES, of) for of in _GAMMA)
+    more = skew - usual
+    more *= max(0.0, 1 - 6 / count / more**2) if more else 0.0
+    base = (np.cbrt(gammaincinv(np.exp(shape), levels)) - one) / spread
+    bent = base + _bent(z, usual + more) - _bent(z, usual)
+    return np.asarray(np.maximum(mean + bent * deviation * np.sqrt(count / max(count - 1, 1)), 0))
+
+
+def _bent(z: np.ndarray, skew: float) -> np.ndarray:
+    """Normal quantiles as those of Pearson's third law (Wilson and Hilferty)."""
+    if abs(skew) < _STRAIGHT:
+        return z
+    return np.asarray(2 / skew * (np.maximum(1 + skew * z / 6 - (skew / 6) ** 2, 0) ** 3 - 1))
+
+
+def _roots_of_gamma() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, deviation and skewness of the cubic root of a gamma law, of each of `_SHAPES`."""
+    shape = np.exp(_SHAPES)
+    one, two = (np.exp(gammaln(shape + power / 3) - gammaln(shape)) for power in (1, 2))
+    spread = np.sqrt(two - one**2)
+    third = np.where(shape < _SKEW_TO, shape - 3 * one * two + 2 * one**3, 0)
+    return one, spread, third / spread**3
+
+
+_SHAPES = np.linspace(-3.5, 14, 1000)  # logarithms
+_GAMMA = _roots_of_gamma()
 
 
 def _as_distance(sqdist: np.ndarray, space: Space) -> np.ndarray:
