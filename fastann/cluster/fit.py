@@ -200,11 +200,13 @@ class Fit:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
         task, rng, trim = self.task, self.rng, self.task.plan.trim
         with self.clock("start"):
+            if trim is not None:  # rows that a pass leaves out have their weights yet
+                lot = start.Whole(task.source, task.weights)
             if trim is not None and name in start.PLUS_PLUS:
-                begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory)
+                begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory, task.plan.swaps)
             else:
                 begun = start.start(name, lot, task.k, rng, task.memory)
-            centroids = dense(lot.take(begun.rows))
+            centroids = dense(lot.take(begun.rows)) if begun.centres is None else begun.centres
         if task.plan.swaps:
             with self.clock("swaps"):
                 some = begun.sample or start.sample(lot, task.k, rng, task.memory)

@@ -1,7 +1,8 @@
-"""Starts that outliers do not get a centre in, and the share of rows that are outliers, both from a sample of rows."""
+"""Starts that outliers do not get a centre in, from a sample of rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 from fastann.cluster import start
 from fastann.cluster.memory import Memory
 from fastann.cluster.space import Space
-from fastann.cluster.swap import Found, Swaps, enough
-from fastann.cluster.trim import Trim, threshold
+from fastann.cluster.swap import Found, Swaps
+from fastann.cluster.trim import Trim
 from fastann.data.source import dense
 from fastann.index.spec import Flat
 
@@ -19,25 +20,28 @@ _STARTS = 4  # starts on the sample, each with the limit that the best one befor
 _COSTLY = 2**24  # rows x centres x columns from which there are half as many, judged without any iteration
 # To lie apart, all but a tenth of the rows left out must be so many times as far, squared, as the limit, and as any
 # centre is from its neighbour. The others may cost so many times as much then.
-_APART, _LOW, _WORSE = 2.0, 0.1, 2.0
-# A start is good enough if each cluster weighs this share of their mean, and no row is so many times beyond the limit.
+APART, _LOW, _WORSE = 2.0, 0.1, 2.0
+# A cluster is light that weighs less than this share of their mean, and a row faint that is so many limits away.
 _LIGHT, _FAINT = 0.25, 4.0
-_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3)  # shares that are tried where it is to be found
-_ROUNDS = 4  # times a scale is told anew by the rows within it
-_FAR = 3.3  # standard deviations beyond the mean from which a row counts as an outlier
-_BY_CHANCE = 5e-4  # share of rows that are as far by chance
-_FEWEST = 3e-3  # share of outliers below which there are none
-_BELOW = 0.1587  # share of a normal law more than one deviation below its mean
-_SEEN = 8  # rows of a cluster from which its own distances tell its scale
+_WASTED = 0.01  # share of the centres that may be outliers in a start
+_GLANCED = 2**12  # rows that tell whether a group may lie apart
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """Rows of a table to start from (int64 [k]), the rows that swaps may look at, and what these leave out."""
+    """Rows of a table to start from (int64 [k]), the rows that swaps may look at, and what these leave out.
+
+    Also the centres (float32 [k, d]) that some iterations led to, if there were any.
+    """
 
     rows: np.ndarray
     kept: np.ndarray
     trim: Trim | None
+    centres: np.ndarray | None = None
+
+    def among(self, x: Any) -> np.ndarray:
+        """The centres, or the rows themselves."""
+        return dense(x[self.rows]) if self.centres is None else self.centres
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class Problem:
             x, weights = x[kept], None if weights is None else weights[kept]
         return Swaps(x, weights, self.k, self.space, self.rng, trim)
 
+    def fewer(self, count: int) -> Problem:
+        """The same of so many of the rows, if there are more."""
+        n = self.x.shape[0]
+        if n <= count:
+            return self
+        some = np.sort(self.rng.choice(n, count, replace=False))
+        return replace(self, x=self.x[some], weights=None if self.weights is None else self.weights[some])
+
     def sqdist(self, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The nearest centre of each row (int32 [m]), and the squared distance to it (float32 [m])."""
         ids, sqdist = Flat().build(centres).search(self.x, 1)
@@ -64,13 +76,14 @@ class Problem:
 
 
 def plus_plus(
-    lot: start.Lot, k: int, trim: Trim, space: Space, rng: np.random.Generator, memory: Memory
+    lot: start.Lot, k: int, trim: Trim, space: Space, rng: np.random.Generator, memory: Memory, swapped: bool = False
 ) -> tuple[start.Begun, Trim | None]:
     """Greedy k-means++ on a sample, where no row costs more than the distance from which on rows are left out.
 
     That makes a row far from all others worth no more than any row left out, where k-means++ is all but certain to
     draw it. The distance is not known before there are centres: the first start goes without, and the others by what
-    the best one before them leaves out. The one whose rows that stay cost least is kept, after some iterations.
+    the best one before them leaves out. The one whose rows that stay cost least is kept, after some iterations. Where
+    it is `swapped` afterwards, and that costs little, one start does as well.
 
     A group of outliers can be as dense as a cluster. So one more start is made among the rows nearest to the middle of
     all, and kept if what it leaves out lies farther out than any cluster does from the next. Swaps are to look at the
@@ -83,123 +96,85 @@ def plus_plus(
         What swaps on its sample leave out.
     """
     some = start.sample(lot, k, rng, memory)
-    seeds = _seeds(Problem(lot.take(some.ids), some.weights, k, space, rng), trim)
-    kept = start.Sample(some.ids[seeds.kept], None if some.weights is None else some.weights[seeds.kept])
-    return start.Begun(start.filled(some.ids[seeds.rows], lot, k, rng), kept), seeds.trim
+    begun = seeds(Problem(lot.take(some.ids), some.weights, k, space, rng), trim, swapped)
+    kept = start.Sample(some.ids[begun.kept], None if some.weights is None else some.weights[begun.kept])
+    rows, centres = some.ids[begun.rows], begun.centres if len(begun.rows) == k else None
+    return start.Begun(start.filled(rows, lot, k, rng), kept, centres), begun.trim
 
 
-def _seeds(given: Problem, trim: Trim) -> Seeds:
+def seeds(given: Problem, trim: Trim, swapped: bool = True) -> Seeds:
+    """The start of `plus_plus` on rows in memory; `swapped` says whether swaps are to improve it."""
     x, weights, k, rng = given.x, given.weights, given.k, given.rng
-    best, least, limit = np.empty(0, np.int64), np.inf, np.inf
+    every, swaps = np.arange(x.shape[0]), given.swaps(trim)
+    if swapped and swaps.cheap:  # these take a centre away from rows that are left out
+        chosen = start.among(x, weights, k, rng)
+        first = Seeds(chosen, every, trim)
+        return _among_nearest(given, trim, lambda: swaps.settled(dense(x[chosen])).cost) or first
+    best, least, limit = Seeds(np.empty(0, np.int64), every, trim), np.inf, np.inf
     costly = x.shape[0] * k * start.values_of(x) > _COSTLY
     for _ in range(_STARTS // 2 if costly else _STARTS):
         chosen = start.among(x, weights, k, rng, limit)
-        centres, swaps = dense(x[chosen]), given.swaps(trim)
-        found = swaps.found(centres) if costly else swaps.settled(centres)
-        if found.cost < least or not len(best):
-            best, least, limit = chosen, found.cost, found.limit
+        centres = dense(x[chosen])
+        found = swaps.found(centres, 1) if costly else swaps.settled(centres)
+        if found.cost < least or not len(best.rows):
+            best = replace(best, rows=chosen, centres=None if costly else found.centres)
+            least, limit = found.cost, found.limit
         if not limit > 0 or _even(given, found):
             break
-    return _apart(given, trim, least) or Seeds(best, np.arange(x.shape[0]), trim)
+    return _among_nearest(given, trim, lambda: least) or best
 
 
 def _even(given: Problem, found: Found) -> bool:
-    """Whether no cluster is so light that its centre may be an outlier, and no row so far that it may be one."""
+    """Whether hardly a centre may be an outlier, nor any row that is far from all.
+
+    A centre that is one has few rows, which without it would be left out.
+    """
     weights = np.ones(given.x.shape[0]) if given.weights is None else given.weights
     kept = np.where(found.sqdist[:, 0] < found.limit, weights, 0.0)
     held = np.bincount(found.ids[:, 0], kept, given.k)
-    return bool(held.min() >= _LIGHT * held.mean() and found.farthest <= _FAINT * found.limit)
+    alone = (held < _LIGHT * held.mean()) & (neighbours(found.centres) > found.limit)
+    return bool(alone.sum() <= _WASTED * given.k and found.farthest <= _FAINT * found.limit)
 
 
-def _apart(given: Problem, trim: Trim, least: float) -> Seeds | None:
+def _among_nearest(given: Problem, trim: Trim, least: Callable[[], float]) -> Seeds | None:
     """Seeds among the rows nearest to the middle of all, if those that are left out then lie apart from the others."""
     x, weights = given.x, given.weights
-    one = replace(given, k=1)
-    middle = one.swaps(trim).settled(dense(x[:1])).centres  # the mean of all at first, then of those nearest to it
-    sqdist = one.sqdist(one.swaps(trim).settled(middle).centres)[1]
-    near = np.flatnonzero(sqdist <= trim.limit(sqdist, weights, given.space))
-    if len(near) in (0, len(sqdist)) or not _low(sqdist, weights, near) > _APART * sqdist[near].max():
-        return None
+    few, near = given.fewer(_GLANCED), np.empty(0, np.int64)
+    swaps = replace(few, k=1).swaps(trim)
+    mean = swaps.means(swaps.weights, np.zeros(few.x.shape[0], np.int32), dense(x[:1]))
+    middle = swaps.settled(mean).centres  # the mean of those nearest to it, not of all
+    for some in (given,) if few is given else (few, given):
+        sqdist = some.sqdist(middle)[1]
+        near = np.flatnonzero(sqdist <= trim.limit(sqdist, some.weights, given.space))
+        if len(near) in (0, len(sqdist)) or not _low(sqdist, some.weights, near) > APART * sqdist[near].max():
+            return None
     chosen = near[start.among(x[near], None if weights is None else weights[near], given.k, given.rng)]
     found = given.swaps(trim).settled(dense(x[chosen]))
-    sqdist = given.sqdist(found.centres)[1]
+    if found.cost > _WORSE * least():
+        return None
+    labels, sqdist = given.sqdist(found.centres)
     out = sqdist > found.limit
-    if not out.any() or found.cost > _WORSE * least:
+    if not out.any():
         return None
     low = _low(sqdist, weights, np.flatnonzero(~out))
-    between = _neighbours(found.centres[np.unique(given.sqdist(found.centres)[0][~out])])
-    return Seeds(chosen, np.flatnonzero(~out), None) if low > _APART * max(found.limit, between) else None
+    between = neighbours(found.centres[np.unique(labels[~out])]).max()
+    return Seeds(chosen, np.flatnonzero(~out), None, found.centres) if low > APART * max(found.limit, between) else None
 
 
 def _low(sqdist: np.ndarray, weights: np.ndarray | None, kept: np.ndarray) -> float:
     """What all but a tenth of the rows that are not kept are beyond."""
     out = np.delete(np.arange(len(sqdist)), kept)
-    return float(_quantiles(sqdist[out], np.ones(len(out)) if weights is None else weights[out], (_LOW,))[0])
+    return float(quantiles(sqdist[out], np.ones(len(out)) if weights is None else weights[out], (_LOW,))[0])
 
 
-def _neighbours(centres: np.ndarray) -> float:
-    """The largest squared distance of a centre to the nearest other one, 0 for one alone."""
+def neighbours(centres: np.ndarray) -> np.ndarray:
+    """The squared distance of each centre to the nearest other one, 0 for one alone: float32 [k]."""
     sqdist = Flat().build(centres).search(centres, min(2, len(centres)))[1]
-    return float(sqdist[:, 1].max()) if len(centres) > 1 else 0.0
+    return sqdist[:, -1] if len(centres) > 1 else np.zeros(1, np.float32)
 
 
-def share(lot: start.Lot, k: int, space: Space, rng: np.random.Generator, memory: Memory) -> float:
-    """Share of the rows' weight that are outliers, by the tail of the distances on a sample; 0 if hardly any are.
-
-    Cubic roots of squared distances to a mean are close to normal, whatever the number of columns (Wilson and
-    Hilferty, 1931). Their mean and deviation in each cluster are told by the lower half, which outliers do not reach;
-    rows more than 3.3 deviations above the mean are outliers, but for the 0.05% that are so by chance. Centres are
-    sought with five shares left out, up to 30%: those count by which all rows cost least, if none costs more than one
-    at the narrowest of the bounds found.
-    """
-    some = start.sample(lot, k, rng, memory)
-    few = some.fewer(enough(k, start.row_values(lot)), rng)
-    given = Problem(lot.take(few.ids), few.weights, k, space, rng)
-    tried = []
-    for left in _SHARES:
-        seeds = _seeds(given, Trim(left))
-        if len(seeds.rows) < k:
-            return 0.0
-        centres = given.swaps(seeds.trim, seeds.kept).improved(dense(given.x[seeds.rows]))
-        labels, sqdist = given.sqdist(centres)
-        tried.append((_tail(labels, sqdist, given.weights, k, left), sqdist, centres))
-    narrowest = min(bound for (_, bound), _, _ in tried)
-    weights = np.ones(len(few.ids)) if given.weights is None else given.weights
-    costs = [float(np.minimum(sqdist, narrowest) @ weights) for _, sqdist, _ in tried]
-    (found, _), _, centres = tried[int(np.argmin(costs))]
-    if found > 0:  # once more by the centres without these
-        centres = given.swaps(Trim(found)).settled(centres).centres
-        found, _ = _tail(*given.sqdist(centres), given.weights, k, found)
-    return 0.0 if found < _FEWEST else min(found, _SHARES[-1])
-
-
-def _tail(
-    labels: np.ndarray, sqdist: np.ndarray, weights: np.ndarray | None, k: int, left: float
-) -> tuple[float, float]:
-    """Share of the weight beyond what the distances of each cluster lead to expect, and the median of these bounds."""
-    w = np.ones(len(labels)) if weights is None else weights
-    inside = sqdist <= threshold(sqdist, weights, left)
-    root = np.cbrt(sqdist.astype(np.float64))
-    far, bounds = ~inside, np.full(k, np.nan)
-    for j in range(k):
-        rows = np.flatnonzero(labels == j)
-        held = rows[inside[rows]]
-        if len(held) < _SEEN:  # a handful of rows that most others of the sample are not like
-            continue
-        for _ in range(_ROUNDS):  # those that are far by what is known so far do not tell the scale
-            low, middle = _quantiles(root[held], w[held], (_BELOW, 0.5))
-            bounds[j] = middle + _FAR * max(middle - low, 1e-9 * middle)
-            now = rows[root[rows] <= bounds[j]]
-            if len(now) == len(held):
-                break
-            held = now
-        far[rows] = root[rows] > bounds[j]
-    told = bounds[labels[inside & ~np.isnan(bounds[labels])]]
-    bound = float(np.median(told)) ** 3 if len(told) else np.inf
-    return max(0.0, float(w[far].sum()) / float(w.sum()) - _BY_CHANCE), bound
-
-
-def _quantiles(values: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+def quantiles(values: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """The values that such shares of the weight are up to: [levels]."""
     order = np.argsort(values, kind="stable")
     mass = np.cumsum(weights[order])
     at = np.searchsorted(mass, np.array(levels) * mass[-1])

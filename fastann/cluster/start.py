@@ -47,10 +47,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Begun:
-    """The rows to start from (int64 [k]), and the sample that they were chosen from, if there was one."""
+    """The rows to start from (int64 [k]), the sample that they were chosen from, if there was one, and where they led.
+
+    That are centres (float32 [k, d]) after some iterations on the sample, if there were any.
+    """
 
     rows: np.ndarray
     sample: Sample | None = None
+    centres: np.ndarray | None = None
 
 
 class Lot(Protocol):

@@ -87,7 +87,7 @@ class Swaps:
     ):
         values = x.nnz / x.shape[0] if hasattr(x, "nnz") else x.shape[1]
         self.x, self.space, self.rng, self.trim = x, space, rng, trim
-        self.weights = np.ones(x.shape[0]) if weights is None else weights
+        self.weights, self.even = np.ones(x.shape[0]) if weights is None else weights, weights is None
         self.compared, self.spent = x.shape[0] * k * values, 0.0
         self.cheap = self.compared <= _CHEAP
 
@@ -158,9 +158,9 @@ class Swaps:
         self.spent += self.compared
         return Flat().build(centres).search(self.x, min(m, len(centres)))
 
-    def found(self, centres: np.ndarray) -> Found:
-        """What these centres cost."""
-        ids, near = self._search(centres, 2)
+    def found(self, centres: np.ndarray, m: int = 2) -> Found:
+        """What these centres cost; swaps need the two nearest of each row."""
+        ids, near = self._search(centres, m)
         sqdist = near.astype(np.float64)
         if self.trim is None:
             return Found(centres, ids, sqdist, float((sqdist[:, 0] * self.weights).sum()))
@@ -176,11 +176,15 @@ class Swaps:
         """Centres that cost no more after a few iterations than these do: float32 [k, d]."""
         return self._improved(centres).centres
 
+    def means(self, weights: np.ndarray, ids: np.ndarray, centres: np.ndarray) -> np.ndarray:
+        """Means of the rows, of such weights, in clusters `ids` (int32 [m]); centres without rows stay."""
+        return self._means(self.x, weights, ids, centres)
+
     def _kept(self, sqdist: np.ndarray) -> tuple[np.ndarray, float]:
         """Weights, 0 for rows that are left out, and the squared distance beyond which they are."""
         if self.trim is None:
             return self.weights, np.inf
-        limit = self.trim.limit(np.ascontiguousarray(sqdist), self.weights, self.space)
+        limit = self.trim.limit(np.ascontiguousarray(sqdist), None if self.even else self.weights, self.space)
         return np.where(sqdist <= limit, self.weights, 0.0), limit
 
     def _settled(self, centres: np.ndarray, most: int = _SETTLE, still: float = _SETTLED) -> np.ndarray:

@@ -10,7 +10,8 @@ from fastann.cluster.memory import PART
 from fastann.cluster.space import Space
 
 _HALF, _LOW = 16, 2**16 - 1  # bits of a distance that are looked at first, and a mask for the others
-_FEW = 2**15  # values up to which a sort is faster
+_FEW, _MANY = 2**15, 2**20  # values up to which a sort is faster, with weights and without
+_MORE = 1.5  # times the share of the values that it may be, of which the weight is looked at
 _ROUND = 1e-9  # of the total weight, by which sums of weights may be off
 
 
@@ -49,7 +50,7 @@ def threshold(values: np.ndarray, weights: np.ndarray | None, share: float, part
     """The least of some values beyond which lies no more than a share of the weight: exact, a part of them at a time.
 
     Floats of 0 or more are in the order of their bits. Weights are summed by the upper half of these, then by the
-    lower half where the first sum says; no copy of the values is made, so that they may be mapped from a file.
+    lower half where the first sum says; no copy of many values is made, so that they may be mapped from a file.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def threshold(values: np.ndarray, weights: np.ndarray | None, share: float, part
     part : int
         Values that are looked at at once.
     """
-    if len(values) <= min(part, _FEW):
+    if len(values) <= min(part, _MANY if weights is None else _FEW):
         return _sorted(values, weights, share)
     bits = np.ascontiguousarray(values).view(np.uint32)
     sizes = np.zeros(_LOW + 1)
@@ -85,10 +86,16 @@ def _sorted(values: np.ndarray, weights: np.ndarray | None, share: float) -> flo
     if weights is None:
         stay = len(values) - 1 - int(share * len(values) * (1 + _ROUND))
         return float(np.partition(values, stay)[stay])
-    order = np.argsort(-values, kind="stable")
-    above = np.cumsum(weights[order])
-    at = int(np.searchsorted(above, (share + _ROUND) * above[-1], side="right"))
-    return float(values[order[min(at, len(order) - 1)]])
+    left, most = (share + _ROUND) * float(weights.sum()), max(1, int(_MORE * share * len(values)))
+    while True:  # only the largest values are put in order, as many as weigh enough
+        stay = max(0, len(values) - most)
+        some = np.argpartition(values, stay)[stay:] if stay else np.arange(len(values))
+        order = some[np.argsort(-values[some], kind="stable")]
+        above = np.cumsum(weights[order])
+        at = int(np.searchsorted(above, left, side="right"))
+        if at < len(order) or not stay:
+            return float(values[order[min(at, len(order) - 1)]])
+        most *= 2
 
 
 def _passed(sizes: np.ndarray, left: float) -> tuple[int, float]:
@@ -106,6 +113,6 @@ def _mean(values: np.ndarray, weights: np.ndarray | None, space: Space | None, p
         some = values[at : at + part].astype(np.float64)
         some = some if space is None else space.distance(some)
         w = None if weights is None else weights[at : at + part]
-        total += float(some.sum() if w is None else some @ w)
+        total += float((some if w is None else some * w).sum())
         mass += len(some) if w is None else float(w.sum())
     return total / mass if mass > 0 else np.inf

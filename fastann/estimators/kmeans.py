@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from fastann import checks
-from fastann.cluster import plan, robust, start
+from fastann.cluster import plan, start, tail
 from fastann.cluster.clock import Clock
 from fastann.cluster.fit import Rules, Task, cluster, untrained
 from fastann.cluster.lloyd import State
@@ -349,7 +349,7 @@ class KMeans(CallbackSupport, Centers):
                     train, train_weights = start.subsample(train, train_weights, size, rng, memory)
             lot = start.Whole(train, train_weights)
             with clock("start"):
-                trim = trim_of(self, lambda: robust.share(lot, k, space, np.random.default_rng([seed, 3]), memory))
+                trim = trim_of(self, lambda: tail.share(lot, k, space, np.random.default_rng([seed, 3]), memory))
             task = Task(
                 train,
                 train_weights,

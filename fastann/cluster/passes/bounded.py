@@ -145,7 +145,7 @@ class Bounded(Pass):
         """Search every row."""
         n = block.shape[0]
         sqnorm = kernels.sqnorms(block)
-        self.total += float(sqnorm.sum() if rows.weights is None else sqnorm @ rows.weights)
+        self.total += float((sqnorm if rows.weights is None else sqnorm * rows.weights).sum())
         del sqnorm
         # Rough will do at first: the next visit compares every row with its candidates.
         rough = bool(np.isfinite(self.caution))
@@ -165,6 +165,7 @@ class Bounded(Pass):
         wanting = order[status == kernels.WANTING]
         looked = int(np.count_nonzero(status))
         self._search(visit, block, wanting, rows, candidates)
+        self._looked(block, rows, order, status)
         moved = np.flatnonzero(rows.labels != before).astype(np.int32)
         self.touched[rows.labels[moved]] = self.touched[before[moved]] = True
         sums, counts = self.sums.sums, self.sums.counts
@@ -172,6 +173,9 @@ class Bounded(Pass):
         kernels.add_rows(block, rows.weights, before[moved], sums, counts, moved, sign=-1)
         self.sizes += np.bincount(rows.labels[moved], minlength=self.k) - np.bincount(before[moved], minlength=self.k)
         return Tally(moved=len(moved), looked=looked, searched=len(wanting))
+
+    def _looked(self, block: Any, rows: Rows, order: np.ndarray, status: np.ndarray) -> None:
+        """Take note of what became of the rows of a block, in such an order; where it is `SKIP`, bounds held."""
 
     def _search(
         self,

@@ -88,4 +88,4 @@ def measured(block: Any, part: Rows, centroids: np.ndarray) -> float:
     """Set the squared distances of rows to the centroids of their labels, by float64 sums; returns the inertia."""
     own = kernels.own_sqdist(block, centroids, part.labels)
     part.sqdist[:] = own
-    return float(own.sum() if part.weights is None else own @ part.weights)
+    return float((own if part.weights is None else own * part.weights).sum())

@@ -48,7 +48,7 @@ class Rows:
         """Sum of squared distances, weighted, in float64."""
         if self.weights is None:
             return float(self.sqdist.sum(dtype=np.float64))
-        return float(sum(self.sqdist[part] @ self.weights[part] for part in self.parts()))
+        return float(sum((self.sqdist[part] * self.weights[part]).sum() for part in self.parts()))
 
     def spread(self, k: int) -> np.ndarray:
         """Weighted sum of the squared distances of each cluster's rows: float64 [k]."""

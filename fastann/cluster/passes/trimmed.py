@@ -23,7 +23,9 @@ from fastann.cluster.update import Tally
 from fastann.data.source import dense
 
 _TAKEN = 0.1  # share of the rows up to which those that changed are taken one by one, not by reading all
+_LEFT = 1e-6  # of the largest cluster's weight, below which that of a cluster may be a rounding error
 _AT_ONCE = 2**24  # values of rows taken at once
+_HELD = 0  # what `kernels.look` says of rows whose bounds held
 _NEAR = 2.0  # times the share left out: so many of the farthest rows are measured anew where bounds stand for distances
 
 
@@ -58,8 +60,10 @@ class Trimming(Pass):
     def update(self) -> tuple[Any, float]:
         if self.last:
             self.follow()
-        gone = kernels.tally(self.rows.labels, self.k, None, self.rows.weights) <= 0
-        self.sums.sums[gone], self.sums.counts[gone] = 0, 0  # taking all rows away leaves rounding errors
+        counts = self.sums.counts
+        if (counts <= _LEFT * counts.max()).any():  # taking all rows away leaves rounding errors
+            gone = kernels.tally(self.rows.labels, self.k, None, self.rows.weights) <= 0
+            self.sums.sums[gone], counts[gone] = 0, 0
         return super().update()  # type: ignore[safe-super]
 
     def follow(self) -> None:
@@ -89,7 +93,7 @@ class Trimming(Pass):
                 self._add(self.take(some), delta[at : at + step], rows.labels[some])
         assert rows.weights is not None
         self.fresh = False
-        self.inertia = float(sum((rows.weights[part] * rows.sqdist[part]).sum() for part in rows.parts()))
+        self.inertia = rows.inertia()
 
     def _add(self, block: Any, weights: Any, labels: np.ndarray) -> None:
         """Add rows of such weights, which are negative where rows go."""
@@ -148,18 +152,18 @@ class TrimmedBounded(Trimming, Bounded):
         first = not self.seen
         tally = super().assign(index, batch, criterion)
         self.last = first or batch == len(self.parts) - 1
-        if not first:
-            self._measure(self.parts[batch], self.seen[batch])
         return tally
 
-    def _measure(self, part: slice, centroids: np.ndarray) -> None:
+    def _looked(self, block: Any, rows: Rows, order: np.ndarray, status: np.ndarray) -> None:
         """Measure rows that may be left out: where bounds held, a row's distance is known from above only."""
-        rows = self.rows[part]
-        far = np.flatnonzero(rows.sqdist > self.floor)
+        above = np.zeros(len(order), bool)
+        above[order] = status == _HELD
+        above &= rows.sqdist > self.floor
+        far = np.flatnonzero(above)
         step = max(1, _AT_ONCE // self.d)
         for at in range(0, len(far), step):
             some = far[at : at + step]
-            rows.sqdist[some] = kernels.own_sqdist(self.take(part.start + some), centroids, rows.labels[some])
+            rows.sqdist[some] = kernels.own_sqdist(block[some], self.centroids, rows.labels[some])
 
     def follow(self) -> None:
         super().follow()
@@ -170,7 +174,7 @@ class TrimmedBounded(Trimming, Bounded):
 
     def _add(self, block: Any, weights: Any, labels: np.ndarray) -> None:
         super()._add(block, weights, labels)
-        self.total += float(kernels.sqnorms(block) @ weights)
+        self.total += float((kernels.sqnorms(block) * weights).sum())
         self.touched[labels] = True
 
     def _cleared(self) -> None:
