@@ -12,7 +12,9 @@ from sklearn.preprocessing import RobustScaler
 
 from fastann import KMeans, evaluate, report, robust_pipeline
 from fastann.cli import main
+from fastann.cluster.outliers import Tails
 from fastann.cluster.plan import Limits
+from fastann.cluster.space import Euclidean
 from fastann.cluster.trim import threshold
 from fastann.quality.evaluate import Evaluation
 
@@ -99,10 +101,12 @@ def test_threshold_is_that_of_a_sort():
         for weights in (None, w):
             mass = np.ones(n) if weights is None else weights
             right = min(v for v in values if mass[values > v].sum() <= share * mass.sum() + 1e-9)
-            if weights is not None:  # a value that weighs nothing does just as well
-                assert mass[values > threshold(values, weights, share, part=64)].sum() == mass[values > right].sum()
-            else:
-                assert threshold(values, weights, share, part=64) == right
+            for part in (64, 2**20):
+                found = threshold(values, weights, share, part=part)
+                if weights is not None:  # a value that weighs nothing does just as well
+                    assert mass[values > found].sum() == mass[values > right].sum()
+                else:
+                    assert found == right
 
 
 def test_a_multiple_of_the_mean_distance():
@@ -206,6 +210,40 @@ def test_no_share_is_found_where_nothing_is_far():
     np.testing.assert_array_equal(km.cluster_centers_, plain.cluster_centers_)
 
 
+def test_the_share_of_a_far_group_is_found_though_it_is_larger_than_the_clusters():
+    """With a centre for each cluster, that group takes one of these otherwise, and a cluster is left out."""
+    rng = np.random.default_rng(0)
+    centres = 12 * rng.standard_normal((5, 6))
+    x = centres[np.arange(1600) % 5] + rng.standard_normal((1600, 6))
+    far = 200 + rng.standard_normal((400, 6))
+    assert KMeans(5, trim="auto", random_state=0).fit(np.concatenate([x, far])).trim_ == pytest.approx(0.2, abs=0.02)
+    cluster = 40 + rng.standard_normal((400, 6))  # apart from the others, but one of the five
+    assert KMeans(5, trim="auto", random_state=0).fit(np.concatenate([x[np.arange(1600) % 5 > 0], cluster])).trim_ == 0
+
+
+def test_outliers_among_the_clusters_count_too():
+    """In two columns some of the rows spread evenly lie within clusters, where they cannot be told one by one."""
+    rng = np.random.default_rng(0)
+    x = np.array([[0, 0], [0, 20], [20, 0], [20, 20]])[np.arange(3000) % 4] + 2 * rng.standard_normal((3000, 2))
+    x[:600] = rng.uniform(-20, 40, (600, 2))
+    assert KMeans(4, trim="auto", random_state=0).fit(x).trim_ == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_wide_and_long_clusters_are_no_outliers(seed):
+    rng = np.random.default_rng(seed)
+    widths, scales = np.array([0.6, 1, 1.6]), np.array([1.6, 0.5, 0.5, 0.5, 0.5])
+    x = 7 * np.eye(3, 5)[np.arange(3000) % 3] + widths[np.arange(3000) % 3, None] * scales * rng.standard_normal(
+        (3000, 5)
+    )
+    assert KMeans(3, trim="auto", random_state=0).fit(x).trim_ == 0
+
+
+def test_rows_that_are_alike_have_no_outliers():
+    x = np.repeat(np.eye(3), 50, axis=0)
+    assert KMeans(3, trim="auto", random_state=0).fit(x).trim_ == 0
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("a_cluster", [20, 2000])
 def test_one_percent_of_fresh_rows_is_rejected(metric, a_cluster):
@@ -223,6 +261,21 @@ def test_one_percent_of_fresh_rows_is_rejected(metric, a_cluster):
         km = KMeans(k, metric=metric, random_state=seed).fit(rows(k * a_cluster))
         rejected.append((km.predict(rows(20_000), reject=0.99) == -1).mean())
     assert np.mean(rejected) == pytest.approx(0.01, abs=0.003)
+
+
+@pytest.mark.parametrize("law", ["normal", "long"])
+def test_few_rows_tell_a_quantile_better_than_their_ranks_do(law):
+    """Of 1,000 rows 10 are beyond it, give or take 3.1."""
+    rng, off, by_rank = np.random.default_rng(0), [], []
+    scales = 0.5 ** np.arange(6) if law == "long" else np.ones(6)
+    for _ in range(40):
+        x, fresh = (scales * rng.standard_normal((n, 6)) for n in (1000, 10_000))
+        far, new = (np.linalg.norm(rows - x.mean(axis=0), axis=1) for rows in (x, fresh))
+        tails = Tails.of(np.zeros(1000, np.int32), far.astype(np.float32), None, 1, Euclidean(), np.inf)
+        off.append((new > tails.within(0.99)[0]).mean() - 0.01)
+        by_rank.append((new > np.quantile(far, 0.99, method="weibull")).mean() - 0.01)
+    assert abs(np.mean(off)) < 0.001
+    assert np.std(off) < 0.87 * np.std(by_rank)
 
 
 def test_scores_compare_clusters_of_different_width():

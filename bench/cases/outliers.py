@@ -140,7 +140,10 @@ def measure_example(order: Record) -> Record:
 
 
 def measure_clean(order: Record) -> Record:
-    """Fit rows without outliers, with and without trimming; fits take turns, and the median of five is taken."""
+    """Fit rows without outliers, with and without trimming; fits take turns, and the median of five is taken.
+
+    Seconds of the processor tell more than those of the clock where the machine is busy.
+    """
     from fastann import KMeans
 
     seed = order["seed"]
@@ -148,17 +151,18 @@ def measure_clean(order: Record) -> Record:
     k = 100
     centres = 4 * rng.standard_normal((k, 32))
     x = (centres[rng.integers(k, size=order["many"])] + rng.standard_normal((order["many"], 32))).astype(np.float32)
-    seconds: dict[float, list[float]] = {0.0: [], 0.05: []}
+    seconds: dict[float, list[tuple[float, float]]] = {0.0: [], 0.05: []}
     models = {}
     for _ in range(1 + 5):
         for trim, spent in seconds.items():
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             models[trim] = KMeans(k, trim=trim, random_state=seed).fit(x)
-            spent.append(time.perf_counter() - began)
-    plain, trimmed = (float(np.median(spent[1:])) for spent in seconds.values())
+            spent.append((time.perf_counter() - began, time.process_time() - busy))
+    plain, trimmed = (np.median(spent[1:], axis=0) for spent in seconds.values())
     inside = models[0.05].inlier_mask_
     square = [float((models[trim].distances_[inside].astype(float) ** 2).sum()) for trim in seconds]
-    return {"inertia": square[1] / square[0] - 1, "time": trimmed / plain, "plain_seconds": plain}
+    clock, processor = (trimmed / plain).tolist()
+    return {"inertia": square[1] / square[0] - 1, "time": clock, "busy": processor, "plain_seconds": float(plain[0])}
 
 
 def measure_share(order: Record) -> Record:
@@ -175,7 +179,7 @@ def measure_reject(order: Record) -> Record:
     from fastann import KMeans
 
     d, seed = order["columns"], order["seed"]
-    x, _, _ = planted("none", 0.0, d, order["rows"] + 20_000, seed)
+    x, _, _ = planted("none", 0.0, d, order["rows"] + (2000 if order["small"] else 100_000), seed)
     km = KMeans(K, random_state=seed).fit(x[: order["rows"]])
     return {"rejected": float((km.predict(x[order["rows"] :], reject=0.99) == -1).mean())}
 
@@ -260,13 +264,15 @@ def report_rest(part: str, records: list[Record]) -> str:
         ]
         return "; ".join(found)
     if part == "clean":
-        rise, ratio = middle(records, "inertia", "{:.2%}".format), middle(records, "time", "{:.2f}".format)
-        return (
-            f"trim=0.05 on rows without outliers: inertia of the rows that stay {rise} higher, {ratio} times as long."
-        )
+        rise = middle(records, "inertia", "{:.2%}".format)
+        ratio, busy = (middle(records, name, "{:.2f}".format) for name in ("time", "busy"))
+        told = f"inertia of the rows that stay {rise} higher, {ratio} times as long, {busy} of the processor's seconds"
+        return f"trim=0.05 on rows without outliers: {told}."
     if part == "reject":
-        mean = np.mean([r["rejected"] for r in records])
-        return f"Rejected at 0.99: {middle(records, 'rejected', '{:.2%}'.format)}, {mean:.2%} in the mean."
+        rejected = np.array([r["rejected"] for r in records])
+        near = int((np.abs(rejected - 0.01) <= 0.003).sum())
+        told = f"{rejected.mean():.2%} in the mean, 0.7% to 1.3% in {near} of {len(records)} runs"
+        return f"Rejected at 0.99: {middle(records, 'rejected', '{:.2%}'.format)}; {told}."
     return f"{median(records, 'ratio'):.3f} times the seconds of LocalOutlierFactor on {records[0]['many']:,} rows."
 
 
