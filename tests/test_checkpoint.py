@@ -219,7 +219,7 @@ def test_other_places_of_the_same_sparse_values_are_refused(folder):
         columns = np.argsort(rng.random((3000, 40)), axis=1)[:, :5]
         return sparse.csr_array((np.ones(15_000), columns.ravel(), np.arange(0, 15_001, 5)), (3000, 40))
 
-    km = interrupted(ones(0), folder, 2, n_clusters=9, tol=0)
+    km = interrupted(ones(0), folder, 2, n_clusters=9, tol=0, init="random")
     with pytest.raises(ValueError, match="other data"):
         km.fit(ones(1))
 
