@@ -36,7 +36,7 @@ _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so 
 _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
 _BREATH = 5  # clusters too many, at first
 _HELD, _STILL = 8, 3e-4  # Lloyd iterations in and out of a breath, at most; relative gain below which they end
-_BREATHS, _BREATHED = 150, 2**30  # looks at the sample, and comparisons, at most
+_BREATHS, _BREATHED = 150, 2**29  # looks at the sample, and comparisons, at most
 _STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
 
 
