@@ -12,8 +12,9 @@ demo: $(VENV)/.core
 	@echo "fastann: running the demo"
 	@$(BIN)/fastann demo --out runs/demo --force
 
+# Two files of tests at a time.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" tests/test_kernels.py tests/test_project.py tests/test_index.py tests/test_sweep.py

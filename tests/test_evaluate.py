@@ -914,12 +914,6 @@ def test_rows_that_are_not_finite_are_named(euclidean, x):
     has(refusal(ValueError, euclidean.labels_, bad), "NaN", "row 17")
 
 
-def test_cosine_refuses_zero_rows(x):
-    bad = x.copy()
-    bad[17] = 0
-    has(refusal(ValueError, np.zeros(900, int), bad, metric="cosine"), "row 17 is zero")
-
-
 def test_stability_needs_a_model_with_random_starts_and_enough_rows(euclidean, x):
     has(refusal(ValueError, np.zeros(900, int), x, stability=2), "labels cannot", "fastann.KMeans")
     given = KMeans(3, init=x[:3]).fit(x)

@@ -1435,3 +1435,8 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     assert found.stdout.strip() == "set()"
     assert "open_source" in fastann.__all__
     assert issubclass(FunctionSource, Source)
+
+
+def test_a_list_of_texts_is_told_that_paths_are_meant():
+    with pytest.raises(FileNotFoundError, match=r"no file 'a text': a list of strings is .* paths; .*TfidfVect"):
+        KMeans(2).fit(["a text", "another text", "a third"])

@@ -457,3 +457,19 @@ def test_trees_find_the_same_on_any_number_of_threads(rng):
         two = index.search(x, 3)
     np.testing.assert_array_equal(one[0], two[0])
     np.testing.assert_array_equal(one[0], Flat().build(c).search(x, 3)[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("IVF16,Flat", r"FAISS's own strings are 'factory:IVF16,Flat'"),
+        ("HNSW32", r"FAISS's own strings are 'factory:HNSW32'"),
+        ("Flat", r"Did you mean 'flat'\?"),
+        ("ivff:nlist=3", r"Did you mean 'ivf:nlist=3'\?"),
+        ("ivf,nlist=3", r"Did you mean 'ivf:nlist=3'\?"),
+        ("annoy", r"'brute'$"),
+    ],
+)
+def test_unknown_indexes_are_told_what_was_meant(text, meant):
+    with pytest.raises(ValueError, match=rf"unknown index .*{meant}"):
+        parse_index(text)

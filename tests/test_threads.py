@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,3 +199,17 @@ def test_versions_are_shown(capsys):
     shown = capsys.readouterr().out
     for name in ("fastann", "numpy", "faiss", "python", "blas", "threads", f"instructions   {kernels.level()}"):
         assert name in shown
+
+
+def test_a_source_folder_without_its_core_says_what_to_do(tmp_path):
+    home = Path(fastann.__file__).parent
+    shutil.copytree(
+        home, tmp_path / "fastann", ignore=shutil.ignore_patterns("_core*.so", "_core*.pyd", "src", "__pycache__")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "from fastann import KMeans"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"the compiled core is not in {tmp_path / 'fastann' / 'kernels'}" in done.stderr
+    assert "Start Python in another folder, or build the core here: pip install -e ." in done.stderr

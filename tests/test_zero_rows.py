@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from conftest import limited
 from scipy import sparse
+from sklearn.metrics import silhouette_score
 
+import fastann
 from fastann import KMeans, open_source
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
@@ -203,3 +205,13 @@ def test_a_source_without_some_rows(x, clean):
     picks = np.array([392, 0, 61, 61])
     np.testing.assert_array_equal(source.take(picks), clean[picks])
     np.testing.assert_array_equal(source.convert(source.native(slice(60, 64))), clean[60:64])
+
+
+@pytest.mark.filterwarnings("ignore:.* are zero")
+def test_zero_rows_are_evaluated_and_drawn(x):
+    km = KMeans(4, metric="cosine", random_state=0).fit(x)
+    of_model, of_labels = fastann.evaluate(km, x), fastann.evaluate(km.labels_, x, metric="cosine")
+    expected = silhouette_score(x, km.labels_, metric="cosine")
+    assert of_model.values["silhouette"] == pytest.approx(expected, abs=1e-5)
+    assert of_labels.values["silhouette"] == pytest.approx(expected, abs=1e-5)
+    assert len(fastann.plot.clusters(km, x).lines) > 1

@@ -139,7 +139,7 @@ def table(shape: tuple[int, ...], dtype: np.dtype, name: str, *, empty: bool = F
         raise ValueError(f"Complex data not supported: {name} has dtype {dtype}; pass its real part or modulus")
     if dtype.kind not in "fiub":
         two = "; where these are bfloat16, pass X.view(ml_dtypes.bfloat16)" if dtype.str[1:] == "V2" else ""
-        raise ValueError(f"{name} has dtype {dtype}; a float or integer array is needed: dtype='numeric'{two}")
+        raise ValueError(f"{name} has dtype {dtype}; a float or integer array is needed, of a numeric dtype{two}")
     if len(shape) != 2:
         raise ValueError(
             f"{name} needs 2 dimensions (rows, features), got shape {shape}. Reshape your data either using "
@@ -162,7 +162,7 @@ def csr(x: Any, name: str = "X") -> Any:
     if x.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {x.dtype}; pass its real part or modulus")
     if x.dtype.kind not in "fiub":
-        raise ValueError(f"{name} has dtype {x.dtype}; a float or integer matrix is needed: dtype='numeric'")
+        raise ValueError(f"{name} has dtype {x.dtype}; a float or integer matrix is needed, of a numeric dtype")
     for count, what, part in zip(x.shape, ("sample(s)", "feature(s)"), ("row", "column"), strict=True):
         if count == 0:
             raise ValueError(

@@ -13,10 +13,18 @@ from fastann.data.formats import FORMATS, RAW, TEXT
 from fastann.data.formats.arrays import is_zarr
 from fastann.data.formats.file import Options
 
+_GLOB = re.compile(r"[*?[]")
+
 
 def find(x: Any, options: Options) -> list[Path]:
     """Files that paths, globs, folders or a list of these mean, in order."""
-    return [file for one in (x if isinstance(x, list | tuple) else [x]) for file in _find(os.fspath(one), options)]
+    several = isinstance(x, list | tuple)
+    if several and len(x) and not any(os.path.lexists(os.path.expanduser(one)) or _GLOB.search(str(one)) for one in x):
+        raise FileNotFoundError(
+            f"no file {os.fspath(x[0])!r}: a list of strings is a list of paths; check these, or turn texts into "
+            "numbers first, with sklearn's TfidfVectorizer or a model that embeds them"
+        )
+    return [file for one in (x if several else [x]) for file in _find(os.fspath(one), options)]
 
 
 def _find(text: Any, options: Options) -> list[Path]:
@@ -28,7 +36,7 @@ def _find(text: Any, options: Options) -> list[Path]:
         raise FileNotFoundError("no file '': the path is empty; check the path")
     if path.is_dir():
         return _folder(path, options)
-    if path.exists() or not re.search(r"[*?[]", text):
+    if path.exists() or not _GLOB.search(text):
         return [path]
     found = [Path(match) for match in glob(text, recursive=True)]
     if not found:

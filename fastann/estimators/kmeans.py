@@ -150,7 +150,7 @@ class KMeans(CallbackSupport, Centers):
     n_jobs : int or None, default=None
         Threads for everything; None is all cores.
     random_state : int, RandomState or None, default=None
-        Seed of all randomness. The same seed and number of threads give the same bits.
+        Seed of all randomness. The same seed gives the same bits, on any number of threads.
 
     Attributes
     ----------

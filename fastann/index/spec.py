@@ -90,7 +90,7 @@ class IVF(_InCells):
 
     name: ClassVar[str] = "ivf"
     build_rank: ClassVar[int] = 2
-    nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) when not given")
+    nlist: int | None = option(None, 1, "cells; about the square root of the clusters when not given")
     nprobe: int | str = option(8, 1, "cells searched per row", search=True)
     train_iter: int = option(5, 1, "k-means iterations that place the cells")
 
@@ -215,7 +215,7 @@ class Cells(_InCells):
 
     name: ClassVar[str] = "cells"
     build_rank: ClassVar[int] = 1
-    nlist: int | None = option(None, 1, "cells; about sqrt(n_clusters) / 2 when not given")
+    nlist: int | None = option(None, 1, "cells; about half the square root of the clusters when not given")
     nprobe: int | str = option(16, 1, "cells searched per row", search=True)
     train_iter: int = option(3, 1, "k-means iterations that place the cells")
 

@@ -11,8 +11,18 @@ C++ code, `_core.pyi` the signatures.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from fastann.kernels import _core
+try:
+    from fastann.kernels import _core
+except ImportError as error:
+    if [*Path(__file__).parent.glob("_core*.so"), *Path(__file__).parent.glob("_core*.pyd")]:  # it cannot be loaded
+        raise
+    raise ImportError(
+        f"the compiled core is not in {Path(__file__).parent}: Python found fastann's source folder before the "
+        "installed package. Start Python in another folder, or build the core here: pip install -e ."
+    ) from error
+
 from fastann.kernels._core import (
     CLEAR,
     DROPPED,

@@ -122,7 +122,7 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
         space: Space = clustering.clustering_.space
         if source.sparse and space.mean is not None:
             source = Densified(source)
-        view, centroids = space.view(source), space.inward(clustering.cluster_centers_)
+        view, centroids = space.view(source, zero_rows=True), space.inward(clustering.cluster_centers_)
         kind = "stored" if clustering.clustering_.has(view) else "predicted"
         if kind == "stored":
             labels, _ = clustering.clustering_.rows.needed("an evaluation by the labels of the fit")
@@ -131,7 +131,7 @@ def clusters_of(clustering: Any, source: Source, metric: str) -> tuple[Clusters,
         k = len(centroids)
     else:
         labels = _labels(clustering, source.n)
-        space, view = fit_space(source, metric)
+        space, view = fit_space(source, metric, zero_rows=True)
         centroids, kind, k = None, "given", int(labels.max()) + 1
     sizes = np.bincount(labels, minlength=k)
     used = np.flatnonzero(sizes)
