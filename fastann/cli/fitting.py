@@ -238,7 +238,7 @@ def fit(
         else:
             _begin(source, out, force, quiet, labels, {**options, "checkpoint_seconds": checkpoint})
     if report:
-        click.echo(f"{'report':<11}{build(out)}")
+        click.echo(f"{'report':<12}{build(out)}")
 
 
 BESIDE_RESUME = ("resume", "data", "report", "quiet", "n_jobs", "max_memory", "temp_folder")
@@ -330,7 +330,7 @@ def demo(out: str, force: bool, quiet: bool, **options: Any) -> None:
     try:
         check_libraries()
         click.echo("3 of 3: writing the report", err=True)
-        click.echo(f"{'report':<11}{build(out).absolute()}")
+        click.echo(f"{'report':<12}{build(out).absolute()}")
     except ImportError as error:
         click.echo(f"3 of 3: no report, as {error}", err=True)
     click.echo(NEXT.format(fastann=_called()))

@@ -45,10 +45,11 @@ def of_centers(km: Any) -> dict[str, str]:
         where = "" if km.device == "cpu" else f", on {km.device_}"
         index += f": {last.plan}{where}" + (f" ({repaired:,} rows repaired by exact search)" if repaired else "")
     kept = 1.0 if found.outliers is None else 1 - found.outliers.share
+    each = "a row" if kept == 1 else "a row of those kept"
     facts |= {
         "index": index,
         "iterations": f"{len(found.history)}: {found.stopped(km.tol)}",
-        "inertia": f"{rows.inertia:.6g}" + (f" ({rows.inertia / (rows.n * kept):.6g} a row)" if rows.n else ""),
+        "inertia": f"{rows.inertia:.6g}" + (f" ({rows.inertia / (rows.n * kept):.6g} {each})" if rows.n else ""),
         "recall": recall,
     }
     if found.outliers is not None:

@@ -114,7 +114,7 @@ def _finding(values: dict[str, float], history: list[dict[str, Any]]) -> str:
     """What the fit reached, in a sentence."""
     told = f"After {len(history)} iterations the {INERTIA.label} is {html.number(values.get(INERTIA.name))}"
     spent = sum(values.get(of.name, 0.0) for of in PHASES.values())
-    told += f", reached in {html.number(spent)} s" if spent else ""
+    told += f", reached in {html.number(spent)} s of iterations" if spent else ""
     recall = values.get(RECALL.name)
     if recall is None:
         return f"{told}."
