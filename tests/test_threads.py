@@ -207,8 +207,9 @@ def test_a_source_folder_without_its_core_says_what_to_do(tmp_path):
         home, tmp_path / "fastann", ignore=shutil.ignore_patterns("_core*.so", "_core*.pyd", "src", "__pycache__")
     )
     done = subprocess.run(
-        [sys.executable, "-c", "from fastann import KMeans"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-S", "-c", "from fastann import KMeans"],  # -S: no hook of an editable install
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1
     assert f"the compiled core is not in {tmp_path / 'fastann' / 'kernels'}" in done.stderr
