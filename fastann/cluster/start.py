@@ -27,6 +27,7 @@ _LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
 GROUPED_FROM = 64  # the same where no row costs more than a limit, which takes longer
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
+_FINER = 4096  # centres from which groups are half as large
 _WAVE = 8  # centres there are for each one drawn at the same time
 
 
@@ -249,8 +250,8 @@ def values_of(x: Any) -> float:
 
 
 def groups_for(k: int) -> int:
-    """Groups of rows, within which k centres are drawn."""
-    return min(k, max(8, int(2 * np.sqrt(k))))
+    """Groups of rows, within which k centres are drawn: twice as many where the centres are so many that these cost."""
+    return min(k, max(8, int((2 if k < _FINER else 4) * np.sqrt(k))))
 
 
 def filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.ndarray:
