@@ -200,7 +200,7 @@ class Fit:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
         task, rng, trim = self.task, self.rng, self.task.plan.trim
         with self.clock("start"):
-            if trim is not None:  # rows that a pass leaves out have their weights yet
+            if trim is not None:  # a pass gives rows that it leaves out no weight; a start needs the weights as given
                 lot = start.Whole(task.source, task.weights)
             if trim is not None and name in start.PLUS_PLUS:
                 begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory, task.plan.swaps)

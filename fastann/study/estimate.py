@@ -116,7 +116,7 @@ def estimate(
     Raises
     ------
     ValueError
-        If there are neither rows and dims nor `data`, `data` has other columns than dims, or less rows than clusters.
+        If there are neither rows and dims nor `data`, `data` has other columns than dims, or fewer rows than clusters.
     """
     source = None if data is None else as_source(data, "data", sparse=False)
     shape = (None, None) if source is None else (source.n, source.d)

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "buffer.hpp"
+#include "room.hpp"
 
 namespace fastann {
 
@@ -41,14 +42,6 @@ bool ascending(const Rows& c) {
 }
 
 int64_t size_of(const Rows& lists, int64_t column) { return lists.indptr[column + 1] - lists.indptr[column]; }
-
-// Take room for `count` values off a block of memory, to the next cache line; `at` is how far the block is taken.
-template <class T>
-T* room(char* block, int64_t& at, int64_t count) {
-    T* first = reinterpret_cast<T*>(block + at);
-    at += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return first;
-}
 
 }  // namespace
 

@@ -4,20 +4,9 @@
 #include <initializer_list>
 
 #include "../buffer.hpp"
+#include "../room.hpp"
 
 namespace fastann {
-
-namespace {
-
-// Take room for `count` values off a block of memory, to the next cache line; `at` is how far the block is taken.
-template <class T>
-T* room(char* block, int64_t& at, int64_t count) {
-    T* first = reinterpret_cast<T*>(block + at);
-    at += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return first;
-}
-
-}  // namespace
 
 Packed::Packed(const Screening& kind, int64_t k_, int64_t d_, const int32_t* order, const int64_t* offsets,
                int64_t cells_, const float* shift_)
