@@ -79,11 +79,16 @@ def test_groups_have_the_same_bits_everywhere(rng, rows):
     x, c = (of_kind(rows, rng.standard_normal((n, 70), dtype="f") * (rng.random((n, 70)) < 0.5)) for n in (4000, 40))
     labels, first = rng.integers(0, 8, 4000).astype(np.int32), np.arange(0, 41, 5)
     uniform, w = rng.random((48, 3)), rng.random(4000)
-    offsets = np.linspace(0, 4000, 9).astype(np.int64)
-    calls = [
-        lambda: _core.nearest_in_group(x, labels, c, first),
-        lambda: (_core.plus_plus(x, w, offsets, np.full(8, 6), uniform),),
-    ]
+    picks, told = np.arange(40) * 100, np.arange(0, 41, 5)
+
+    def start(rounded):
+        closest = np.full(4000, np.inf)
+        grouped = _core.grouped(x, labels, 8, rounded)
+        drawn = _core.plus_plus(x, w, grouped, np.full(8, 6), uniform, closest)
+        _core.hear(x, grouped, picks, told, closest)
+        return drawn, closest
+
+    calls = [lambda: _core.nearest_in_group(x, labels, c, first), lambda: start(False), lambda: start(True)]
     for call in calls:
         one, *others = everywhere(call)
         for other in others:
@@ -112,16 +117,46 @@ def centres(x, w, size, uniform):
 
 @pytest.mark.parametrize("d", [1, 7, 17, 64, 100])
 def test_plus_plus_picks_what_it_says(level, kind, rng, d):
-    x, w = whole(rng, 60, d), rng.integers(0, 3, 60).astype(float)
-    offsets, sizes, uniform = np.array([0, 25, 25, 60]), np.array([4, 2, 7]), rng.random((13, 3))
-    picks = _core.plus_plus(of_kind(kind, x), w, offsets, sizes, uniform)
+    x, w, labels = whole(rng, 60, d), rng.integers(0, 3, 60).astype(float), rng.choice([-1, 0, 2], 60).astype(np.int32)
+    sizes, uniform = np.array([4, 2, 7]), rng.random((13, 3))
+    rows = of_kind(kind, x)
+    picks = _core.plus_plus(rows, w, _core.grouped(rows, labels, 3), sizes, uniform)
     for g, start in enumerate(np.cumsum(sizes) - sizes):
-        own = slice(offsets[g], offsets[g + 1])
+        own = np.flatnonzero(labels == g)
         expected = np.full(sizes[g], -1)
-        if offsets[g] < offsets[g + 1]:
+        if len(own):
             got = centres(x[own], w[own], sizes[g], uniform[start : start + sizes[g]])
-            expected[: len(got)] = np.array(got) + offsets[g]
+            expected[: len(got)] = own[got]
         np.testing.assert_array_equal(picks[start : start + sizes[g]], expected)
+
+
+@pytest.mark.parametrize("d", [1, 33, 64, 384])
+def test_rounded_rows_are_as_far_apart_as_rounding_leaves_them(level, rng, d):
+    x = (rng.standard_normal((300, d)) + 5).astype(np.float32)
+    x[150:] = x[:150]  # each twice: no distance of zero may become another
+    labels, closest = rng.integers(0, 4, 300).astype(np.int32), np.full(300, np.inf)
+    grouped = _core.grouped(x, labels, 4, True)
+    picks = _core.plus_plus(x, np.ones(300), grouped, np.full(4, 5), rng.random((20, 3)), closest)
+    assert (labels[picks] == np.repeat(np.arange(4), 5)).all()
+    told, first = np.repeat(picks[:5], 2), np.array([0, 0, 4, 10, 10])
+    _core.hear(x, grouped, told, first, closest)
+    for g in range(4):
+        own, centres = labels == g, np.concatenate([picks[5 * g : 5 * g + 5], told[first[g] : first[g + 1]]])
+        far = ((x[own, None].astype(float) - x[centres]) ** 2).sum(axis=2).min(axis=1)
+        np.testing.assert_allclose(closest[own], far, rtol=0.3)
+        np.testing.assert_array_equal(closest[own] == 0, far == 0)
+
+
+def test_rounded_starts_leave_as_little_as_exact_ones(rng):
+    modes = rng.standard_normal((60, 100))
+    x = (modes[rng.integers(0, 60, 6000)] + 0.1 * rng.standard_normal((6000, 100))).astype(np.float32)
+    labels, left = np.zeros(6000, np.int32), []
+    for rounded in (False, True):
+        closest = np.full(6000, np.inf)
+        grouped = _core.grouped(x, labels, 1, rounded)
+        _core.plus_plus(x, np.ones(6000), grouped, np.array([60]), rng.random((60, 6)), closest)
+        left.append(closest.sum())
+    assert left[1] < 1.05 * left[0]
 
 
 def test_arrays_of_groups_are_checked(rng):
@@ -138,13 +173,19 @@ def test_arrays_of_groups_are_checked(rng):
     broken.indices[1] = 3
     with pytest.raises(ValueError, match="centroids has 3"):
         _core.nearest_in_group(sparse.csr_matrix(x), labels, broken, np.array([0, 4]))
-    ones, ends = np.ones(20), np.array([0, 20])
-    with pytest.raises(IndexError, match="offsets must ascend from 0 to at most 20"):
-        _core.plus_plus(x, ones, np.array([0, 21]), np.array([2]), np.zeros((2, 3)))
+    ones, grouped = np.ones(20), _core.grouped(x, labels, 1)
+    with pytest.raises(IndexError, match="labels has 2, it must be"):
+        _core.grouped(x, labels + 2, 2)
+    with pytest.raises(ValueError, match="x must be the rows that were grouped"):
+        _core.plus_plus(x[1:], ones[1:], grouped, np.array([2]), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="sizes must be"):
-        _core.plus_plus(x, ones, ends, np.array([-1]), np.zeros((0, 3)))
+        _core.plus_plus(x, ones, grouped, np.array([-1]), np.zeros((0, 3)))
     with pytest.raises(ValueError, match="uniform has 3 rows, 2 are needed"):
-        _core.plus_plus(x, ones, ends, np.array([2]), np.zeros((3, 3)))
+        _core.plus_plus(x, ones, grouped, np.array([2]), np.zeros((3, 3)))
+    with pytest.raises(IndexError, match="picks must be rows of x"):
+        _core.hear(x, grouped, np.array([20]), np.array([0, 1]), ones)
+    with pytest.raises(IndexError, match="first must ascend from 0 to at most 1"):
+        _core.hear(x, grouped, np.array([0]), np.array([0, 2]), ones)
 
 
 # --------------------------------------------------------------------------- gradients

@@ -98,7 +98,8 @@ def test_equal_distances_go_to_the_lowest_id():
 
 def picks_of(x, w, counts, sizes, seed=0):
     uniform = np.random.default_rng(seed).random((int(np.sum(sizes)), 3))
-    return kernels.plus_plus(x, w, first_of(np.array(counts)), np.array(sizes, np.int64), uniform)
+    grouped = kernels.grouped(x, np.repeat(np.arange(len(counts), dtype=np.int32), counts), len(counts))
+    return kernels.plus_plus(x, w, grouped, np.array(sizes, np.int64), uniform)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,7 @@ from fastann.cluster.criterion import NEAREST, SIZE_AWARE
 from fastann.cluster.passes.bounded import Bounded
 from fastann.cluster.passes.every import Every
 from fastann.cluster.passes.rows import Rows
+from fastann.cluster.plan import searcher
 from fastann.cluster.space import space_of
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
@@ -64,6 +65,27 @@ def test_with_every_row_searched_it_is_exact_lloyd(many):
 
 
 @pytest.mark.usefixtures("arithmetic")
+def test_fits_search_small_cells_where_rows_are_wide_and_large_ones_where_clusters_are_many():
+    assert searcher("auto", 2047, 384) == searcher("auto", 4095, 64) == Flat()
+    assert searcher("auto", 3000, 384) == Cells(nlist=3000 // 32, nprobe=8, train_iter=2)
+    assert searcher("auto", 4096, 16) == Cells(nlist=32, nprobe=8, train_iter=2)
+    assert searcher("auto", 3000, 384, device="cuda") == Flat()
+    assert searcher(Flat(), 10_000, 384) == Flat()
+
+
+def test_small_cells_end_as_low_as_exact_search(rng):
+    x = rng.standard_normal((6000, 3)).astype(np.float32) @ rng.standard_normal((3, 48)).astype(np.float32)
+    x += 0.1 * rng.standard_normal(x.shape).astype(np.float32)
+    ends = []
+    for values in (1, 2**30):
+        Small = limited(small=0, cells_from=400, cells_values=values, small_cell=8)
+        ends.append(Small(300, random_state=0, swaps=False).fit(x))
+    assert "cells" in ends[0].history_[0].plan
+    assert "cells" not in ends[1].history_[0].plan
+    assert ends[0].inertia_ < 1.01 * ends[1].inertia_
+    assert ends[0].assignment_recall_ > 0.98
+
+
 @pytest.mark.parametrize("index", [Flat(), Cells(nlist=12, nprobe=4), HNSW(m=16)])
 def test_bounds_spare_most_searches_and_cost_little(many, index):
     _, inertia, tally = visited(many, 300, index, caution=0.25, iterations=10)

@@ -60,7 +60,8 @@ def start(
         x = source.take(rows)
         if method == "k-means++":
             w = np.ones(len(rows)) if weights is None else weights[rows]
-            picks = kernels.plus_plus(x, w, first_of(kept[g:end]), sizes[g:end], uniform[first[g] : first[end]])
+            grouped = kernels.grouped(x, np.repeat(np.arange(end - g, dtype=np.int32), here), end - g)
+            picks = kernels.plus_plus(x, w, grouped, sizes[g:end], uniform[first[g] : first[end]])
             owner = np.repeat(np.arange(g, end), sizes[g:end])
             parts.append(x[picks[picks >= 0]])
             got[g:end] = np.bincount(owner[picks >= 0] - g, minlength=end - g)

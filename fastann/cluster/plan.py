@@ -60,6 +60,8 @@ class Limits:
         Clusters from which searching cells beats searching everything.
     per_cell : int
         Centroids a cell, while fitting.
+    cells_values, small_cell : int
+        Clusters x columns from which that is so of fewer clusters, while fitting, and centroids a cell then.
     level : int
         Each sample is this many times larger than the one before.
     rows_per_cluster : int
@@ -82,6 +84,8 @@ class Limits:
     few: int = 64
     cells_from: int = 4096
     per_cell: int = 128
+    cells_values: int = 3 * 2**18
+    small_cell: int = 32
     level: int = 4
     rows_per_cluster: int = 512
     large: int = 256
@@ -179,11 +183,15 @@ def choose_index(index: Spec | str, k: int, device: Any = "cpu", limits: Limits 
     return parse_index(index)
 
 
-def searcher(index: Spec | str, k: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
+def searcher(index: Spec | str, k: int, d: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
     """The spec that searches during a fit: cheaper than `choose_index`'s, as rows remember what it found before."""
     spec = choose_index(index, k, device, limits)
-    if index == "auto" and spec == Cells():
+    if index != "auto" or device != "cpu":
+        return spec
+    if k >= limits.cells_from:
         return Cells(nlist=max(1, k // limits.per_cell), nprobe=8, train_iter=2)
+    if k * d >= limits.cells_values and k >= limits.cells_from // 2:
+        return Cells(nlist=k // limits.small_cell, nprobe=8, train_iter=2)
     return spec
 
 
@@ -254,7 +262,7 @@ def _passes(wishes: Wishes, n: int, d: int, k: int, sparse: bool, device: Any, l
     plan = Plan(Flat(), kept, asked, levels=tuple(levels), gain_on_sample=limits.gain_on_sample)
     if k < limits.few:
         return replace(plan, gain=limits.many.gain / wishes.effort, reason=f"few clusters: exact{grown}")
-    spec = Flat() if sparse else searcher(wishes.index, k, device, limits)
+    spec = Flat() if sparse else searcher(wishes.index, k, d, device, limits)
     probes = "every centroid" if spec == Flat() else "cells of centroids"
     regime = limits.careful if k < limits.cells_from or n >= limits.large * k else limits.many
     return replace(

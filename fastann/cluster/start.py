@@ -227,7 +227,7 @@ def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Beg
     to weight times squared distance: twice scikit-learn's 2 + log(k) draws, as they are cheap on a sample.
     """
     some = sample(lot, k, rng, memory)
-    chosen = among(lot.take(some.ids), some.weights, k, rng)
+    chosen = among(table(lot, some.ids), some.weights, k, rng)
     return Begun(filled(some.ids[chosen], lot, k, rng), some)
 
 
@@ -237,6 +237,15 @@ def again(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) 
     if len(chosen) < k:
         chosen = np.concatenate([chosen, np.setdiff1d(np.arange(x.shape[0]), chosen)])[:k]
     return dense(x[chosen])
+
+
+def table(lot: Lot, ids: np.ndarray) -> Any:
+    """Rows at ascending `ids`, to be read only: where they are all rows and these are in memory, nothing is copied."""
+    if len(ids) == lot.n:
+        _, block = next(iter(lot.chunks()))
+        if block.shape[0] == lot.n:
+            return block
+    return lot.take(ids)
 
 
 def row_values(lot: Lot) -> float:
@@ -278,7 +287,8 @@ def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator
     n = x.shape[0]
     weights = np.ones(n) if weights is None else weights
     closest = None if limit == np.inf else np.full(n, limit)
-    picks = kernels.plus_plus(x, weights, np.array([0, n]), np.array([k]), uniform, closest)
+    whole = kernels.grouped(x, np.zeros(n, np.int32), 1)
+    picks = kernels.plus_plus(x, weights, whole, np.array([k]), uniform, closest)
     return picks[picks >= 0]
 
 
@@ -293,21 +303,19 @@ def _in_groups(
     """
     weights = np.ones(x.shape[0]) if weights is None else weights
     index = Flat().build(_means(x, weights, groups_for(k), rng))
-    groups, labels = len(index.centroids), index.search(x, 1)[0][:, 0]
-    order = np.argsort(labels, kind="stable")
-    x, weights, labels = x[order], weights[order], labels[order]
-    ends = np.searchsorted(labels, np.arange(groups + 1))
-    closest, found = np.full(len(order), limit), np.empty(0, np.int64)
-    sizes, trials = (np.diff(ends) > 0).astype(np.int64), 2 + int(np.log(k / groups))
+    groups, labels = len(index.centroids), np.ascontiguousarray(index.search(x, 1)[0][:, 0])
+    grouped = kernels.grouped(x, labels, groups, rounded=True)
+    closest, found = np.full(x.shape[0], limit), np.empty(0, np.int64)
+    sizes, trials = np.minimum(np.bincount(labels, minlength=groups), 1), 2 + int(np.log(k / groups))
     while True:
-        new = kernels.plus_plus(x, weights, ends, sizes, rng.random((int(sizes.sum()), trials)), closest)
+        new = kernels.plus_plus(x, weights, grouped, sizes, rng.random((int(sizes.sum()), trials)), closest)
         new = new[new >= 0]
         found = np.concatenate([found, new])
-        _tell(x, labels, closest, index, new)
+        _tell(x, labels, grouped, closest, index, new)
         total = np.cumsum(kernels.tally(labels, groups, closest.astype(np.float32), weights))
         wave = min(k - len(found), max(1, len(found) // _WAVE))
         if wave == 0 or not len(new) or not total[-1] > 0:
-            return order[found]
+            return found
         sizes = np.bincount(_at(total, rng.random(wave)), minlength=groups)
 
 
@@ -323,18 +331,18 @@ def _means(x: Any, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.
     return means
 
 
-def _tell(x: Any, labels: np.ndarray, closest: np.ndarray, index: Any, new: np.ndarray) -> None:
-    """Tell the groups near to the new centres of these: their rows (sorted by group) may be closer to them."""
-    rows = x[new]
-    groups, sqdist = index.search(rows, min(_NEAR, len(index.centroids)))
+def _tell(
+    x: Any, labels: np.ndarray, grouped: kernels.Grouped, closest: np.ndarray, index: Any, new: np.ndarray
+) -> None:
+    """Tell the groups near to the new centres of these: their rows may be closer to them."""
+    groups, sqdist = index.search(x[new], min(_NEAR, len(index.centroids)))
     # Farther groups, of more than twice the distance, have few rows to which these centres are nearest.
     near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
     centre, column = np.nonzero(near)
     order = np.argsort(groups[centre, column], kind="stable")
     group = groups[centre, column][order]
     first = np.searchsorted(group, np.arange(len(index.centroids) + 1))
-    _, far = kernels.nearest_in_group(x, labels, rows[centre[order]], first, closest)
-    np.minimum(closest, far, out=closest)
+    kernels.hear(x, grouped, new[centre[order]], first, closest)
 
 
 def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:

@@ -261,8 +261,8 @@ class Swaps:
         rows = rows[np.argsort(group[own[rows]], kind="stable")]
         x, labels = self.x[rows], group[own[rows]].astype(np.int32)
         weights, closest = self.weights[rows], sqdist[rows]
-        ends, one = np.searchsorted(labels, np.arange(count + 1)), np.ones(count, np.int64)
-        picks = kernels.plus_plus(x, weights, ends, one, self.rng.random((count, _TRIALS)), closest)
+        grouped, one = kernels.grouped(x, labels, count), np.ones(count, np.int64)
+        picks = kernels.plus_plus(x, weights, grouped, one, self.rng.random((count, _TRIALS)), closest)
         pairs = np.repeat(found.centres[which], 2, axis=0)
         drawn = np.flatnonzero(picks >= 0)
         picked = x[picks[drawn]]

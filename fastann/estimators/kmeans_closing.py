@@ -124,7 +124,7 @@ def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.
         index: Index = model._index_over(centers, spec, lambda: centroids)
         return index
     if spec != Flat() and plan.choose_index(asked, work.k, device, model.limits).open is None:
-        spec = plan.searcher(asked, work.k, device, model.limits)
+        spec = plan.searcher(asked, work.k, work.source.d, device, model.limits)
     return spec.build(centroids, device=device)
 
 

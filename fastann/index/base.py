@@ -137,6 +137,11 @@ class Index(ABC):
         return 1
 
     @property
+    def ranks(self) -> np.ndarray | None:
+        """Numbers of the centroids by which those that lie together follow each other, where it has such: int32 [k]."""
+        return None
+
+    @property
     def distances(self) -> float | None:
         """Distances computed per searched row, with the index as it was built; None where that cannot be told."""
         return None

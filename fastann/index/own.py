@@ -154,6 +154,12 @@ class CellsIndex(Index):
         return 1 + np.argmax(order == cell[ids][:, None], axis=1)
 
     @property
+    def ranks(self) -> np.ndarray:
+        ranks = np.empty(len(self.columns), np.int32)
+        ranks[self.columns] = np.arange(len(ranks), dtype=np.int32)
+        return ranks
+
+    @property
     def most(self) -> int:
         return len(self.centers)
 

@@ -57,10 +57,30 @@ def nearest_in_group(
         Infinite there.
     """
 
+class Grouped:
+    """Rows in groups, within which k-means++ draws centres."""
+
+def grouped(
+    x: NDArray[np.float32] | csr_matrix, labels: NDArray[np.int32], groups: int, rounded: bool = False
+) -> Grouped:
+    """
+    Rows in groups, as `plus_plus` and `hear` take them.
+
+    Parameters
+    ----------
+    x : float32 [n, d], or a float32 CSR matrix
+    labels : int32 [n]
+        Group of each row; negative for none.
+    groups : int
+    rounded : bool, default=False
+        Round dense rows to int8, in a quarter of their memory: pays where many centres are drawn of each group. What is
+        drawn is the same.
+    """
+
 def plus_plus(
     x: NDArray[np.float32] | csr_matrix,
     weights: NDArray[np.float64],
-    offsets: NDArray[np.int64],
+    grouped: Grouped,
     sizes: NDArray[np.int64],
     uniform: NDArray[np.float64],
     closest: NDArray[np.float64] | None = None,
@@ -71,10 +91,9 @@ def plus_plus(
     Parameters
     ----------
     x : float32 [n, d], or a float32 CSR matrix
-        Rows sorted by group.
     weights : float64 [n]
-    offsets : int64 [groups + 1]
-        Rows of group g are offsets[g] to offsets[g + 1].
+    grouped : Grouped
+        These rows.
     sizes : int64 [groups]
         Centres wanted of each.
     uniform : float64 [sum(sizes), trials]
@@ -87,6 +106,29 @@ def plus_plus(
     -------
     int64 [sum(sizes)]
         Rows chosen, group after group; -1 where a group has fewer distinct rows than that.
+    """
+
+def hear(
+    x: NDArray[np.float32] | csr_matrix,
+    grouped: Grouped,
+    picks: NDArray[np.int64],
+    first: NDArray[np.int64],
+    closest: NDArray[np.float64],
+) -> None:
+    """
+    Tell groups of new centres near to them, which are rows as well.
+
+    Parameters
+    ----------
+    x : float32 [n, d], or a float32 CSR matrix
+    grouped : Grouped
+        These rows.
+    picks : int64 array
+        New centres, sorted by the group that is to hear of them; one may be there several times.
+    first : int64 [groups + 1]
+        Group g is to hear of picks[first[g]] to picks[first[g + 1] - 1].
+    closest : float64 [n]
+        Squared distance of each row to the nearest centre there is; lowered in place.
     """
 
 def greedy(

@@ -348,7 +348,7 @@ def _automatic(x: np.ndarray, n: int, k: int, n_jobs: int | None) -> Estimate:
     levels = tuple(max(size, round(level / more)) for level in planned.levels)
     fewer = replace(planned, levels=levels)
     if not same:
-        fewer = replace(fewer, spec=plan.searcher("auto", size), swaps=False)
+        fewer = replace(fewer, spec=plan.searcher("auto", size, d), swaps=False)
     KMeans(min(64, count), max_iter=2, n_jobs=n_jobs, random_state=0).fit(x[:4096])  # loads what is timed
     trial = _Trial.of(x, size, fewer, n_jobs, **({} if same else {"init": "random"}))
     seconds = {phase: trial[phase] * more for phase in (*ITERATED, "read", "close", "other")}

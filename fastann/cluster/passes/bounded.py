@@ -156,8 +156,9 @@ class Bounded(Pass):
 
     def _again(self, visit: _Visit, block: Any, rows: Rows, candidates: Candidates) -> Tally:
         """Look at the rows whose bounds fail, search those that may be nearer to what is no candidate."""
-        before = rows.labels.copy()
-        _, order = kernels.group(before, self.k)  # rows of one cluster together: its candidates stay in cache
+        before, ranks = rows.labels.copy(), visit.index.ranks
+        # Rows of one cluster together, and clusters that share candidates one after the other: these stay in cache.
+        _, order = kernels.group(before if ranks is None else ranks[before], self.k)
         status = kernels.look(
             block, order, self.centroids, rows.weights, visit.rule, visit.mass, visit.drift, self.caution,
             rows.labels, rows.sqdist, candidates.ids, candidates.second, candidates.beyond,

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int64_t VISITED = 1024;  // rows of a piece
 constexpr int64_t AHEAD = 12;      // rows whose labels and bounds are asked for ahead of time
+constexpr int64_t ROWS_AHEAD = 4;  // the same of the rows themselves, which lie apart: memory is slow to find them
 
 // A comparison with NaN is false: a bound that is none counts as 0, and the row is looked at.
 inline float at_least_zero(float x) { return x > 0 ? x : 0; }
@@ -45,7 +46,7 @@ struct DenseDistances {
     int64_t d;
 
     explicit DenseDistances(const Visit& v) : x(v.x.data), c(v.c), d(v.x.d) {}
-    void ask_for(int64_t i) const { prefetch(x + i * d, d); }
+    void ask_for(int64_t i) const { prefetch_early(x + i * d, d); }
     bool sound(int64_t) const { return true; }
     float to(int64_t i, int64_t j) const { return sqdist32(x + i * d, c + j * d, d); }
 
@@ -211,7 +212,7 @@ inline bool look_at(const Visit& v, const float* drift, float caution, uint8_t* 
         bool sound = true;
         const int64_t count = loosen(v, drift, caution, first, end, status, open, sound);
         for (int64_t s = 0; s < count; s++) {
-            distances.ask_for(v.order[open[s + 2 < count ? s + 2 : count - 1].place]);
+            distances.ask_for(v.order[open[s + ROWS_AHEAD < count ? s + ROWS_AHEAD : count - 1].place]);
             if (distances.sound(v.order[open[s].place])) {
                 status[open[s].place] = compare(v, distances, open[s]);
             } else {
@@ -322,7 +323,7 @@ inline bool merge_all(const Visit& v, int64_t most, const int32_t* found, const 
     parallel_ranges(v.count, VISITED, operations, [&](int64_t first, int64_t end) {
         bool sound = true;
         for (int64_t q = first; q < end; q++) {
-            const int64_t next = v.order[q + 2 < end ? q + 2 : end - 1];
+            const int64_t next = v.order[q + ROWS_AHEAD < end ? q + ROWS_AHEAD : end - 1];
             distances.ask_for(next);
             __builtin_prefetch(v.ids + next * LISTED, 1);
             const bool here = below_end(v.order[q], v.x.n);

@@ -64,11 +64,7 @@ inline int32_t nearest_of(const float* x, const float* c, int64_t d, int64_t fir
     for (int64_t j = first; sieved && j < end; j += 8) {
         const float* at[8];
         for (int64_t t = 0; t < 8; t++) at[t] = c + (j + t < end ? j + t : end - 1) * d;
-        if (end - j > 2) {
-            several_sqdist32<8>(x, at, d, near + j - first);
-        } else {
-            for (int64_t t = 0; j + t < end; t++) near[j - first + t] = sqdist32(x, at[t], d);
-        }
+        sqdist32_to(x, at, end - j < 8 ? end - j : 8, d, near + j - first);
         for (int64_t t = 0; t < 8 && j + t < end; t++) low = near[j - first + t] < low ? near[j - first + t] : low;
     }
     const double nearest = low * sieve.more + 1e-36;  // no smaller than the squared distance to the nearest
@@ -152,130 +148,7 @@ void nearest_in_group(const Rows& x, const int64_t* offsets, const int32_t* orde
     }
 }
 
-// Row of [start, end) drawn with probability proportional to `mass`, whose sum is `total`, by a uniform number; -1 if
-// all is zero.
-inline int64_t draw(const double* mass, int64_t start, int64_t end, double total, double u) {
-    if (!(total > 0)) return -1;
-    const double at = u * total;
-    double seen = 0;
-    int64_t last = -1;
-    for (int64_t q = start; q < end; q++) {
-        if (!(mass[q] > 0)) continue;
-        seen += mass[q];
-        last = q;
-        if (at < seen) return q;
-    }
-    return last;
-}
-
-// Work space of one piece of `plus_plus`.
-struct Seeding {
-    const Rows& x;
-    const double* weights;
-    double *closest, *mass, *tried, *kept;
-    float* work;  // all columns, for sparse rows
-    float* near;  // float32 distances of all rows of a group to eight of its rows
-    Sieve sieve;
-
-    bool sieved() const { return x.d >= WORTH && !x.sparse(); }
-
-    // Float32 distances of the rows of [start, end) to up to eight of them, `picks`.
-    void measure(const int64_t* picks, int64_t count, int64_t start, int64_t end) const {
-        const float* at[8];
-        for (int64_t t = 0; t < 8; t++) at[t] = x.data + picks[t < count ? t : 0] * x.d;
-        for (int64_t q = start; q < end; q++) {
-            float* out = near + (q - start) * 8;
-            if (count > 4) {
-                several_sqdist32<8>(x.data + q * x.d, at, x.d, out);
-            } else {
-                several_sqdist32<4>(x.data + q * x.d, at, x.d, out);
-            }
-        }
-    }
-
-    // What the rows of [start, end) are then distant from their closest centre, into `out`, if `pick`, the trial of
-    // that number, becomes one. Returns their sum, weighted.
-    double with(int64_t pick, int64_t trial, int64_t start, int64_t end, double* out) const {
-        const float* v = load(x, pick, work);
-        const double square = x.sparse() ? sqnorm64(x, pick) : 0;
-        double left = 0;
-        for (int64_t q = start; q < end; q++) {
-            double s = closest[q];
-            if (!sieved() || s == INFINITE64 || !sieve.farther(near[(q - start) * 8 + trial], s)) {
-                const double far = sqdist64(x, q, v, square);
-                s = far < s ? far : s;
-            }
-            out[q] = s;
-            left += weights[q] * s;
-        }
-        unload(x, pick, work);
-        return left;
-    }
-
-    // Draw `size` centres out of the rows of [start, end). Each is the best of `trials` rows, drawn by the numbers of
-    // `uniform`; where `closest` tells of no centre yet, the first is the first one drawn.
-    void group(int64_t start, int64_t end, int64_t size, const double* uniform, int64_t trials, int64_t* picks) {
-        const bool begun = start < end && closest[start] < INFINITE64;
-        for (int64_t q = start; q < end; q++) mass[q] = begun ? weights[q] * closest[q] : weights[q];
-        for (int64_t c = 0; c < size; c++) {
-            int64_t best = -1;
-            double least = INFINITE64, total = 0;
-            for (int64_t q = start; q < end; q++) total += mass[q];
-            if (!(total > 0)) return;  // every row is a centre already
-            const int64_t all = begun || c > 0 ? trials : 1;
-            for (int64_t from = 0; from < all; from += 8) {
-                int64_t drawn[8];
-                const int64_t count = all - from < 8 ? all - from : 8;
-                for (int64_t t = 0; t < count; t++) {
-                    drawn[t] = draw(mass, start, end, total, uniform[c * trials + from + t]);
-                }
-                if (sieved() && (begun || c > 0)) measure(drawn, count, start, end);
-                for (int64_t t = 0; t < count; t++) {
-                    const double left = with(drawn[t], t, start, end, tried);
-                    if (!(left < least)) continue;
-                    best = drawn[t];
-                    least = left;
-                    double* swapped = tried;
-                    tried = kept;
-                    kept = swapped;
-                }
-            }
-            if (best < 0) return;
-            picks[c] = best;
-            for (int64_t q = start; q < end; q++) {
-                closest[q] = q == best ? 0 : kept[q];
-                mass[q] = weights[q] * closest[q];
-            }
-        }
-    }
-};
-
-// Greedy k-means++ within each group of rows: rows of group g are offsets[g] to offsets[g + 1] - 1, and its picks go to
-// first[g] to first[g + 1] - 1, which hold -1 before. `closest` has the squared distance of each row to the nearest
-// centre that there is, infinite for a whole group where there is none, and is kept up to date. A group is done by one
-// thread.
-void plus_plus(const Rows& x, const double* weights, double* closest, const int64_t* offsets, int64_t groups,
-               const int64_t* first, const double* uniform, int64_t trials, int64_t* picks) {
-    const Buffer<double> mass(x.n), tried(x.n), kept(x.n);
-    const int64_t pieces = pieces_of(x);
-    int64_t most = 0;  // rows of a group
-    for (int64_t g = 0; g < groups; g++) most = offsets[g + 1] - offsets[g] > most ? offsets[g + 1] - offsets[g] : most;
-    const double operations =
-        2.0 * static_cast<double>(trials * stored(x)) * static_cast<double>(per_group(first, groups));
-    parallel(pieces, operations, [&](int64_t piece) {
-        const Buffer<float> work(x.sparse() ? x.d : 0, 0), near(x.sparse() || x.d < WORTH ? 0 : 8 * most);
-        Seeding seeding{x, weights, closest, mass, tried, kept, work, near, Sieve(x.d)};
-        for (int64_t g = piece * groups / pieces; g < (piece + 1) * groups / pieces; g++) {
-            seeding.group(offsets[g], offsets[g + 1], first[g + 1] - first[g], uniform + first[g] * trials, trials,
-                          picks + first[g]);
-        }
-    });
-}
-
-constexpr void fill_groups(Table& table) {
-    table.nearest_in_group = nearest_in_group;
-    table.plus_plus = plus_plus;
-}
+constexpr void fill_groups(Table& table) { table.nearest_in_group = nearest_in_group; }
 
 }  // namespace
 }  // namespace fastann

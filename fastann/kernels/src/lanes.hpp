@@ -284,5 +284,10 @@ inline void prefetch(const float* p, int64_t d) {
     for (int64_t t = 0; t < d; t += 16) __builtin_prefetch(p + t);
 }
 
+// The same, no farther than to the second cache: for what is wanted so much later that the first one would lose it.
+inline void prefetch_early(const float* p, int64_t d) {
+    for (int64_t t = 0; t < d; t += 16) __builtin_prefetch(p + t, 0, 2);
+}
+
 }  // namespace
 }  // namespace fastann

@@ -27,6 +27,25 @@ inline void sum_eight(const F32 (&v)[8], float* out) {
 #endif
 }
 
+inline void sum_eight(const I32 (&v)[8], int32_t* out) {
+#if defined(__AVX2__) && FASTANN_WIDTH >= 8
+    __m256i half[8];
+    for (int64_t j = 0; j < 8; j++) {
+#if FASTANN_WIDTH == 16
+        half[j] = _mm256_add_epi32(_mm512_castsi512_si256(__m512i(v[j])), _mm512_extracti64x4_epi64(__m512i(v[j]), 1));
+#else
+        half[j] = __m256i(v[j]);
+#endif
+    }
+    const __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(half[0], half[1]), _mm256_hadd_epi32(half[2], half[3]));
+    const __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(half[4], half[5]), _mm256_hadd_epi32(half[6], half[7]));
+    const __m256i low = _mm256_permute2x128_si256(a, b, 0x20), high = _mm256_permute2x128_si256(a, b, 0x31);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_add_epi32(low, high));
+#else
+    for (int64_t j = 0; j < 8; j++) out[j] = (v[j][0] + v[j][2]) + (v[j][1] + v[j][3]);
+#endif
+}
+
 // Squared L2 distances, in float32, of `x` to the first N of eight vectors; `out` has room for eight.
 template <int64_t N>
 inline void several_sqdist32(const float* x, const float* const (&c)[8], int64_t d, float* out) {
@@ -49,6 +68,21 @@ inline void several_sqdist32(const float* x, const float* const (&c)[8], int64_t
         }
     }
     sum_eight(sums, out);
+}
+
+// The same to the first `count` of eight vectors, one at least.
+inline void sqdist32_to(const float* x, const float* const (&c)[8], int64_t count, int64_t d, float* out) {
+    if (count > 6) {
+        several_sqdist32<8>(x, c, d, out);
+    } else if (count > 5) {
+        several_sqdist32<6>(x, c, d, out);
+    } else if (count > 4) {
+        several_sqdist32<5>(x, c, d, out);
+    } else if (count > 2) {
+        several_sqdist32<4>(x, c, d, out);
+    } else {
+        several_sqdist32<2>(x, c, d, out);
+    }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "decisions.hpp"
 #include "descent.hpp"
+#include "grouped.hpp"
 #include "rows.hpp"
 #include "screen/packed.hpp"
 #include "visit.hpp"
@@ -45,8 +46,12 @@ struct Table {
     // groups.hpp
     void (*nearest_in_group)(const Rows& x, const int64_t* offsets, const int32_t* order, int64_t groups, const Rows& c,
                              const int64_t* first, const double* within, int32_t* ids, float* sqdist);
-    void (*plus_plus)(const Rows& x, const double* weights, double* closest, const int64_t* offsets, int64_t groups,
-                      const int64_t* first, const double* uniform, int64_t trials, int64_t* picks);
+
+    // seeding.hpp
+    void (*round_rows)(const float* x, const float* shift, Grouped& g);
+    void (*plus_plus)(const Rows& x, const double* weights, double* closest, const Grouped& g, const int64_t* first,
+                      const double* uniform, int64_t trials, int64_t* picks);
+    void (*hear)(const Rows& x, double* closest, const Grouped& g, const int64_t* picks, const int64_t* first);
 
     // start.hpp
     int64_t (*greedy)(const float* x, int64_t n, int64_t d, const double* weights, int64_t k, int64_t trials,

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "../src/cpu.hpp"
+#include "../src/grouped.hpp"
 #include "../src/members.hpp"
 #include "../src/table.hpp"
 #include "check.hpp"
@@ -10,11 +11,11 @@ namespace {
 
 constexpr int64_t GROUPS = 5;
 
-struct Grouped {
+struct Sorted {
     std::vector<int32_t> labels, order;
     std::vector<int64_t> offsets;
 
-    explicit Grouped(int64_t n) : labels(n), order(n), offsets(GROUPS + 1) {
+    explicit Sorted(int64_t n) : labels(n), order(n), offsets(GROUPS + 1) {
         for (int64_t i = 0; i < n; i++) labels[i] = static_cast<int32_t>(i * i % GROUPS);  // 2 and 3 are empty
         fastann::sort_by_label(labels.data(), n, GROUPS, offsets.data(), order.data());
     }
@@ -24,7 +25,7 @@ void nearest_in_group(int64_t n, int64_t d) {
     Table x(n, d, 8);
     Table c(23, d, 9);
     const int64_t first[GROUPS + 1] = {0, 2, 2, 4, 9, 23};  // of each group; the second has none
-    const Grouped g(n);
+    const Sorted g(n);
     const std::string size = std::to_string(n) + " x " + std::to_string(d);
     const auto check = [&](const fastann::Rows& rows, const fastann::Rows& centroids, const std::string& kind) {
         std::vector<int32_t> ids(n);
@@ -76,18 +77,31 @@ void starts(int64_t n, int64_t d) {
         CHECK(sorted.front() >= 0 && sorted.back() < n);
         CHECK(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
     }
-    const int64_t offsets[] = {0, 10, n}, first[] = {0, 4, k};
+    const int64_t first[] = {0, 4, k};
+    std::vector<int32_t> labels(n);
+    for (int64_t i = 0; i < n; i++) labels[i] = i % 3 == 0 ? 0 : 1;
     const fastann::Rows sparse = x.thin_out();
-    for (const fastann::Rows& rows : {x.dense(), sparse}) {
+    for (const fastann::Rows& rows : {x.dense(), sparse, x.dense()}) {
+        const bool rounded = !rows.sparse() && picks[0] >= 0 && d > 8;
+        fastann::Grouped g(labels.data(), n, 2, d, rounded);
+        const std::vector<float> shift(d + 16, 0.5f);
+        if (rounded) fastann::table().round_rows(rows.data, shift.data(), g);
         std::fill(picks.begin(), picks.end(), -1);
         std::vector<double> closest(n, INFINITY);
-        fastann::table().plus_plus(rows, weights.data(), closest.data(), offsets, 2, first, random.data(), trials,
-                                   picks.data());
+        fastann::table().plus_plus(rows, weights.data(), closest.data(), g, first, random.data(), trials, picks.data());
         for (int64_t j = 0; j < k && d >= 7; j++) {
-            CHECK(picks[j] >= offsets[j < 4 ? 0 : 1] && picks[j] < offsets[j < 4 ? 1 : 2]);
+            CHECK(labels[picks[j]] == (j < 4 ? 0 : 1));
             CHECK(std::count(picks.begin(), picks.end(), picks[j]) == 1);
         }
-        same_bits((rows.sparse() ? "sparse starts in " : "starts in ") + std::to_string(d), picks);
+        const int64_t told[] = {0, 3, 3};
+        std::vector<double> before = closest;
+        fastann::table().hear(rows, closest.data(), g, picks.data() + 4, told);
+        for (int64_t i = 0; i < n; i++) CHECK(closest[i] <= before[i] && (labels[i] == 0 || closest[i] == before[i]));
+        same_bits(std::string(rows.sparse() ? "sparse"
+                              : rounded     ? "rounded"
+                                            : "exact") +
+                      " starts in " + std::to_string(d),
+                  picks);
     }
     const std::vector<float> equal(static_cast<size_t>(n * d), 1.0f);
     CHECK(fastann::table().greedy(equal.data(), n, d, nullptr, k, trials, random.data(), picks.data()) == 1);

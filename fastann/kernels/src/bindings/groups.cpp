@@ -1,8 +1,13 @@
+#include <nanobind/stl/unique_ptr.h>
+
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <vector>
 
 #include "../buffer.hpp"
 #include "../cpu.hpp"
+#include "../grouped.hpp"
 #include "../members.hpp"
 #include "../table.hpp"
 #include "arrays.hpp"
@@ -38,35 +43,80 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
     return nb::make_tuple(ids.array, sqdist.array);
 }
 
-nb::object plus_plus(nb::handle x_, nb::handle weights_, nb::handle offsets_, nb::handle sizes_, nb::handle uniform_,
+// Mean of some rows, evenly spaced.
+std::vector<float> middle(const Rows& x) {
+    constexpr int64_t SOME = 4096;
+    const int64_t apart = (x.n + SOME - 1) / SOME;
+    std::vector<double> sums(static_cast<size_t>(x.d), 0.0);
+    for (int64_t i = 0; i < x.n; i += apart) {
+        for (int64_t t = 0; t < x.d; t++) sums[static_cast<size_t>(t)] += static_cast<double>(x.data[i * x.d + t]);
+    }
+    std::vector<float> mean;
+    for (const double v : sums) mean.push_back(static_cast<float>(v / static_cast<double>((x.n + apart - 1) / apart)));
+    return mean;
+}
+
+std::unique_ptr<Grouped> grouped(nb::handle x_, nb::handle labels_, int64_t groups, bool rounded) {
+    const Table2 x(x_, "x");
+    const Vector<const int32_t> labels(labels_, "labels");
+    labels.sized(x.rows.n, "one for each row of x");
+    check_ids(labels, INT32_MIN, groups, "groups");
+    const bool dense = !x.rows.sparse() && x.rows.n > 0;
+    std::unique_ptr<Grouped> g;
+    unlocked([&] {
+        g = std::make_unique<Grouped>(labels.data(), x.rows.n, groups, x.rows.d, rounded && dense);
+        if (g->stride > 0) table().round_rows(x.rows.data, middle(x.rows).data(), *g);
+    });
+    return g;
+}
+
+// Refuse rows that are not those that were grouped, or `closest` that are not theirs.
+void check(const Grouped& g, const Table2& x) {
+    if (x.rows.n != g.n || x.rows.d != g.d) throw nb::value_error("x must be the rows that were grouped");
+    x.sound();
+}
+
+nb::object plus_plus(nb::handle x_, nb::handle weights_, const Grouped& g, nb::handle sizes_, nb::handle uniform_,
                      nb::handle closest_) {
     const Table2 x(x_, "x");
     const Vector<double> closest(closest_, "closest", true);
     const Vector<const double> weights(weights_, "weights");
-    const Vector<const int64_t> offsets(offsets_, "offsets"), sizes(sizes_, "sizes");
+    const Vector<const int64_t> sizes(sizes_, "sizes");
     const Matrix<const double> uniform(uniform_, "uniform");
-    const int64_t groups = sizes.size();
-    x.sound();
-    weights.sized(x.rows.n, "one for each row of x");
-    closest.sized(x.rows.n, "one for each row of x");
-    offsets.sized(groups + 1, "one for each group, and the end");
-    check_ends(offsets, x.rows.n, "rows of x");
-    const Buffer<int64_t> first(groups + 1, 0);
-    for (int64_t g = 0; g < groups; g++) {
-        if (sizes.data()[g] < 0 || sizes.data()[g] > uniform.size(0))
+    check(g, x);
+    weights.sized(g.n, "one for each row of x");
+    closest.sized(g.n, "one for each row of x");
+    sizes.sized(g.groups, "one for each group");
+    const Buffer<int64_t> first(g.groups + 1, 0);
+    for (int64_t j = 0; j < g.groups; j++) {
+        if (sizes.data()[j] < 0 || sizes.data()[j] > uniform.size(0))
             throw nb::value_error("sizes must be in [0, rows of uniform]");
-        first[g + 1] = first[g] + sizes.data()[g];
+        first[j + 1] = first[j] + sizes.data()[j];
     }
-    uniform.sized(first[groups], "the sum of sizes");
-    const New<int64_t, 1> picks(first[groups]);
-    for (int64_t i = 0; i < first[groups]; i++) picks.data()[i] = -1;
+    uniform.sized(first[g.groups], "the sum of sizes");
+    const New<int64_t, 1> picks(first[g.groups]);
+    for (int64_t i = 0; i < first[g.groups]; i++) picks.data()[i] = -1;
     unlocked([&] {
-        const Buffer<double> own(closest.data() == nullptr ? x.rows.n : 0);
+        const Buffer<double> own(closest.data() == nullptr ? g.n : 0);
         double* known = closest.data() == nullptr ? static_cast<double*>(own) : closest.data();
-        if (closest.data() == nullptr) std::fill_n(known, x.rows.n, std::numeric_limits<double>::infinity());
-        table().plus_plus(x, weights, known, offsets, groups, first, uniform, uniform.size(1), picks);
+        if (closest.data() == nullptr) std::fill_n(known, g.n, std::numeric_limits<double>::infinity());
+        table().plus_plus(x, weights, known, g, first, uniform, uniform.size(1), picks);
     });
     return picks.array;
+}
+
+void hear(nb::handle x_, const Grouped& g, nb::handle picks_, nb::handle first_, nb::handle closest_) {
+    const Table2 x(x_, "x");
+    const Vector<const int64_t> picks(picks_, "picks"), first(first_, "first");
+    const Vector<double> closest(closest_, "closest");
+    check(g, x);
+    closest.sized(g.n, "one for each row of x");
+    first.sized(g.groups + 1, "one for each group, and the end");
+    check_ends(first, picks.size(), "picks");
+    for (int64_t t = 0; t < picks.size(); t++) {
+        if (picks.data()[t] < 0 || picks.data()[t] >= g.n) throw nb::index_error("picks must be rows of x");
+    }
+    unlocked([&] { table().hear(x, closest, g, picks, first); });
 }
 
 nb::object greedy(nb::handle x_, nb::handle weights_, nb::handle uniform_) {
@@ -111,20 +161,35 @@ ids : int32 [n]
 sqdist : float32 [n]
     Infinite there.
 )");
-    m.def("plus_plus", plus_plus, nb::arg("x"), nb::arg("weights"), nb::arg("offsets"), nb::arg("sizes"),
+    nb::class_<Grouped>(m, "Grouped", "Rows in groups, within which k-means++ draws centres.");
+    m.def("grouped", grouped, nb::arg("x"), nb::arg("labels"), nb::arg("groups"), nb::arg("rounded") = false,
+          nb::sig("def grouped(x: NDArray[np.float32] | csr_matrix, labels: NDArray[np.int32], groups: int, "
+                  "rounded: bool = False) -> Grouped"),
+          R"(Rows in groups, as `plus_plus` and `hear` take them.
+
+Parameters
+----------
+x : float32 [n, d], or a float32 CSR matrix
+labels : int32 [n]
+    Group of each row; negative for none.
+groups : int
+rounded : bool, default=False
+    Round dense rows to int8, in a quarter of their memory: pays where many centres are drawn of each group. What is
+    drawn is the same.
+)");
+    m.def("plus_plus", plus_plus, nb::arg("x"), nb::arg("weights"), nb::arg("grouped"), nb::arg("sizes"),
           nb::arg("uniform"), nb::arg("closest").none() = nb::none(),
           nb::sig("def plus_plus(x: NDArray[np.float32] | csr_matrix, weights: NDArray[np.float64], "
-                  "offsets: NDArray[np.int64], sizes: NDArray[np.int64], uniform: NDArray[np.float64], "
+                  "grouped: Grouped, sizes: NDArray[np.int64], uniform: NDArray[np.float64], "
                   "closest: NDArray[np.float64] | None = None) -> NDArray[np.int64]"),
           R"(Greedy k-means++ (Arthur and Vassilvitskii, 2007) within each group of rows, all groups at once.
 
 Parameters
 ----------
 x : float32 [n, d], or a float32 CSR matrix
-    Rows sorted by group.
 weights : float64 [n]
-offsets : int64 [groups + 1]
-    Rows of group g are offsets[g] to offsets[g + 1].
+grouped : Grouped
+    These rows.
 sizes : int64 [groups]
     Centres wanted of each.
 uniform : float64 [sum(sizes), trials]
@@ -137,6 +202,23 @@ Returns
 -------
 int64 [sum(sizes)]
     Rows chosen, group after group; -1 where a group has fewer distinct rows than that.
+)");
+    m.def("hear", hear, nb::arg("x"), nb::arg("grouped"), nb::arg("picks"), nb::arg("first"), nb::arg("closest"),
+          nb::sig("def hear(x: NDArray[np.float32] | csr_matrix, grouped: Grouped, picks: NDArray[np.int64], "
+                  "first: NDArray[np.int64], closest: NDArray[np.float64]) -> None"),
+          R"(Tell groups of new centres near to them, which are rows as well.
+
+Parameters
+----------
+x : float32 [n, d], or a float32 CSR matrix
+grouped : Grouped
+    These rows.
+picks : int64 array
+    New centres, sorted by the group that is to hear of them; one may be there several times.
+first : int64 [groups + 1]
+    Group g is to hear of picks[first[g]] to picks[first[g + 1] - 1].
+closest : float64 [n]
+    Squared distance of each row to the nearest centre there is; lowered in place.
 )");
     m.def(
         "greedy", greedy, nb::arg("x"), nb::arg("weights").none(), nb::arg("uniform"),

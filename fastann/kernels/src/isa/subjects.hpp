@@ -7,6 +7,7 @@
 #include "../inverted.hpp"
 #include "../pairs.hpp"
 #include "../screen/few.hpp"
+#include "../seeding.hpp"
 #include "../sparse.hpp"
 #include "../spread_search.hpp"
 #include "../start.hpp"
@@ -21,6 +22,7 @@ constexpr Table filled(const Screening* f32) {
     fill_bounds(table);
     fill_gradient(table);
     fill_groups(table);
+    fill_seeding(table);
     fill_start(table);
     fill_duplicates(table);
     fill_inverted(table);
