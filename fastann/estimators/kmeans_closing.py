@@ -49,7 +49,7 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
     space, memory = task.space, task.memory
     if task.plan.criterion.closing.looks == 1:
         done.work.settle()
-    centers = space.outward(done.work.centroids)
+    centers = space.outward(done.work.settled)
     work = closer(done.work, table.source, table.weights, space.inward(centers), model.exact_labels, memory)
     audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, model.limits.audited))
     rows = labelled(

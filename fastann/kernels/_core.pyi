@@ -924,6 +924,8 @@ def means(
     cosine: bool,
     changed: NDArray[np.bool_] | None = None,
     explained: NDArray[np.float64] | None = None,
+    lead: float = 0.0,
+    led: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """
     Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
@@ -937,6 +939,9 @@ def means(
         Clusters whose sums changed since `before` was made of them; all when not given.
     explained : float64 [k], optional
         What was returned with `before`; updated in place, and returned.
+    lead : float, default=0
+    led : float32 [k, d], optional
+        Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
 
     Returns
     -------

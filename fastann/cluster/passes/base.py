@@ -101,6 +101,11 @@ class Pass(ABC):
     def refilled(self) -> None:  # noqa: B027 - most passes compute every mean in every iteration
         """Take note that centroids were moved away from their means."""
 
+    @property
+    def settled(self) -> Any:
+        """The means of the clusters, where centroids lie ahead of them while rows still move."""
+        return self.centroids
+
     def settle(self) -> None:  # noqa: B027 - most passes have nothing to give back
         """Give back what only further iterations need: `close` is all that follows."""
 

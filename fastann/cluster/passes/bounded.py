@@ -82,6 +82,8 @@ class Bounded(Pass):
         At most 8.
     caution : float
         See `Regime`. Infinity makes every visit a search.
+    lead : float
+        By how many of its moves a centroid lies ahead of the mean of its rows.
     memory : Memory, optional
         Where to keep what is remembered.
     """
@@ -98,10 +100,11 @@ class Bounded(Pass):
         batches: int,
         candidates: int,
         caution: float,
+        lead: float = 0.0,
         memory: Memory | None = None,
     ):
         super().__init__(source, rows, k, space)
-        self.count, self.caution = candidates, caution
+        self.count, self.caution, self.lead = candidates, caution, lead
         self.candidates = Candidates.new(source.n, memory or Memory())
         self.sums = Sums(np.zeros((k, source.d)), np.zeros(k, np.int64 if rows.weights is None else np.float64))
         self.total = 0.0  # weighted sum of squared norms, set by the first visit
@@ -112,6 +115,9 @@ class Bounded(Pass):
         self.seen: list[np.ndarray] = []  # the centroids each batch saw last
         self.unseen = np.zeros((len(self.parts), k), bool)  # those that moved since each batch was visited
         self.touched = np.ones(k, bool)  # clusters to compute again in the next update
+        self.means: np.ndarray | None = None  # what centroids lie ahead of, once there is something to go by
+        self.led = np.zeros(k, bool)  # those that do
+        self.lowest = np.inf  # inertia after the update before
 
     @property
     def batches(self) -> int:
@@ -204,23 +210,40 @@ class Bounded(Pass):
         return repaired
 
     def update(self) -> tuple[Any, float]:
-        """Means of the sums over all rows, of the clusters that gained or lost a row."""
-        left = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
-        self.sums.sums[left], self.sums.counts[left] = 0, 0
-        self.centroids, _ = kernels.means(
+        """Means of the sums over all rows, of the clusters that gained or lost a row; or what lies ahead of these."""
+        emptied = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
+        self.sums.sums[emptied], self.sums.counts[emptied] = 0, 0
+        before = self.centroids if self.means is None else self.means
+        led = np.empty_like(before) if self.means is not None and self.lead > 0 else None
+        means, _ = kernels.means(
             self.sums.sums,
             self.sums.counts,
-            self.centroids,
+            before,
             cosine=self.space.unit,
             changed=self.touched,
             explained=self.explained,
+            lead=self.lead,
+            led=led,
         )
-        self.changed, self.touched = self.touched, np.zeros_like(self.touched)
         gain = float(self.explained.sum())
-        return self.centroids, 2 * (self.total - gain) if self.space.unit else self.total - gain
+        inertia = 2 * (self.total - gain) if self.space.unit else self.total - gain
+        if inertia > self.lowest * (1 + 1e-9):  # too far ahead
+            self.lead, led = 0.0, None
+        self.lowest = inertia
+        self.means = means if self.lead > 0 else None
+        self.centroids = means if led is None else led
+        self.changed = self.touched | self.led  # one that led, and did not move again, is back at its mean
+        self.led = np.zeros_like(self.touched) if led is None else self.touched
+        self.touched = np.zeros_like(self.touched)
+        return self.centroids, inertia
 
     def refilled(self) -> None:
         self.changed, self.touched = np.ones_like(self.changed), np.ones_like(self.touched)
+        self.means, self.led = None, np.zeros_like(self.led)
+
+    @property
+    def settled(self) -> Any:
+        return self.centroids if self.means is None else self.means
 
     def close(self, index: Any, criterion: Criterion) -> Closed:
         """Label every row as far as candidates and bounds tell; after that only distances are wanted."""
@@ -230,13 +253,21 @@ class Bounded(Pass):
         return Closed(self.rows.labels, self.rows.sqdist, inertia, self.candidates.ids)
 
     def state(self) -> dict[str, np.ndarray]:
-        seen = np.stack(self.seen) if self.seen else np.empty((0, *self.sums.sums.shape), np.float32)
-        return {**self._arrays(), "total": np.array([self.total]), "seen": seen}
+        none = np.empty((0, *self.sums.sums.shape), np.float32)
+        return {
+            **self._arrays(),
+            "total": np.array([self.total]),
+            "seen": np.stack(self.seen) if self.seen else none,
+            "means": none if self.means is None else self.means[None],
+            "lead": np.array([self.lead, self.lowest]),
+        }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, array in self._arrays().items():
             array[...] = state[name]
         self.total, self.seen = float(state["total"][0]), [np.array(centroids) for centroids in state["seen"]]
+        self.means = np.array(state["means"][0]) if len(state["means"]) else None
+        self.lead, self.lowest = state["lead"].tolist()
 
     def _arrays(self) -> dict[str, np.ndarray]:
         c = self.candidates
@@ -251,4 +282,5 @@ class Bounded(Pass):
             "changed": self.changed,
             "unseen": self.unseen,
             "touched": self.touched,
+            "led": self.led,
         }

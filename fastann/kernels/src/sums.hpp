@@ -110,11 +110,22 @@ inline void scaled(const double* sum, double scale, int64_t d, float* out) {
     for (; t < d; t++) out[t] = static_cast<float>(sum[t] * scale);
 }
 
+// `out` is `lead` times as far from `before` as `mean` is, beyond the latter; of unit norm for cosine.
+inline void ahead(const float* before, const float* mean, float lead, bool cosine, int64_t d, float* out) {
+    for (int64_t t = 0; t < d; t++) out[t] = mean[t] + lead * (mean[t] - before[t]);
+    if (!cosine) return;
+    const double square = dot64(out, out, d);
+    const float scale = square > 0 ? static_cast<float>(1 / std::sqrt(square)) : 1;
+    for (int64_t t = 0; t < d; t++) out[t] *= scale;
+}
+
 // Mean of each cluster, scaled to unit norm for cosine, and by how much it lowers the sum of squares; clusters that did
-// not change, and those without rows, keep their centroid.
+// not change, and those without rows, keep their centroid. Where `led` is given it gets these too, but for the means
+// that changed points that lie ahead of them.
 void means(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
-           const float* before, float* out, double* explained) {
+           const float* before, float* out, double* explained, float lead, float* led) {
     const int64_t rows = d < 256 ? 16 * (256 / (d + 1) + 1) : 16;  // not so few that asking for more takes longer
+    const size_t bytes = static_cast<size_t>(d) * sizeof(float);
     parallel_ranges(k, rows, 3.0 * static_cast<double>(k) * static_cast<double>(d), [&](int64_t first, int64_t end) {
         for (int64_t j = first; j < end; j++) {
             const double* sum = sums + j * d;
@@ -124,10 +135,12 @@ void means(const double* sums, const double* counts, int64_t k, int64_t d, bool 
             if (moved && counts[j] > 0 && scale > 0) {
                 explained[j] = cosine ? length : square / scale;
                 scaled(sum, 1 / scale, d, out + j * d);
+                if (led != nullptr) ahead(before + j * d, out + j * d, lead, cosine, d, led + j * d);
                 continue;
             }
             if (moved) explained[j] = 0;
-            std::memcpy(out + j * d, before + j * d, static_cast<size_t>(d) * sizeof(float));
+            std::memcpy(out + j * d, before + j * d, bytes);
+            if (led != nullptr) std::memcpy(led + j * d, before + j * d, bytes);
         }
     });
 }

@@ -23,7 +23,7 @@ struct Table {
     void (*add_rows)(const Rows& x, const double* weights, double sign, const int64_t* offsets, const int32_t* order,
                      int64_t k, double* sums, double* mass);
     void (*means)(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
-                  const float* before, float* out, double* explained);
+                  const float* before, float* out, double* explained, float lead, float* led);
     void (*sqnorms)(const Rows& x, double* out);
 
     // pairs.hpp; `csq` are the squared norms of centroids, read for sparse rows only

@@ -55,13 +55,14 @@ void sums_of_clusters(int64_t n, int64_t d) {
         CHECK(mass == expected_mass);
         same_bits((rows.sparse() ? "sparse sums of " : "sums of ") + size, sums);
         const Table before(K, d, 3);
-        std::vector<float> out(K * d);
+        std::vector<float> out(K * d), led(K * d);
         fastann::table().means(sums.data(), mass.data(), K, d, false, nullptr, before.data(), out.data(),
-                               explained.data());
+                               explained.data(), 2.0f, led.data());
         for (int64_t j = 0; j < K; j++) {
             for (int64_t t = 0; t < d; t++) {
                 const double mean = mass[j] > 0 ? sums[j * d + t] / mass[j] : before.row(j)[t];
                 CHECK(close(mean, out[j * d + t], 1e-7));
+                CHECK(close(3 * mean - 2 * before.row(j)[t], led[j * d + t], 1e-5));
             }
         }
         same_bits((rows.sparse() ? "sparse means of " : "means of ") + size, out);

@@ -87,12 +87,13 @@ void add_rows(nb::handle x_, nb::handle weights_, nb::handle labels_, nb::handle
 }
 
 nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool cosine, nb::handle changed_,
-                nb::handle explained_) {
+                nb::handle explained_, double lead, nb::handle led_) {
     const Matrix<const double> sums(sums_, "sums");
     const nb::object as_float = counts_.attr("astype")("f8", nb::arg("copy") = false);
     const Vector<const double> counts(as_float, "counts");
     const Matrix<const float> before(before_, "before");
     const Vector<const bool> changed(changed_, "changed", true);
+    const Matrix<float> led(led_, "led", true);
     const int64_t k = sums.size(0), d = sums.size(1);
     const nb::object explained = explained_.is_none() ? New<double, 1>(k).array : nb::borrow(explained_);
     const Vector<double> into(explained, "explained");
@@ -100,18 +101,24 @@ nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool c
     changed.sized(k, "one for each row of sums");
     into.sized(k, "one for each row of sums");
     before.sized(k, "one for each row of sums").sized(d, "as many as sums has", 1);
+    led.sized(k, "one for each row of sums");
+    led.sized(d, "as many as sums has", 1);
     const New<float, 2> out(k, d);
-    unlocked([&] { table().means(sums, counts, k, d, cosine, changed, before, out, into); });
+    unlocked([&] {
+        table().means(sums, counts, k, d, cosine, changed, before, out, into, static_cast<float>(lead), led.data());
+    });
     return nb::make_tuple(out.array, explained);
 }
 
 void bind_means(nb::module_& m) {
     m.def(
         "means", means, nb::arg("sums"), nb::arg("counts"), nb::arg("before"), nb::kw_only(), nb::arg("cosine"),
-        nb::arg("changed") = nb::none(), nb::arg("explained") = nb::none(),
+        nb::arg("changed") = nb::none(), nb::arg("explained") = nb::none(), nb::arg("lead") = 0.0,
+        nb::arg("led") = nb::none(),
         nb::sig(
             "def means(sums: NDArray[np.float64], counts: NDArray[Any], before: NDArray[np.float32], *, cosine: bool, "
-            "changed: NDArray[np.bool_] | None = None, explained: NDArray[np.float64] | None = None) -> "
+            "changed: NDArray[np.bool_] | None = None, explained: NDArray[np.float64] | None = None, "
+            "lead: float = 0.0, led: NDArray[np.float32] | None = None) -> "
             "tuple[NDArray[np.float32], NDArray[np.float64]]"),
         R"(Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
 
@@ -124,6 +131,9 @@ changed : bool [k], optional
     Clusters whose sums changed since `before` was made of them; all when not given.
 explained : float64 [k], optional
     What was returned with `before`; updated in place, and returned.
+lead : float, default=0
+led : float32 [k, d], optional
+    Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
 
 Returns
 -------
