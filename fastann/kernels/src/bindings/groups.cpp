@@ -43,6 +43,8 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
     return nb::make_tuple(ids.array, sqdist.array);
 }
 
+constexpr int64_t WIDEST = 1 << 16;  // columns whose products of int8 an int32 holds the sum of
+
 // Mean of some rows, evenly spaced.
 std::vector<float> middle(const Rows& x) {
     constexpr int64_t SOME = 4096;
@@ -64,7 +66,8 @@ std::unique_ptr<Grouped> grouped(nb::handle x_, nb::handle labels_, int64_t grou
     const bool dense = !x.rows.sparse() && x.rows.n > 0;
     std::unique_ptr<Grouped> g;
     unlocked([&] {
-        g = std::make_unique<Grouped>(labels.data(), x.rows.n, groups, x.rows.d, rounded && dense);
+        g = std::make_unique<Grouped>(labels.data(), x.rows.n, groups, x.rows.d,
+                                      rounded && dense && x.rows.d <= WIDEST);
         if (g->stride > 0) table().round_rows(x.rows.data, middle(x.rows).data(), *g);
     });
     return g;
