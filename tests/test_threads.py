@@ -183,7 +183,7 @@ def test_instructions_are_chosen_by_name(name):
 def test_an_old_name_means_what_rounds_nothing():
     code = "from fastann import kernels; print(kernels.level(), kernels.suits_screen(1000, 100, 1.0))"
     level, screened = run(code, FASTANN_KERNELS="blas").split()
-    assert level in ("avx512", "avx2", "neon", "baseline")
+    assert level in ("avx512-f32", "avx2-f32", "neon", "baseline")
     assert screened == "False"
 
 

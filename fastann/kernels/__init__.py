@@ -138,7 +138,7 @@ __all__ = [
     "widened",
 ]
 
-_PLAIN = ("avx512", "avx2", "neon", "baseline")  # instructions that round nothing
+_PLAIN = ("avx512-f32", "avx2-f32", "neon", "baseline")  # instructions that round nothing
 
 
 @contextmanager

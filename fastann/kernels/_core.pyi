@@ -739,6 +739,7 @@ def eight(
     coarse: Packed | None = None,
     nprobe: int = 0,
     rough: bool = False,
+    m: int = 8,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """
     About the eight nearest centroids of some rows, nearest first.
@@ -760,6 +761,8 @@ def eight(
         The centres of the cells, of which only the `nprobe` nearest to a row are searched; by default everything is.
     rough : bool
         Whether the distances that the screen gives will do: good to about 1% if it is rounded.
+    m : int
+        How many are wanted of each row, at most 8. Fewer are found sooner, but chosen by the screen alone.
 
     Returns
     -------

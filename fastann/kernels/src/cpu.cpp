@@ -102,13 +102,15 @@ std::vector<Level> compiled() {
 #ifdef FASTANN_HAS_VNNI
     all.push_back({"vnni", &avx512_table, &int8_screening, f.vnni});
 #endif
-    all.push_back({"avx512", &avx512_table, nullptr, f.avx512});
+    all.push_back({"avx512", &avx512_table, &int7_wide_screening, f.avx512});
+    all.push_back({"avx512-f32", &avx512_table, nullptr, f.avx512});
 #endif
 #ifdef FASTANN_HAS_AVX2
 #ifdef FASTANN_HAS_AVXVNNI
     all.push_back({"avxvnni", &avx2_table, &int8_avx_screening, f.avxvnni});
 #endif
-    all.push_back({"avx2", &avx2_table, nullptr, f.avx2});
+    all.push_back({"avx2", &avx2_table, &int7_screening, f.avx2});
+    all.push_back({"avx2-f32", &avx2_table, nullptr, f.avx2});
 #endif
 #endif
 #ifdef FASTANN_HAS_NEON
@@ -116,6 +118,7 @@ std::vector<Level> compiled() {
 #endif
     all.push_back({"baseline", &baseline_table, nullptr, true});
     all.push_back({"int8-twin", &baseline_table, &int8_twin_screening, true});
+    all.push_back({"int7-twin", &baseline_table, &int7_twin_screening, true});
     all.push_back({"bf16-twin", &baseline_table, &bf16_twin_screening, true});
     return all;
 }

@@ -36,7 +36,7 @@ void dense(const fastann::Screening& screening, int64_t n, int64_t d, int64_t k,
         }
     }
     for (int64_t i = 0; i < n; i++) rows[i] = static_cast<int32_t>(n - 1 - i);
-    screening.eight(packed, nullptr, 0, x.data(), rows.data(), n, c.data(), within.data(), false, ids.data(),
+    screening.eight(packed, nullptr, 0, x.data(), rows.data(), n, c.data(), within.data(), 8, false, ids.data(),
                     dist.data());
     for (int64_t i = 0; i < n; i++) CHECK(ids[i * 8] == nearest_plain(x.row(rows[i]), c, 0, k, d));
 }
@@ -75,8 +75,8 @@ void cells(const fastann::Screening& screening, int64_t n, int64_t d, int64_t k)
     std::vector<int32_t> ids(n * 8);
     std::vector<float> dist(n * 8);
     for (const int64_t probes : {1, 3}) {
-        screening.eight(packed, &coarse, probes, x.data(), rows.data(), n, c.data(), within.data(), false, ids.data(),
-                        dist.data());
+        screening.eight(packed, &coarse, probes, x.data(), rows.data(), n, c.data(), within.data(), 8, false,
+                        ids.data(), dist.data());
         for (int64_t i = 0; i < n; i++) {
             const int32_t found = ids[i * 8];
             CHECK(found >= 0 && found < k);

@@ -18,7 +18,9 @@ constexpr int64_t MOST_COLUMNS =
 
 // Whether screening by rounded products pays for `k` centroids of `d` columns, and the arithmetic has room for them.
 bool suits_screen(int64_t k, int64_t d, double spread) {
-    return level().rounded != nullptr && k >= 64 && d >= 24 && d <= MOST_COLUMNS && spread > 1e-12 && spread < 1e15;
+    const Screening* kind = level().rounded;
+    return kind != nullptr && k >= 64 && d >= 24 && k * d >= kind->pays_from && d <= MOST_COLUMNS && spread > 1e-12 &&
+           spread < 1e15;
 }
 
 std::unique_ptr<Packed> pack(nb::handle c_, bool rounded, nb::handle shift_, nb::handle columns_, nb::handle offsets_) {
@@ -83,7 +85,7 @@ nb::tuple nearest_m(nb::handle x_, nb::handle c_, const Packed& packed, int64_t 
 }
 
 nb::tuple eight(nb::handle x_, nb::handle rows_, nb::handle c_, const Packed& packed, nb::handle within_,
-                const Packed* coarse, int64_t nprobe, bool rough) {
+                const Packed* coarse, int64_t nprobe, bool rough, int64_t m) {
     const Matrix<const float> x(x_, "x"), c(c_, "c");
     const Vector<const int32_t> rows(rows_, "rows");
     const Vector<const float> limits(within_, "within");
@@ -98,10 +100,11 @@ nb::tuple eight(nb::handle x_, nb::handle rows_, nb::handle c_, const Packed& pa
         if (nprobe < 1) throw nb::value_error(("nprobe must be at least 1, got " + std::to_string(nprobe)).c_str());
         nprobe = nprobe < packed.cells ? nprobe : packed.cells;
     }
+    if (m < 1 || m > 8) throw nb::value_error(("m must be from 1 to 8, got " + std::to_string(m)).c_str());
     const New<int32_t, 2> ids(rows.size(), 8);
     const New<float, 2> dist(rows.size(), 8);
     unlocked(
-        [&] { packed.screening.eight(packed, coarse, nprobe, x, rows, rows.size(), c, limits, rough, ids, dist); });
+        [&] { packed.screening.eight(packed, coarse, nprobe, x, rows, rows.size(), c, limits, m, rough, ids, dist); });
     return nb::make_tuple(ids.array, dist.array);
 }
 
@@ -184,11 +187,12 @@ sqdist : float32 [n, m]
     Squared L2 distances, infinite there.
 )");
     m.def("eight", eight, nb::arg("x"), nb::arg("rows"), nb::arg("c"), nb::arg("packed"), nb::arg("within"),
-          nb::arg("coarse").none() = nb::none(), nb::arg("nprobe") = 0, nb::arg("rough") = false,
-          nb::sig("def eight(x: NDArray[np.float32], rows: NDArray[np.int32], c: NDArray[np.float32], packed: Packed, "
-                  "within: "
-                  "NDArray[np.float32], coarse: Packed | None = None, nprobe: int = 0, rough: bool = False) -> "
-                  "tuple[NDArray[np.int32], NDArray[np.float32]]"),
+          nb::arg("coarse").none() = nb::none(), nb::arg("nprobe") = 0, nb::arg("rough") = false, nb::arg("m") = 8,
+          nb::sig(
+              "def eight(x: NDArray[np.float32], rows: NDArray[np.int32], c: NDArray[np.float32], packed: Packed, "
+              "within: "
+              "NDArray[np.float32], coarse: Packed | None = None, nprobe: int = 0, rough: bool = False, m: int = 8) -> "
+              "tuple[NDArray[np.int32], NDArray[np.float32]]"),
           R"(About the eight nearest centroids of some rows, nearest first.
 
 All queries being known, the (row, cell) pairs of a block of rows are grouped by cell, and each cell is searched for all
@@ -208,6 +212,8 @@ coarse : Packed, optional
     The centres of the cells, of which only the `nprobe` nearest to a row are searched; by default everything is.
 rough : bool
     Whether the distances that the screen gives will do: good to about 1% if it is rounded.
+m : int
+    How many are wanted of each row, at most 8. Fewer are found sooner, but chosen by the screen alone.
 
 Returns
 -------

@@ -7,13 +7,15 @@
 namespace fastann {
 namespace {
 
-inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
-    return I32(_mm256_dpbusd_avx_epi32(__m256i(sum), __m256i(rows), __m256i(columns)));
-}
+struct Product : EightBits {
+    static I32 add(I32 sum, const I32* rows, const I32* columns) {
+        return I32(_mm256_dpbusd_avx_epi32(__m256i(sum), __m256i(*rows), __m256i(*columns)));
+    }
+};
 
 }  // namespace
 
-constexpr Screening int8_avx_filled = screening_of<Int8Rows>();
+constexpr Screening int8_avx_filled = screening_of<Int8Rows<Product>>();
 const Screening int8_avx_screening = int8_avx_filled;
 
 }  // namespace fastann

@@ -34,6 +34,7 @@ class Bf16Rows {
  public:
     static constexpr bool ROUNDED = true;
     static constexpr int64_t COLUMNS = 32, CONSTANTS = 128, STEP = 32, STEP_BYTES = 2048;
+    static constexpr int64_t PAYS_FROM = 0;
 
     Bf16Rows(const Packed& packed, int64_t count)
         : d_(packed.d),

@@ -13,6 +13,7 @@ class F32Rows {
  public:
     static constexpr bool ROUNDED = false;  // operands are those given, to float32 rounding
     static constexpr int64_t COLUMNS = STRIP, CONSTANTS = 4 * STRIP, STEP = 1, STEP_BYTES = 4 * STRIP;
+    static constexpr int64_t PAYS_FROM = 0;
 
     // Room for `count` rows. They are an odd number of cache lines apart, so that rows of a tile do not meet in one
     // set.

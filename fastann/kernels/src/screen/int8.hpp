@@ -1,14 +1,17 @@
-// Screening with int8 products (Intel since 2019, AMD since 2022): four times the rate of float32.
+// Screening with int8 products: four times the rate of float32 where the CPU adds them to int32 itself (Intel since
+// 2019, AMD since 2022), twice and more where it has AVX2 alone.
 //
-// Every row, and every centroid, has a scale of its own, its largest coordinate over 127; how far rounding moved it is
-// computed on the way, about 0.8% of its norm in embeddings. Sums are int32, so they are exact, and one certificate
-// serves every instruction that multiplies bytes. The instruction multiplies unsigned by signed bytes: rows are stored
-// with 128 added, which a sum that starts at -128 times the sum of the centroid takes back.
+// Every row, and every centroid, has a scale of its own, its largest coordinate over 127 (or 63); how far rounding
+// moved it is computed on the way, about 0.8% (or 1.6%) of its norm in embeddings. Sums are exact, and one certificate
+// serves every instruction that multiplies bytes. Instructions multiply unsigned by signed bytes: rows are stored with
+// 128 (or 64) added, which a sum that starts at -128 (or -64) times the sum of the centroid takes back.
 //
 // A strip holds the starts of its sums (int32), -2 times the scales, the squared norms of the rounded centroids, and
 // then its centroids, four dimensions at a time: [4 dimensions][column][4], int8.
 //
-// `dot_bytes` is the instruction: the file that includes this one defines it.
+// `Product` is the instruction, under one of the two structs below: the file that includes this one defines it. With
+// `add` it adds the products of `STEPS` times four dimensions to the lanes of a sum: of each lane's four unsigned bytes
+// in rows[u] with its four signed ones in columns[u], for u = 0..STEPS-1.
 #pragma once
 
 #include "takers.hpp"
@@ -16,17 +19,33 @@
 namespace fastann {
 namespace {
 
-// Each lane of `sum` + the products of its four unsigned bytes in `rows` with its four signed ones in `columns`.
-inline I32 dot_bytes(I32 sum, I32 rows, I32 columns);
+// Products that are added in int32.
+struct EightBits {
+    static constexpr int32_t TOP = 127;  // the largest multiple of its scale that a coordinate is rounded to
+    static constexpr int64_t STEPS = 1, PAYS_FROM = 0;
+};
 
+// Products that are added in int16 first, two and two by an instruction that saturates. Without the eighth bit, two
+// such sums have room, so that only every second is widened.
+struct SevenBits {
+    static constexpr int32_t TOP = 63;
+    static constexpr int64_t STEPS = 2, PAYS_FROM = 1 << 14;
+    static_assert(2 * STEPS * (2 * TOP + 1) * TOP <= 32767, "sums must have room in int16");
+};
+
+template <class Product>
 class Int8Rows {
+    static constexpr int32_t TOP = Product::TOP, ZERO = TOP + 1;  // what is added to rows
+    static constexpr int64_t STEPS = Product::STEPS;
+
  public:
     static constexpr bool ROUNDED = true;
-    static constexpr int64_t COLUMNS = STRIP, CONSTANTS = 3 * STRIP * 4, STEP = 4, STEP_BYTES = 4 * STRIP;
+    static constexpr int64_t COLUMNS = STRIP, CONSTANTS = 3 * STRIP * 4, STEP = 4 * STEPS, STEP_BYTES = STEP * STRIP;
+    static constexpr int64_t PAYS_FROM = Product::PAYS_FROM;
 
     Int8Rows(const Packed& packed, int64_t count)
         : d_(packed.d),
-          stride_((packed.d + 3) / 4 * 4),
+          stride_((packed.d + STEP - 1) / STEP * STEP),
           count_(count),
           rows_(count * stride_),
           scale_(count),
@@ -34,7 +53,7 @@ class Int8Rows {
 
     void pack(const Packed& packed, int64_t i, const float* row, float& xsq, float& error) {
         const Rounded r = round(row, packed.shift, d_, shifted_, rows_ + i * stride_);
-        for (int64_t t = d_; t < stride_; t++) rows_[i * stride_ + t] = 128;
+        for (int64_t t = d_; t < stride_; t++) rows_[i * stride_ + t] = ZERO;
         scale_[i] = r.step;
         xsq = r.step * r.step * static_cast<float>(r.square);
         error = r.moved;
@@ -63,12 +82,12 @@ class Int8Rows {
         const Buffer<float> shifted(packed.d + 16);
         const Buffer<uint8_t> bytes(packed.d + 16);
         const Rounded r = round(c, packed.shift, packed.d, shifted, bytes);
-        *start = -128 * r.total;
+        *start = -ZERO * r.total;
         *scale = -2 * r.step;
         *square = r.step * r.step * static_cast<float>(r.square);
         packed.moved[s * STRIP + j] = r.moved;
         packed.norm[s * STRIP + j] = r.step * std::sqrt(static_cast<float>(r.square));
-        for (int64_t t = 0; t < packed.d; t++) to[t / 4 * 4 * STRIP + t % 4] = static_cast<int8_t>(bytes[t] - 128);
+        for (int64_t t = 0; t < packed.d; t++) to[t / 4 * 4 * STRIP + t % 4] = static_cast<int8_t>(bytes[t] - ZERO);
     }
 
  private:
@@ -81,7 +100,7 @@ class Int8Rows {
         float moved;
     };
 
-    // Write the multiples, plus 128, to `out`.
+    // Write the multiples, plus ZERO, to `out`.
     static Rounded round(const float* x, const float* shift, int64_t d, float* shifted, uint8_t* out) {
         F32 tops = {};
         int64_t first = 0;
@@ -96,25 +115,25 @@ class Int8Rows {
             shifted[first] = v;
             top = top > size ? top : size;
         }
-        const float step = top / 127, inverse = step > 0 ? 127 / top : 0;
+        const float step = top / TOP, inverse = step > 0 ? TOP / top : 0;
         int32_t total = 0, square = 0;
         float off[16] = {};
         for (int64_t t = 0; t < d; t++) {
-            const int32_t u = static_cast<int32_t>(shifted[t] * inverse + 128.5f);  // positive: to nearest
+            const int32_t u = static_cast<int32_t>(shifted[t] * inverse + (ZERO + 0.5f));  // positive: to nearest
             out[t] = static_cast<uint8_t>(u);
-            const int32_t q = u - 128;
+            const int32_t q = u - ZERO;
             total += q;
             square += q * q;
         }
         int64_t t = 0;
         for (; t + 16 <= d; t += 16) {
             for (int64_t l = 0; l < 16; l++) {
-                const float e = shifted[t + l] - step * static_cast<float>(static_cast<int32_t>(out[t + l]) - 128);
+                const float e = shifted[t + l] - step * static_cast<float>(static_cast<int32_t>(out[t + l]) - ZERO);
                 off[l] += e * e;
             }
         }
         for (; t < d; t++) {
-            const float e = shifted[t] - step * static_cast<float>(static_cast<int32_t>(out[t]) - 128);
+            const float e = shifted[t] - step * static_cast<float>(static_cast<int32_t>(out[t]) - ZERO);
             off[0] += e * e;
         }
         for (int64_t l = 1; l < 16; l++) off[0] += off[l];
@@ -155,15 +174,24 @@ class Int8Rows {
             sums[r][0] = load<I32>(start);
             sums[r][1] = load<I32>(start + WIDTH);
         }
-        for (int64_t t = 0; t < stride_; t += 4) {
-            const I32 left = load<I32>(columns + t * STRIP), right = load<I32>(columns + t * STRIP + 4 * WIDTH);
+        for (int64_t t = 0; t < stride_; t += STEP) {
+            I32 left[STEPS], right[STEPS];
+#pragma GCC unroll 2
+            for (int64_t u = 0; u < STEPS; u++) {
+                left[u] = load<I32>(columns + (t + 4 * u) * STRIP);
+                right[u] = load<I32>(columns + (t + 4 * u) * STRIP + 4 * WIDTH);
+            }
 #pragma GCC unroll 8
             for (int64_t r = 0; r < R; r++) {
-                int32_t four;
-                std::memcpy(&four, row[r] + t, 4);
-                const I32 v = splat32(four);
-                sums[r][0] = dot_bytes(sums[r][0], v, left);
-                sums[r][1] = dot_bytes(sums[r][1], v, right);
+                I32 v[STEPS];
+#pragma GCC unroll 2
+                for (int64_t u = 0; u < STEPS; u++) {
+                    int32_t four;
+                    std::memcpy(&four, row[r] + t + 4 * u, 4);
+                    v[u] = splat32(four);
+                }
+                sums[r][0] = Product::add(sums[r][0], v, left);
+                sums[r][1] = Product::add(sums[r][1], v, right);
             }
         }
         // Unrolled, here as above: sums that are picked by a variable would live in memory, and be stored at every

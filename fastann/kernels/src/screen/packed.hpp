@@ -13,6 +13,7 @@ struct Screening {
     int64_t constants;  // bytes of a strip beside its columns
     int64_t dimension;  // bytes of a strip for each `step` dimensions
     int64_t step;
+    int64_t pays_from;  // centroids x dimensions from which it saves more than rounding the rows costs
 
     // Pack the centroids that `changed` says, or all if it is null.
     void (*pack)(Packed& packed, const float* c, const bool* changed);
@@ -22,9 +23,10 @@ struct Screening {
     // The m nearest of each row, as float32 products tell; their distances are not yet in order.
     void (*nearest_m)(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids,
                       float* sqdist);
-    // About the eight nearest of x[rows[0..n)], no farther than within[0..n); in all cells if `coarse` is null.
+    // About the `m` nearest, at most eight, of x[rows[0..n)], no farther than within[0..n); in all cells if `coarse` is
+    // null.
     void (*eight)(const Packed& packed, const Packed* coarse, int64_t nprobe, const float* x, const int32_t* rows,
-                  int64_t n, const float* c, const float* within, bool rough, int32_t* ids, float* dist);
+                  int64_t n, const float* c, const float* within, int64_t m, bool rough, int32_t* ids, float* dist);
 };
 
 // `k` centroids of `d` dimensions, cell by cell. Every cell begins with a strip, so that some columns are padding.

@@ -5,6 +5,7 @@
 
 namespace fastann {
 
-extern const Screening int8_screening, int8_avx_screening, bf16_screening, int8_twin_screening, bf16_twin_screening;
+extern const Screening int8_screening, int8_avx_screening, int7_screening, int7_wide_screening, bf16_screening;
+extern const Screening int8_twin_screening, int7_twin_screening, bf16_twin_screening;
 
 }  // namespace fastann

@@ -120,10 +120,10 @@ void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, 
     });
 }
 
-// Write the listed columns of a row as centroids sorted by distance (not squared): that of float32, or that of the
-// scores if `rough`, which spares reading the centroids.
+// Write the first `m` listed columns of a row as centroids sorted by distance (not squared): that of float32, or that
+// of the scores if `rough`, which spares reading the centroids.
 inline void finish(const Packed& packed, const float* row, const float* c, const float* scores, const int32_t* columns,
-                   float xsq, bool rough, int32_t* ids, float* dist) {
+                   float xsq, int64_t m, bool rough, int32_t* ids, float* dist) {
     for (int64_t t = 0; t < LISTED; t++) {
         dist[t] = INFINITE;
         ids[t] = -1;
@@ -131,7 +131,7 @@ inline void finish(const Packed& packed, const float* row, const float* c, const
     const float* at[LISTED];
     float square[LISTED];
     int64_t count = 0;
-    for (; count < LISTED && columns[count] >= 0; count++) at[count] = c + packed.columns[columns[count]] * packed.d;
+    for (; count < m && columns[count] >= 0; count++) at[count] = c + packed.columns[columns[count]] * packed.d;
     if (count == 0) return;
     if (rough) {
         for (int64_t t = 0; t < count; t++) square[t] = xsq + scores[t] > 0 ? xsq + scores[t] : 0;
@@ -179,7 +179,7 @@ inline void screen_cells(const Packed& packed, const Packed& coarse, int64_t npr
 
 template <class PackedRows>
 void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const float* x, const int32_t* rows_of,
-           int64_t n, const float* c, const float* within, bool rough, int32_t* ids, float* dist) {
+           int64_t n, const float* c, const float* within, int64_t m, bool rough, int32_t* ids, float* dist) {
     const int64_t d = packed.d;
     const int64_t size = task_rows<PackedRows>(n, d, coarse == nullptr ? TASK : IN_CELLS);
     const double share = coarse == nullptr ? 1 : static_cast<double>(nprobe) / static_cast<double>(packed.cells);
@@ -189,7 +189,7 @@ void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const flo
         Rounding rounding(count);
         const auto row = [&](int64_t i) { return x + static_cast<int64_t>(rows_of[first + i]) * d; };
         pack_rows(packed, rows, rounding, count, row);
-        Lists lists(count, LISTED);
+        Lists lists(count, m);
         for (int64_t i = 0; i < count; i++) {
             lists.limit[i] = limit_within(within[first + i], rounding.xsq[i], rounding.error[i], rounding.slack[i]);
         }
@@ -199,7 +199,7 @@ void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const flo
             screen_cells(packed, *coarse, nprobe, rows, count, lists);
         }
         for (int64_t i = 0; i < count; i++) {
-            finish(packed, row(i), c, lists.scores(i), lists.columns(i), rounding.xsq[i], rough,
+            finish(packed, row(i), c, lists.scores(i), lists.columns(i), rounding.xsq[i], m, rough,
                    ids + (first + i) * LISTED, dist + (first + i) * LISTED);
         }
     });
@@ -208,8 +208,9 @@ void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const flo
 // All of them, for one kind of screen.
 template <class PackedRows>
 constexpr Screening screening_of() {
-    return {PackedRows::COLUMNS, PackedRows::CONSTANTS, PackedRows::STEP_BYTES, PackedRows::STEP,
-            pack<PackedRows>,    nearest<PackedRows>,   nearest_m<PackedRows>,  eight<PackedRows>};
+    return {PackedRows::COLUMNS,   PackedRows::CONSTANTS, PackedRows::STEP_BYTES, PackedRows::STEP,
+            PackedRows::PAYS_FROM, pack<PackedRows>,      nearest<PackedRows>,    nearest_m<PackedRows>,
+            eight<PackedRows>};
 }
 
 }  // namespace

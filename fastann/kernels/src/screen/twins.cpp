@@ -8,17 +8,43 @@
 namespace fastann {
 namespace {
 
-inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
-    for (int64_t lane = 0; lane < WIDTH; lane++) {
+// Four unsigned bytes times four signed ones.
+struct Products {
+    int32_t value[4];
+
+    Products(int32_t rows, int32_t columns) {
         uint8_t row[4];
         int8_t column[4];
-        const int32_t r = rows[lane], c = columns[lane];
-        std::memcpy(row, &r, 4);
-        std::memcpy(column, &c, 4);
-        for (int64_t t = 0; t < 4; t++) sum[lane] += static_cast<int32_t>(row[t]) * static_cast<int32_t>(column[t]);
+        std::memcpy(row, &rows, 4);
+        std::memcpy(column, &columns, 4);
+        for (int64_t t = 0; t < 4; t++) value[t] = static_cast<int32_t>(row[t]) * static_cast<int32_t>(column[t]);
     }
-    return sum;
-}
+};
+
+struct InInt32 : EightBits {
+    static I32 add(I32 sum, const I32* rows, const I32* columns) {
+        for (int64_t lane = 0; lane < WIDTH; lane++) {
+            for (const int32_t v : Products(rows[0][lane], columns[0][lane]).value) sum[lane] += v;
+        }
+        return sum;
+    }
+};
+
+struct InInt16 : SevenBits {
+    static I32 add(I32 sum, const I32* rows, const I32* columns) {
+        for (int64_t lane = 0; lane < WIDTH; lane++) {
+            const Products one(rows[0][lane], columns[0][lane]), two(rows[1][lane], columns[1][lane]);
+            for (int64_t t = 0; t < 4; t += 2) {
+                const int32_t pairs =
+                    saturated(one.value[t] + one.value[t + 1]) + saturated(two.value[t] + two.value[t + 1]);
+                sum[lane] += static_cast<int16_t>(pairs);
+            }
+        }
+        return sum;
+    }
+
+    static int32_t saturated(int32_t v) { return v < -32768 ? -32768 : v > 32767 ? 32767 : v; }
+};
 
 // Tiles as arrays. What is configured belongs to a thread, and is given back at the end of its task.
 struct TwinTiles {
@@ -46,8 +72,10 @@ using Bf16Twin = Bf16Rows<TwinTiles>;
 
 }  // namespace
 
-constexpr Screening int8_twin_filled = screening_of<Int8Rows>();
+constexpr Screening int8_twin_filled = screening_of<Int8Rows<InInt32>>();
 const Screening int8_twin_screening = int8_twin_filled;
+constexpr Screening int7_twin_filled = screening_of<Int8Rows<InInt16>>();
+const Screening int7_twin_screening = int7_twin_filled;
 constexpr Screening bf16_twin_filled = screening_of<Bf16Twin>();
 const Screening bf16_twin_screening = bf16_twin_filled;
 

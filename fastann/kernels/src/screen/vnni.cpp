@@ -7,13 +7,15 @@
 namespace fastann {
 namespace {
 
-inline I32 dot_bytes(I32 sum, I32 rows, I32 columns) {
-    return I32(_mm512_dpbusd_epi32(__m512i(sum), __m512i(rows), __m512i(columns)));
-}
+struct Product : EightBits {
+    static I32 add(I32 sum, const I32* rows, const I32* columns) {
+        return I32(_mm512_dpbusd_epi32(__m512i(sum), __m512i(*rows), __m512i(*columns)));
+    }
+};
 
 }  // namespace
 
-constexpr Screening int8_filled = screening_of<Int8Rows>();
+constexpr Screening int8_filled = screening_of<Int8Rows<Product>>();
 const Screening int8_screening = int8_filled;
 
 }  // namespace fastann
