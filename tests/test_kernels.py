@@ -200,6 +200,26 @@ def test_lists_of_eight_hold_the_nearest(rng, rounded, d):
 
 
 @pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("same", [False, True], ids=["apart", "in one place"])
+@pytest.mark.parametrize("cells", [9, 40, 70])
+@pytest.mark.parametrize("nprobe", [1, 8, 9, 33, 70])
+def test_the_nearest_cells_are_searched(rng, cells, nprobe, same):
+    """The first of those that are equally near."""
+    x, centers = rng.standard_normal((60, 30), dtype="f"), rng.standard_normal((cells, 30), dtype="f")
+    owner = np.sort(np.concatenate([np.arange(cells), rng.integers(cells, size=300)]))
+    c = centers[owner] + 0.3 * rng.standard_normal((len(owner), 30), dtype="f")
+    if same:
+        centers[:] = centers[0]
+    order, offsets = np.arange(len(owner), dtype=np.int32), np.searchsorted(owner, np.arange(cells + 1))
+    packed, coarse = kernels.pack(c, False, c[0], order, offsets), kernels.pack(centers, False, c[0])
+    rows, anywhere = np.arange(60, dtype=np.int32), np.full(60, np.inf, "f")
+    ids, _ = kernels.eight(x, rows, c, packed, anywhere, coarse, nprobe)
+    probed = np.argsort(distances(x, centers), axis=1, kind="stable")[:, :nprobe]
+    truth = np.where((owner[:, None] == probed[:, None]).any(axis=2), distances(x, c), np.inf)
+    np.testing.assert_array_equal(ids[:, 0], truth.argmin(axis=1))
+
+
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("d", [4, 7, 24, 100, 4096])
 def test_sums_of_rounded_products_have_room_for_the_largest(rng, d):
     """Coordinates that are all as large as rounding lets them be, of one sign, of both, and of opposite ones."""

@@ -62,6 +62,8 @@ class Limits:
         Centroids a cell, while fitting.
     cells_values, small_cell : int
         Clusters x columns from which that is so of fewer clusters, while fitting, and centroids a cell then.
+    cells_per_root : float
+        Cells that predict, in square roots of the number of clusters.
     level : int
         Each sample is this many times larger than the one before.
     rows_per_cluster : int
@@ -88,6 +90,7 @@ class Limits:
     per_cell: int = 128
     cells_values: int = 3 * 2**18
     small_cell: int = 32
+    cells_per_root: float = 2.0  # with 0.5, and cells placed less well, twice as many centroids are looked at
     level: int = 4
     rows_per_cluster: int = 512
     large: int = 256
@@ -183,11 +186,15 @@ class Plan:
 def choose_index(index: Spec | str, k: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
     """Turn the `index` parameter into the spec that predicts: ``"auto"`` is exact for few clusters, cells for many.
 
-    Cells are for CPUs: a GPU compares rows with everything.
+    Cells are for CPUs: a GPU compares rows with everything. How many of them are searched is a start: a fit finds how
+    many its rows need.
     """
-    if isinstance(index, str) and index == "auto":
-        return Flat() if k < limits.cells_from or device != "cpu" else Cells()
-    return parse_index(index)
+    if not (isinstance(index, str) and index == "auto"):
+        return parse_index(index)
+    if k < limits.cells_from or device != "cpu":
+        return Flat()
+    nlist = max(1, round(limits.cells_per_root * k**0.5))
+    return Cells(nlist=nlist, nprobe=min(32, nlist), train_iter=8)
 
 
 def searcher(index: Spec | str, k: int, d: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:

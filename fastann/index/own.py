@@ -66,7 +66,8 @@ class FlatIndex(Index):
     ) -> tuple[np.ndarray, np.ndarray]:
         if sparse.issparse(x):
             return super().listed(x, rows, m, within, rough=rough)
-        return _first(*kernels.eight(x, rows, self.centroids, self.packed, within, rough=rough), m)
+        listed = m if rough else LISTED  # the screen chooses from among these
+        return _first(*kernels.eight(x, rows, self.centroids, self.packed, within, rough=rough, m=listed), m)
 
     @property
     def distances(self) -> float:
@@ -150,8 +151,15 @@ class CellsIndex(Index):
     def reach(self, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
         cell = np.empty(len(self.centroids), np.int32)
         cell[self.columns] = np.repeat(np.arange(len(self.centers), dtype=np.int32), np.diff(self.offsets))
-        order, _ = FlatIndex(self.centers, screened=False).search(x, len(self.centers))
-        return 1 + np.argmax(order == cell[ids][:, None], axis=1)
+        coarse, most, m = FlatIndex(self.centers, screened=False), len(self.centers), 32
+        reach, left = np.empty(len(ids), np.int64), np.arange(len(ids))
+        while len(left):  # most rows find theirs among the first few, and long lists are slow
+            m = min(2 * m, most)
+            found = coarse.search(x[left], m)[0] == cell[ids[left]][:, None]
+            there = found.any(axis=1)
+            reach[left[there]] = 1 + np.argmax(found[there], axis=1)
+            left = left[~there]
+        return reach
 
     @property
     def ranks(self) -> np.ndarray:
@@ -171,15 +179,16 @@ class CellsIndex(Index):
         if m > LISTED:  # more than a search of cells keeps
             return FlatIndex(self.centroids, screened=self.screened).search(x, m)
         rows = np.arange(len(x), dtype=np.int32)
-        ids, _ = self.listed(x, rows, LISTED, np.full(len(x), np.inf, np.float32), rough=True)
-        # The list is in order to about 1%: the true nearest is among its first few.
-        ids, sqdist = kernels.rescore(x, self.centroids, np.ascontiguousarray(ids[:, : min(LISTED, m + 2)]))
+        some = min(LISTED, m + 2)  # the list is in order to about 1%: the true nearest is among its first few
+        ids, _ = self.listed(x, rows, some, np.full(len(x), np.inf, np.float32), rough=True)
+        ids, sqdist = kernels.rescore(x, self.centroids, np.ascontiguousarray(ids[:, :some]))
         return np.ascontiguousarray(ids[:, :m]), np.ascontiguousarray(sqdist[:, :m])
 
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        ids, dist = kernels.eight(x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough)
+        listed = m if rough else LISTED
+        ids, dist = kernels.eight(x, rows, self.centroids, self.packed, within, self.cells, self.nprobe, rough, listed)
         return _first(ids, dist, m)
 
 

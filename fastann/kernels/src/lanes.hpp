@@ -84,6 +84,7 @@ inline uint32_t below(F32 a, F32 b) {
 
 // Index of the lowest set bit of a number that is not zero.
 inline int lowest_bit(uint32_t x) { return __builtin_ctz(x); }
+inline int count_bits(uint32_t x) { return __builtin_popcount(x); }
 
 #if defined(__AVX2__)
 inline float sum_of_eight(__m256 v) {

@@ -150,22 +150,29 @@ inline void finish(const Packed& packed, const float* row, const float* c, const
     }
 }
 
+// The `nprobe` cells of each row whose centres have the lowest scores, in no particular order.
+template <class PackedRows>
+inline void probe(const Packed& coarse, int64_t nprobe, const PackedRows& rows, int64_t count, int32_t* probes) {
+    const int64_t strips = coarse.strips[coarse.cells];
+    if (nprobe <= EIGHT) {
+        Lists nearest(count, nprobe);
+        rows.screen(coarse, 0, strips, nearest);
+        for (int64_t t = 0; t < count * nprobe; t++) probes[t] = nearest.columns(t / nprobe)[t % nprobe];
+    } else {
+        Everything all(count, coarse.count());
+        rows.screen(coarse, 0, strips, all);
+        for (int64_t i = 0; i < count; i++) all.lowest(i, nprobe, probes + i * nprobe);
+    }
+    for (int64_t t = 0; t < count * nprobe; t++) probes[t] = probes[t] < 0 ? -1 : coarse.columns[probes[t]];
+}
+
 // Screen each row against the strips of the `nprobe` cells whose centres have the lowest scores.
 template <class PackedRows>
 inline void screen_cells(const Packed& packed, const Packed& coarse, int64_t nprobe, const PackedRows& rows,
                          int64_t count, Lists& lists) {
     const int64_t cells = packed.cells;
     const Buffer<int32_t> probes(count * nprobe);
-    {
-        Lists nearest(count, nprobe);
-        rows.screen(coarse, 0, coarse.strips[coarse.cells], nearest);
-        for (int64_t i = 0; i < count; i++) {
-            for (int64_t t = 0; t < nprobe; t++) {
-                const int32_t column = nearest.columns(i)[t];
-                probes[i * nprobe + t] = column < 0 ? -1 : coarse.columns[column];
-            }
-        }
-    }
+    probe(coarse, nprobe, rows, count, probes);
     const Buffer<int64_t> first(cells + 1);
     const Buffer<int32_t> members(count * nprobe);
     bucket(probes, count, nprobe, cells, first, members);
@@ -208,9 +215,8 @@ void eight(const Packed& packed, const Packed* coarse, int64_t nprobe, const flo
 // All of them, for one kind of screen.
 template <class PackedRows>
 constexpr Screening screening_of() {
-    return {PackedRows::COLUMNS,   PackedRows::CONSTANTS, PackedRows::STEP_BYTES, PackedRows::STEP,
-            PackedRows::PAYS_FROM, pack<PackedRows>,      nearest<PackedRows>,    nearest_m<PackedRows>,
-            eight<PackedRows>};
+    return {PackedRows::COLUMNS, PackedRows::CONSTANTS, PackedRows::STEP_BYTES, PackedRows::STEP, PackedRows::PAYS_FROM,
+            pack<PackedRows>,    nearest<PackedRows>,   nearest_m<PackedRows>,  eight<PackedRows>};
 }
 
 }  // namespace

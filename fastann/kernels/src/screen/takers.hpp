@@ -216,5 +216,66 @@ class Lists {
     Buffer<int32_t> column_;
 };
 
+// All scores, of which the lowest are picked afterwards: longer lists than of eight take more time to keep in order.
+class Everything {
+ public:
+    Everything(int64_t count, int64_t columns)
+        : limit(count, HUGE_SCORE), columns_(columns), score_(count * columns, HUGE_SCORE) {}
+
+    void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
+        float* to = score_ + i * columns_ + column;
+        for (; hits != 0; hits &= hits - 1) to[lowest_bit(hits)] = scores[lowest_bit(hits)];
+    }
+
+    // The columns of the `m` lowest scores of row `i`, -1 for what there is not. A bound that `m` of them are below is
+    // found by halving; of equal scores the first columns are taken.
+    void lowest(int64_t i, int64_t m, int32_t* out) const {
+        const float* score = score_ + i * columns_;
+        F32 tops = splat(-HUGE_SCORE), lows = splat(HUGE_SCORE);
+        for (int64_t j = 0; j < columns_; j += WIDTH) {
+            const F32 v = load<F32>(score + j);
+            lows = least(lows, v);
+            tops = v < HUGE_SCORE ? largest(tops, v) : tops;
+        }
+        float low = least(lows), high = -least(-tops);
+        for (int64_t step = 0; step < 32; step++) {  // at most m are below `low`, and more below `high`, or all but it
+            const float middle = low + 0.5f * (high - low);
+            const int64_t size = below_bound(score, middle);
+            if (size > m) {
+                high = middle;
+            } else {
+                low = middle;
+                if (size == m) break;
+            }
+        }
+        int64_t size = pick(score, -HUGE_SCORE, low, m, 0, out);
+        size = pick(score, low, high, m, size, out);
+        size = pick(score, high, HUGE_SCORE, m, size, out);
+        for (; size < m; size++) out[size] = -1;
+    }
+
+    Buffer<float> limit;
+
+ private:
+    int64_t below_bound(const float* score, float bound) const {
+        int64_t size = 0;
+        for (int64_t j = 0; j < columns_; j += WIDTH) size += count_bits(below(load<F32>(score + j), splat(bound)));
+        return size;
+    }
+
+    // Write columns with first <= score < end after `size` others, until there are `m`.
+    int64_t pick(const float* score, float first, float end, int64_t m, int64_t size, int32_t* out) const {
+        for (int64_t j = 0; j < columns_ && size < m; j += WIDTH) {
+            const F32 v = load<F32>(score + j);
+            uint32_t hits = below(v, splat(end)) & ~below(v, splat(first));
+            for (; hits != 0 && size < m; hits &= hits - 1) out[size++] = static_cast<int32_t>(j + lowest_bit(hits));
+        }
+        return size;
+    }
+
+    int64_t columns_;
+    Buffer<float> score_;
+};
+
 }  // namespace
 }  // namespace fastann
