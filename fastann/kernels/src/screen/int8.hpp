@@ -29,7 +29,7 @@ struct EightBits {
 // such sums have room, so that only every second is widened.
 struct SevenBits {
     static constexpr int32_t TOP = 63;
-    static constexpr int64_t STEPS = 2, PAYS_FROM = 1 << 14;
+    static constexpr int64_t STEPS = 2, PAYS_FROM = 1 << 15;
     static_assert(2 * STEPS * (2 * TOP + 1) * TOP <= 32767, "sums must have room in int16");
 };
 
