@@ -247,6 +247,18 @@ def test_screens_give_the_scores_of_their_twins(rng, pair):
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "few", "many"), [("avx2", False, True), ("vnni", True, True), ("baseline", False, False)]
+)
+def test_rounding_is_advised_where_it_pays(name, few, many):
+    before = kernels.level()
+    if not kernels.use(name):
+        pytest.skip("not on this CPU")
+    advised = [kernels.suits_screen(k, 24, 1.0) for k in (64, 2048)]
+    kernels.use(before)
+    assert advised == [few, many]
+
+
 def test_arguments_of_searches_are_checked(rng):
     x, c = rng.standard_normal((5, 8), dtype="f"), rng.standard_normal((3, 8), dtype="f")
     packed = kernels.pack(c, False, c[0])
