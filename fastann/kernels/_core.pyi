@@ -28,6 +28,64 @@ def set_threads(count: int) -> int:
 def end_idle_workers() -> None:
     """End the threads that have nothing to do: before a fork."""
 
+def in_lanes(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """
+    Rows side by side, as `assign` reads them.
+
+    Parameters
+    ----------
+    x : float32 [n, d]
+
+    Returns
+    -------
+    lanes : float32 [blocks, d, 16]
+        Sixteen rows a block, column by column; zeros after the last row.
+    boxes : float32 [boxes, 2, d]
+        The least and the largest value of 64 rows each. Where such rows are near each other, they are compared with few
+        centroids.
+    """
+
+def assign(
+    lanes: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    x: NDArray[np.float32],
+    weights: NDArray[np.float64] | None,
+    centroids: NDArray[np.float32],
+    two: bool,
+) -> tuple[
+    NDArray[np.int32], NDArray[np.float32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, int
+]:
+    """
+    One look at a table of few columns: nearest centroids, by float32, and the sums of their rows.
+
+    Parameters
+    ----------
+    lanes : float32 [blocks, d, 16]
+    boxes : float32 [boxes, 2, d]
+        What `in_lanes` makes of `x`.
+    x : float32 [n, d]
+    weights : float64 [n] or None
+    centroids : float32 [k, d]
+    two : bool
+        Whether to tell the two nearest of each row.
+
+    Returns
+    -------
+    ids : int32 [2, n]
+        Nearest and second nearest; [0, n] without `two`. -1 if there is none.
+    sqdist : float32, of the same shape
+    sums : float64 [k, d]
+        Weighted sums of each cluster's rows.
+    mass : float64 [k]
+        Weight of these.
+    loss : float64 [k]
+        What these rows would cost more without the centroid; 0 without `two`.
+    cost : float
+        Weighted sum of squared distances to the nearest.
+    compared : int
+        Pairs of a row and a centroid that were compared.
+    """
+
 def nearest_in_group(
     x: NDArray[np.float32] | csr_matrix,
     labels: NDArray[np.int32],

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "assignment.hpp"
 #include "decisions.hpp"
 #include "descent.hpp"
 #include "grouped.hpp"
@@ -56,6 +57,9 @@ struct Table {
     // start.hpp
     int64_t (*greedy)(const float* x, int64_t n, int64_t d, const double* weights, int64_t k, int64_t trials,
                       const double* uniform, int64_t* picks);
+
+    // assign.hpp
+    void (*assign)(const Assignment& assignment);
 
     // gradient.hpp
     void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);

@@ -5,6 +5,7 @@
 
 namespace fastann {
 
+void bind_assign(nanobind::module_& m);
 void bind_groups(nanobind::module_& m);
 void bind_gradient(nanobind::module_& m);
 void bind_bounds(nanobind::module_& m);

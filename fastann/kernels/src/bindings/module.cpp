@@ -44,6 +44,7 @@ NB_MODULE(_core, m) {
     m.def(
         "end_idle_workers", [] { fastann::unlocked(fastann::end_idle_workers); },
         "End the threads that have nothing to do: before a fork.");
+    fastann::bind_assign(m);
     fastann::bind_groups(m);
     fastann::bind_gradient(m);
     fastann::bind_bounds(m);

@@ -1,4 +1,5 @@
 // Every subject, compiled for the instruction set whose file includes this one.
+#include "../assign.hpp"
 #include "../bounds.hpp"
 #include "../duplicates.hpp"
 #include "../gradient.hpp"
@@ -19,6 +20,7 @@ namespace {
 constexpr Table filled(const Screening* f32) {
     Table table{};
     table.f32 = f32;
+    fill_assign(table);
     fill_bounds(table);
     fill_gradient(table);
     fill_groups(table);
