@@ -14,6 +14,7 @@ import numpy as np
 from fastann.cluster import robust, start
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.clock import Clock
+from fastann.cluster.deep import DeepSwaps
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
@@ -212,12 +213,26 @@ class Fit:
                 some = begun.sample or start.sample(lot, task.k, rng, task.memory)
                 some = some.fewer(enough(task.k, start.row_values(lot)), rng)
                 x = lot.take(some.ids)
-                swaps = Swaps(x, some.weights, task.k, task.space, rng, trim)
-                if task.plan.trim is None:
-                    centroids = swaps.best(centroids, lot.n, partial(start.again, x, some.weights, task.k, rng))
-                else:  # of several starts this is the best already
-                    centroids = swaps.improved(centroids)
+                again = partial(start.again, x, some.weights, task.k, rng)
+                if task.plan.trim is not None:  # of several starts this is the best already
+                    centroids = Swaps(x, some.weights, task.k, task.space, rng, trim).improved(centroids)
+                elif DeepSwaps.suits(x, task.k):
+                    deep = DeepSwaps(x, some.weights, task.k, task.space, rng)
+                    centroids = deep.best(centroids, lot.n, again)
+                    centroids = self._closed(lot, deep.more(lot.n), centroids)
+                else:
+                    centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
         return centroids, begun.rows
+
+    def _closed(self, lot: start.Lot, size: int, centroids: np.ndarray) -> np.ndarray:
+        """What so many rows make of centroids that fewer led to; 0 for none."""
+        if not size:
+            return centroids
+        task, rng, ids, weights = self.task, self.rng, np.arange(lot.n), lot.weights
+        if size < lot.n:  # not by distance to the centroids: a few rows that are far from all may be one of these
+            few = dense(lot.take(start.draw(lot.n, weights, min(task.k, start.LOOK), rng)))
+            ids, weights = start.coreset(lot, few, size, rng, task.memory)
+        return DeepSwaps(lot.take(ids), weights, task.k, task.space, rng).closed(centroids)
 
     def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""

@@ -23,7 +23,7 @@ _PER_CLUSTER, _FEWEST = 32, 2**13  # rows that k-means++ chooses from for each c
 _CHEAP, _READ = 2**27, 64  # as many as can be read, and compared with all centres, in next to no time,
 _MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more values in all,
 _LEAST = 8  # as long as there are so many for each cluster
-_LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
+LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
 GROUPED_FROM = 64  # the same where no row costs more than a limit, which takes longer
 _NEAR = 4  # groups in which rows may be nearest to a centre just drawn
@@ -216,7 +216,7 @@ def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample
     size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST, cheap)))
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
-    few = dense(lot.take(draw(lot.n, lot.weights, min(k, _LOOK), rng)))
+    few = dense(lot.take(draw(lot.n, lot.weights, min(k, LOOK), rng)))
     return Sample(*coreset(lot, few, size, rng, memory))
 
 

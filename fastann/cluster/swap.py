@@ -24,9 +24,9 @@ from fastann.cluster.update import Sums
 from fastann.index.spec import Flat
 
 _ROUNDS = 40
-_SETTLE = 4  # Lloyd iterations after a round, at most
-_SETTLED = 1e-3  # relative gain below which they end
-_GAIN = 1e-4  # relative gain of a round that counts
+SETTLE = 4  # Lloyd iterations after a round, at most
+SETTLED = 1e-3  # relative gain below which they end
+GAIN = 1e-4  # relative gain of a round that counts
 _FAILED = 4  # rounds in turn that gain nothing, after which there are no more
 _WORTH = 0.5  # share of what a removal costs that a split must gain: iterations make up for the rest
 _TRIALS = 4  # rows drawn to split a cluster by
@@ -34,18 +34,19 @@ _CHEAP = 2**28  # rows x centres x columns that take next to no time to compare;
 _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
 _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so much for another
 _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
-_BREATH = 5  # clusters too many, at first
-_HELD, _STILL = 8, 3e-4  # Lloyd iterations in and out of a breath, at most; relative gain below which they end
+BREATH = 5  # clusters too many, at first
 _BREATHS, _BREATHED = 150, 2**29  # looks at the sample, and comparisons, at most
+_SPLIT = 256  # rows of a cluster that tell how to split it, at least
+_PAIRS = 2**18  # pairs of clusters that are all counted
 _STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
 
 
 @dataclass(frozen=True)
 class Found:
-    """Rows and their two nearest centres: ids (int32 [m, 2]), squared distances (float64 [m, 2]), the cost.
+    """Rows and their two nearest centres: ids (int32 [m, 2]), squared distances (floats [m, 2]), the cost.
 
     Where rows are left out, which are farther than the `limit`, the cost is that of the others, and no distance counts
-    as more than the limit; `farthest` is the largest there is.
+    as more than the limit; `farthest` is the largest there is. `loss` is what each centre spares, where that is known.
     """
 
     centres: np.ndarray
@@ -54,6 +55,7 @@ class Found:
     cost: float
     limit: float = np.inf
     farthest: float = np.inf
+    loss: np.ndarray | None = None
 
 
 def enough(k: int, values: float) -> int:
@@ -76,6 +78,8 @@ class Swaps:
         Which rows are left out.
     """
 
+    held, still = 8, 3e-4  # Lloyd iterations in and out of a breath, at most; relative gain below which they end
+
     def __init__(
         self,
         x: Any,
@@ -89,7 +93,12 @@ class Swaps:
         self.x, self.space, self.rng, self.trim = x, space, rng, trim
         self.weights, self.even = np.ones(x.shape[0]) if weights is None else weights, weights is None
         self.compared, self.spent = x.shape[0] * k * values, 0.0
-        self.cheap = self.compared <= _CHEAP
+        self.cheap = self.costs_little(self.compared)
+
+    @staticmethod
+    def costs_little(compared: float) -> bool:
+        """Whether a look at the rows does, that compares so many numbers."""
+        return compared <= _CHEAP
 
     def best(self, centres: np.ndarray, n: int, again: Callable[[], np.ndarray]) -> np.ndarray:
         """The best that comes of some centres, and of others by `again`, for `n` rows in all: float32 [k, d]."""
@@ -105,7 +114,7 @@ class Swaps:
     def _improved(self, centres: np.ndarray) -> Found:
         """Centres that cost no more after a few iterations than these do."""
         best = self._swaps(self.found(self._settled(centres) if self.cheap else centres))
-        return self._breaths(best) if self.cheap else best
+        return self._breaths(best, BREATH) if self.cheap else best
 
     def _swaps(self, best: Found) -> Found:
         """Rounds of swaps, until they gain nothing."""
@@ -118,7 +127,7 @@ class Swaps:
             now = self.found(self._settled(changed))
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
             best = now if gain > 0 else best
-            if gain > _GAIN:
+            if gain > GAIN:
                 failed = 0
             else:
                 failed, most = failed + 1, max(1, count // 2)
@@ -126,15 +135,15 @@ class Swaps:
                 break
         return best
 
-    def _breaths(self, best: Found) -> Found:
+    def _breaths(self, best: Found, depth: int) -> Found:
         """Breaths, each a cluster less deep once it gains nothing."""
-        depth = min(_BREATH, len(best.centres) // 2)
+        depth = min(depth, len(best.centres) // 2)
         limit = self.spent + min(_BREATHED, _BREATHS * self.compared)
         while depth > 0 and self.spent < limit:
             now = self._breathed(best, depth)
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
             best = now if gain > 0 else best
-            depth -= gain <= _GAIN
+            depth -= gain <= GAIN
         return best
 
     def _breathed(self, found: Found, depth: int) -> Found:
@@ -143,14 +152,19 @@ class Swaps:
         split = np.argsort(-gain, kind="stable")[:depth]
         centres = np.concatenate([found.centres, pairs[split, 1]])
         centres[which[split]] = pairs[split, 0]
-        more = self.found(self._settled(centres, _HELD, _STILL))
-        heir, spare, kept = self._heirs(more), np.zeros(len(centres), bool), np.zeros(len(centres), bool)
-        cheapest = np.argsort(self._loss(more), kind="stable")
+        more = self.found(self._settled(centres, self.held, self.still))
+        return self.found(self._settled(self._without(more, len(split)), self.held, self.still))
+
+    def _without(self, found: Found, count: int) -> np.ndarray:
+        """The centres without so many that matter least."""
+        heir, cheapest = self._heirs(found).tolist(), np.argsort(self._loss(found), kind="stable").tolist()
+        spare, kept = np.zeros(len(heir), bool), [False] * len(heir)
         for heirs in (True, False):  # of two that would take each other's rows, one stays, if there are enough others
             for at in cheapest:
-                if spare.sum() < len(split) and not (spare[at] or (heirs and kept[at])):
+                if count and not (spare[at] or (heirs and kept[at])):
                     spare[at] = kept[heir[at]] = True
-        return self.found(self._settled(more.centres[~spare], _HELD, _STILL))
+                    count -= 1
+        return found.centres[~spare]
 
     # ----------------------------------------------------------------- iterations
 
@@ -187,7 +201,7 @@ class Swaps:
         limit = self.trim.limit(np.ascontiguousarray(sqdist), None if self.even else self.weights, self.space)
         return np.where(sqdist <= limit, self.weights, 0.0), limit
 
-    def _settled(self, centres: np.ndarray, most: int = _SETTLE, still: float = _SETTLED) -> np.ndarray:
+    def _settled(self, centres: np.ndarray, most: int = SETTLE, still: float = SETTLED) -> np.ndarray:
         """After at most so many Lloyd iterations, which end at a relative gain of `still`."""
         before = np.inf
         for _ in range(most):
@@ -238,13 +252,17 @@ class Swaps:
 
     def _heirs(self, found: Found) -> np.ndarray:
         """The cluster that most of each cluster's rows would go to if their own were not there: int64 [k]."""
-        k = len(found.centres)
-        pair = found.ids[:, 0].astype(np.int64) * k + found.ids[:, 1]
-        if k * k <= len(pair):
-            weights = np.bincount(pair, self.weights, minlength=k * k).reshape(k, k)
+        return self._heirs_by(found.ids, self.weights, len(found.centres))
+
+    @staticmethod
+    def _heirs_by(ids: np.ndarray, mass: np.ndarray, k: int) -> np.ndarray:
+        """The same by some rows: their two nearest centres, and weights."""
+        pair = ids[:, 0].astype(np.int64) * k + ids[:, 1]
+        if k * k <= max(len(pair), _PAIRS):
+            weights = np.bincount(pair, mass, minlength=k * k).reshape(k, k)
             return np.where(weights.any(axis=1), weights.argmax(axis=1), np.arange(k))
         pairs, place = np.unique(pair, return_inverse=True)
-        order = np.argsort(np.bincount(place, self.weights), kind="stable")
+        order = np.argsort(np.bincount(place, mass), kind="stable")
         heirs = np.arange(k)
         heirs[pairs[order] // k] = pairs[order] % k  # of equal ones the last, which is the largest
         return heirs
@@ -255,13 +273,14 @@ class Swaps:
         own, sqdist = found.ids[:, 0], found.sqdist[:, 0]
         spread = np.bincount(own, self.weights * sqdist, minlength=k)
         which = np.sort(np.argsort(-spread, kind="stable")[:count])
-        group = np.full(k, -1, np.int16 if k < 2**15 else np.int32)  # numbers of 16 bits are sorted fastest
-        group[which] = np.arange(count)
-        rows = np.flatnonzero(group[own] >= 0)
-        rows = rows[np.argsort(group[own[rows]], kind="stable")]
-        x, labels = self.x[rows], group[own[rows]].astype(np.int32)
-        weights, closest = self.weights[rows], sqdist[rows]
+        offsets, order = kernels.group(np.ascontiguousarray(own), k)
+        step = np.maximum(1, (offsets[which + 1] - offsets[which]) // _SPLIT)
+        some = [order[offsets[j] + self.rng.integers(s) : offsets[j + 1] : s] for j, s in zip(which, step, strict=True)]
+        rows = np.concatenate(some)
+        labels = np.repeat(np.arange(count, dtype=np.int32), [len(part) for part in some])
+        x, weights, closest = self.x[rows], self.weights[rows], sqdist[rows].astype(np.float64)
         grouped, one = kernels.grouped(x, labels, count), np.ones(count, np.int64)
+        seen = np.bincount(labels, weights * closest, minlength=count)
         picks = kernels.plus_plus(x, weights, grouped, one, self.rng.random((count, _TRIALS)), closest)
         pairs = np.repeat(found.centres[which], 2, axis=0)
         drawn = np.flatnonzero(picks >= 0)
@@ -273,5 +292,6 @@ class Swaps:
             pairs = self._means(x, weights if self.trim is None else weights * (far <= found.limit), halves, pairs)
         _, after = kernels.nearest_in_group(x, labels, pairs, first)
         after = after if self.trim is None else np.minimum(after, found.limit)
-        gain = spread[which] - np.bincount(labels, weights * after, minlength=count)
+        left = np.bincount(labels, weights * after, minlength=count)
+        gain = spread[which] * (1 - left / np.where(seen > 0, seen, 1))
         return which, pairs.reshape(count, 2, -1), np.where(picks >= 0, gain, 0.0)

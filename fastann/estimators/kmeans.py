@@ -87,9 +87,9 @@ class KMeans(CallbackSupport, Centers):
         mode only. The final labels are the nearest centres all the same.
     swaps : bool or "auto", default="auto"
         Whether the start is improved on a sample of the rows, before the iterations: centres that hardly matter go
-        where splitting a cluster gains most, as long as that lowers the inertia. "auto": in `fit`, where both
-        `index` and `init` are "auto", up to 512 clusters of up to 4 million values in all. An array as `init` stays as
-        it is.
+        where splitting a cluster gains most, and clusters too many come and go, as long as that lowers the inertia.
+        "auto": in `fit`, where both `index` and `init` are "auto", up to 512 clusters of up to 4 million values in all.
+        An array as `init` stays as it is.
     exact_labels : bool, default=False
         Find the final labels by exact search of every row, whatever the index.
     trim : float or "auto", default=0.0
