@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits, make_blobs
 
 from fastann import KMeans
 from fastann.cluster import plan
+from fastann.cluster.deep import DeepSwaps
 from fastann.cluster.space import Euclidean
 from fastann.cluster.swap import Swaps
 
@@ -78,6 +79,50 @@ def test_other_starts_are_tried_where_the_sample_is_a_small_part():
     found = [cost(x, improved(x, None, x[:9], n=n, again=again)) for n in (700, 700_000)]
     assert found[1] <= found[0]
     assert len(calls) == 4
+
+
+def deep(x, weights=None, k=30, seed=0):
+    return DeepSwaps(x, weights, k, Euclidean(), np.random.default_rng(seed))
+
+
+def test_more_rows_have_the_last_word():
+    x = make_blobs(50_000, 2, centers=60, random_state=0)[0].astype(np.float32)
+    few, calls = x[:8000], []
+
+    def again():
+        calls.append(1)
+        return x[100:130]
+
+    assert deep(few).more(50_000) == 50_000
+    assert deep(few).more(8000) == 0
+    assert deep(few).more(10**7) == 2**17
+    found = deep(few).best(x[:30], 50_000, again)
+    assert len(calls) == 1
+    assert cost(few, found) < cost(few, x[:30])
+    last = deep(x).closed(found)
+    assert cost(x, last) <= cost(x, found)
+    np.testing.assert_array_equal(deep(x).closed(found), last)
+
+
+def test_what_is_looked_at_quickly():
+    def suits(n, d, k, kind=np.asarray):
+        return DeepSwaps.suits(kind(np.ones((n, d), np.float32)), k)
+
+    assert suits(20_000, 2, 500)
+    assert suits(1797, 64, 10)
+    assert not suits(20_000, 64, 100)
+    assert not suits(1797, 65, 10)
+    assert not suits(1000, 2, 10, sparse.csr_matrix)
+
+
+def test_deep_breaths_lower_what_breaths_leave():
+    x = make_blobs(6000, 2, centers=60, random_state=1)[0].astype(np.float32)
+    plain, lower = [], []
+    for seed in range(4):
+        start = x[np.random.default_rng(seed).choice(len(x), 60, replace=False)]
+        plain.append(cost(x, Swaps(x, None, 60, Euclidean(), np.random.default_rng(seed)).improved(start)))
+        lower.append(cost(x, deep(x, k=60, seed=seed).best(start, len(x), lambda: x[:60])))
+    assert np.mean(lower) < np.mean(plain)
 
 
 ROWS = {
