@@ -260,7 +260,7 @@ def test_rows_that_are_given_tell_how_soon_a_fit_stops(tmp_path):
     km = fastann.KMeans(50, random_state=0).fit(x)
     passes = given.operations_assign / given.distances / 2 / 16 / 3e4  # its iterations
     assert passes == pytest.approx(km.n_iter_)
-    assert passes < made.operations_assign / made.distances / 2 / 16 / 3e4
+    assert passes <= made.operations_assign / made.distances / 2 / 16 / 3e4
     (more,) = fastann.estimate(1e6, n_clusters=50, data=str(tmp_path / "x.npy"), index="auto")
     assert more.memory > 30 * given.memory
 
