@@ -70,8 +70,8 @@ class Limits:
         Rows a cluster that the first sample has at least.
     large : int
         Rows a cluster from which the size-aware rule gains little, so that searching must be careful.
-    many, careful : Regime
-        For many clusters of few rows, and for all others.
+    many, few_rows, careful : Regime
+        For many clusters of few rows, for fewer of these, and for clusters of many rows.
     lead : float
         See `Plan`: a row is visited again after an iteration, half of which lies ahead on the average.
     gain_on_sample : float
@@ -94,8 +94,9 @@ class Limits:
     level: int = 4
     rows_per_cluster: int = 512
     large: int = 256
-    many: Regime = Regime(caution=0.18, gain=2.5e-3)  # less caution ends lower here: fewer rows move at once
-    careful: Regime = Regime(caution=0.25, gain=4e-4)  # with the other, fits ended 1% above exact Lloyd
+    many: Regime = Regime(caution=0.25, gain=2.5e-3)
+    few_rows: Regime = Regime(caution=0.25, gain=4e-4)
+    careful: Regime = Regime(caution=0.35, gain=4e-4)  # with less, fits stall before rows find their clusters
     lead: float = 0.5
     gain_on_sample: float = 4e-3
     audited: int = 4096
@@ -278,7 +279,8 @@ def _passes(wishes: Wishes, n: int, d: int, k: int, sparse: bool, device: Any, l
         return replace(plan, gain=limits.many.gain / wishes.effort, reason=f"few clusters: exact{grown}")
     spec = Flat() if sparse else searcher(wishes.index, k, d, device, limits)
     probes = "every centroid" if spec == Flat() else "cells of centroids"
-    regime = limits.careful if k < limits.cells_from or n >= limits.large * k else limits.many
+    regime = limits.many if k >= limits.cells_from else limits.few_rows
+    regime = limits.careful if n >= limits.large * k else regime
     return replace(
         plan,
         spec=spec,
