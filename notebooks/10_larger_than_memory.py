@@ -43,7 +43,7 @@ print(f"{path.stat().st_size / 1e6:.1f} MB, {4 * n * d / 1e6:.1f} MB as float32"
 # the file has, what the fit remembers of each row goes to files. The result is the same to the bit.
 
 # %%
-options = {"n_clusters": k, "max_iter": 8, "tol": 0, "random_state": 0}
+options = {"n_clusters": k, "max_iter": 8, "effort": 100, "tol": 0, "init": "random", "random_state": 0}  # all eight
 try:
     KMeans(max_memory="1MiB", **options).fit(path)
     refused = ""
