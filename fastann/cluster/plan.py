@@ -74,6 +74,8 @@ class Limits:
         For many clusters of few rows, for fewer of these, and for clusters of many rows.
     lead : float
         See `Plan`: a row is visited again after an iteration, half of which lies ahead on the average.
+    gain_swapped : float
+        Relative decrease of inertia at which to stop up to `swapped` clusters, where a low optimum is what is sought.
     gain_on_sample : float
         Relative decrease of inertia at which a sample is left, whose optimum is not the one sought.
     audited : int
@@ -98,6 +100,7 @@ class Limits:
     few_rows: Regime = Regime(caution=0.25, gain=4e-4)
     careful: Regime = Regime(caution=0.35, gain=4e-4)  # with less, fits stall before rows find their clusters
     lead: float = 0.5
+    gain_swapped: float = 1e-4
     gain_on_sample: float = 4e-3
     audited: int = 4096
     part: int = PART
@@ -289,7 +292,7 @@ def _passes(wishes: Wishes, n: int, d: int, k: int, sparse: bool, device: Any, l
         batches=4,
         caution=min(1.0, regime.caution * wishes.effort),
         lead=0.0 if sparse else limits.lead,
-        gain=regime.gain / wishes.effort,
+        gain=(limits.gain_swapped if k <= limits.swapped else regime.gain) / wishes.effort,
         reason=f"candidates from {probes}, searched anew where bounds fail{grown}",
     )
 
