@@ -117,7 +117,7 @@ class Bounded(Pass):
         self.touched = np.ones(k, bool)  # clusters to compute again in the next update
         self.means: np.ndarray | None = None  # what centroids lie ahead of, once there is something to go by
         self.led = np.zeros(k, bool)  # those that do
-        self.lowest = np.inf  # inertia after the update before
+        self.reached = np.inf  # inertia after the update before
 
     @property
     def batches(self) -> int:
@@ -227,9 +227,9 @@ class Bounded(Pass):
         )
         gain = float(self.explained.sum())
         inertia = 2 * (self.total - gain) if self.space.unit else self.total - gain
-        if inertia > self.lowest * (1 + 1e-9):  # too far ahead
+        if inertia > self.reached * (1 + 1e-9):  # too far ahead
             self.lead, led = 0.0, None
-        self.lowest = inertia
+        self.reached = inertia
         self.means = means if self.lead > 0 else None
         self.centroids = means if led is None else led
         self.changed = self.touched | self.led  # one that led, and did not move again, is back at its mean
@@ -259,7 +259,7 @@ class Bounded(Pass):
             "total": np.array([self.total]),
             "seen": np.stack(self.seen) if self.seen else none,
             "means": none if self.means is None else self.means[None],
-            "lead": np.array([self.lead, self.lowest]),
+            "lead": np.array([self.lead, self.reached]),
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -267,7 +267,7 @@ class Bounded(Pass):
             array[...] = state[name]
         self.total, self.seen = float(state["total"][0]), [np.array(centroids) for centroids in state["seen"]]
         self.means = np.array(state["means"][0]) if len(state["means"]) else None
-        self.lead, self.lowest = state["lead"].tolist()
+        self.lead, self.reached = state["lead"].tolist()
 
     def _arrays(self) -> dict[str, np.ndarray]:
         c = self.candidates

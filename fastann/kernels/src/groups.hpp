@@ -12,7 +12,6 @@ namespace fastann {
 namespace {
 
 constexpr int64_t TASKS = 64;  // pieces of dense rows
-constexpr int64_t WORTH = 64;  // columns from which on a float32 distance takes clearly less time than a float64 one
 
 // Pieces to cut a loop over rows into, where these do not depend on each other: for CSR rows no more than threads, as
 // each piece holds vectors of all columns.
