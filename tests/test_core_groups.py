@@ -130,6 +130,23 @@ def test_plus_plus_picks_what_it_says(level, kind, rng, d):
         np.testing.assert_array_equal(picks[start : start + sizes[g]], expected)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_some_rows_of_a_table_are_drawn_as_if_they_were_alone(level, kind, rng, rounded):
+    x, some = of_kind(kind, rng.standard_normal((900, 40), dtype="f")), rng.permutation(900)[:400].astype(np.int32)
+    labels, w, uniform = rng.integers(-1, 5, 400).astype(np.int32), rng.random(400), rng.random((40, 3))
+    found = []
+    for table, rows in ((x, some), (x[some], None)):
+        closest, grouped = np.full(400, np.inf), _core.grouped(table, labels, 5, rounded, rows)
+        picks = _core.plus_plus(table, w, grouped, np.full(5, 8), uniform, closest)
+        told = np.repeat(picks[:5], 2)
+        _core.hear(table, grouped, told, np.array([0, 0, 4, 10, 10, 10]), closest)
+        found.append((picks, closest))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    with pytest.raises(IndexError, match="rows"):
+        _core.grouped(x, labels, 5, rounded, some + 900)
+
+
 @pytest.mark.parametrize("d", [1, 33, 64, 384])
 def test_rounded_rows_are_as_far_apart_as_rounding_leaves_them(level, rng, d):
     x = (rng.standard_normal((300, d)) + 5).astype(np.float32)
@@ -182,7 +199,7 @@ def test_arrays_of_groups_are_checked(rng):
         _core.plus_plus(x, ones, grouped, np.array([-1]), np.zeros((0, 3)))
     with pytest.raises(ValueError, match="uniform has 3 rows, 2 are needed"):
         _core.plus_plus(x, ones, grouped, np.array([2]), np.zeros((3, 3)))
-    with pytest.raises(IndexError, match="picks must be rows of x"):
+    with pytest.raises(IndexError, match="picks must be rows that were grouped"):
         _core.hear(x, grouped, np.array([20]), np.array([0, 1]), ones)
     with pytest.raises(IndexError, match="first must ascend from 0 to at most 1"):
         _core.hear(x, grouped, np.array([0]), np.array([0, 2]), ones)

@@ -111,6 +111,28 @@ def test_means(level, rng, d, cosine):
     np.testing.assert_allclose(explained[changed], lowers[changed], rtol=1e-13)
     np.testing.assert_array_equal(explained[~changed], given[~changed])
 
+    led = np.empty_like(before)
+    again, _ = _core.means(
+        sums, counts, before, cosine=cosine, changed=changed, explained=given.copy(), lead=0.5, led=led
+    )
+    np.testing.assert_array_equal(again, means)
+    ahead = means + 0.5 * (means.astype(float) - before)
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True) if cosine else 1
+    moved = changed & usable
+    np.testing.assert_allclose(led[moved], ahead[moved], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(led[~moved], before[~moved])
+    # What is asked for again may be written over what there was.
+    over, inside, twice = before.copy(), before.copy(), np.empty_like(before)
+    for out, lead in ((over, None), (inside, twice)):
+        got, _ = _core.means(
+            sums, counts, out, cosine=cosine, changed=changed, explained=given.copy(), lead=0.5, led=lead, out=out
+        )
+        assert got is out
+        np.testing.assert_array_equal(out, means)
+    np.testing.assert_array_equal(twice, led)
+    with pytest.raises(ValueError, match="led must be another array"):
+        _core.means(sums, counts, before, cosine=cosine, lead=0.5, led=before)
+
 
 # --------------------------------------------------------------------------- members
 

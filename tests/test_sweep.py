@@ -12,6 +12,7 @@ from fastann import HNSW, Cells, Flat, KMeans, kernels
 from fastann.cluster import fit as fitting
 from fastann.cluster import lloyd
 from fastann.cluster.criterion import NEAREST, SIZE_AWARE
+from fastann.cluster.empty import EMPTY
 from fastann.cluster.passes.bounded import Bounded
 from fastann.cluster.passes.every import Every
 from fastann.cluster.passes.rows import Rows
@@ -92,6 +93,54 @@ def test_a_lead_ends_when_the_inertia_rises(many):
     km = Model(600, init=many[:600], max_iter=30, effort=1e3).fit(many)
     plain = limited(small=0, lead=0.0)(600, init=many[:600], max_iter=30, effort=1e3).fit(many)
     assert km.inertia_ < 1.02 * plain.inertia_
+
+
+def test_a_cluster_that_was_empty_leads_nothing_at_first_and_the_others_go_on(many):
+    init = many[:600].copy()
+    init[300:303] = 40  # far from all: without a row at first
+    work = Bounded(
+        ArraySource(many), Rows.new(len(many), None), 600, space_of("euclidean"), batches=4, candidates=8, caution=1.0,
+        lead=0.5,
+    )  # fmt: skip
+    work.centroids, rng = init, np.random.default_rng(0)
+    for batch in (0, 0, 1):
+        work.assign(FlatIndex(work.centroids), batch, NEAREST)
+        work.update()
+    ahead = (work.settled != work.centroids).any(axis=1)
+    assert ahead.mean() > 0.5
+    assert work.refill(EMPTY["split"], rng) == 3
+    assert np.count_nonzero((work.settled != work.centroids).any(axis=1) != ahead) <= 6  # they, and who gave them rows
+    np.testing.assert_array_equal(work.settled[300:303], work.centroids[300:303])
+    work.assign(FlatIndex(work.centroids), 2, NEAREST)
+    work.update()
+    held = np.bincount(work.rows.labels, minlength=600)[300:303]
+    assert held.any()
+    np.testing.assert_array_equal(work.settled[300:303], work.centroids[300:303])
+    assert (work.settled != work.centroids).any(axis=1).mean() > 0.5
+
+
+def test_what_a_fit_is_given_and_what_it_tells_stays_as_it_is(many):
+    init, told = many[:600].copy(), []
+    note = lambda state: told.append((state.centroids, state.centroids.copy()))  # noqa: E731
+    Large(600, init=init, max_iter=8, effort=1e3, callback=note).fit(many)
+    np.testing.assert_array_equal(init, many[:600])
+    assert len(told) > 4
+    for kept, then in told:
+        np.testing.assert_array_equal(kept, then)
+
+
+@pytest.mark.parametrize("options", [{}, {"trim": 0.05}, {"metric": "cosine"}, {"empty": "farthest"}])
+def test_centroids_written_over_others_are_the_same(many, monkeypatch, options):
+    init = many[:600].copy()
+    init[50:60] = init[0]  # clusters that are empty
+    fits = []
+    for _ in range(2):
+        fits.append(Large(600, init=init, max_iter=10, effort=1e3, random_state=0, **options).fit(many))
+        monkeypatch.setattr(
+            Bounded, "owned", property(lambda self: [False] * 99, lambda self, value: None), raising=False
+        )
+    np.testing.assert_array_equal(fits[0].cluster_centers_, fits[1].cluster_centers_)
+    assert [r.inertia for r in fits[0].history_] == [r.inertia for r in fits[1].history_]
 
 
 def test_small_cells_end_as_low_as_exact_search(rng):

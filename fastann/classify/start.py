@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
+from fastann.cluster.draw import by_weight, draw_any
 from fastann.cluster.passes.groups import first_of, stack
-from fastann.cluster.start import by_weight, draw_any
 from fastann.data.source import Source
 
 PER_SEED = 16  # rows of a group that k-means++ draws from, per centroid wanted

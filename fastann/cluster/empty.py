@@ -29,17 +29,17 @@ class Holder(Protocol):
 
 
 class EmptyPolicy(Protocol):
-    """Moves the centroids of empty clusters somewhere useful, in place; returns whether any may have moved."""
+    """Moves the centroids of empty clusters somewhere useful, in place; returns which centroids it moved (int64)."""
 
-    def __call__(self, empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool: ...
+    def __call__(self, empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray: ...
 
 
-def keep(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool:
+def keep(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
     """Leave empty clusters where they are."""
-    return False
+    return empty[:0]
 
 
-def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool:
+def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
     """Split clusters drawn with probability proportional to their inertia.
 
     The two halves stand half-way towards, and away from, a random member: FAISS's relative perturbation
@@ -48,18 +48,20 @@ def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool:
     spread, centroids = work.spread(), work.centroids
     donors = np.flatnonzero(spread > 0)
     count = min(len(empty), len(donors))
-    if count:
-        chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
-        half = (work.members(chosen, rng.random(count)) - centroids[chosen]) / 2
-        centroids[empty[:count]] = centroids[chosen] + half
-        centroids[chosen] -= half
-    return True
+    if not count:
+        return empty[:0]
+    chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
+    half = (work.members(chosen, rng.random(count)) - centroids[chosen]) / 2
+    centroids[empty[:count]] = centroids[chosen] + half
+    centroids[chosen] -= half
+    return np.concatenate([empty[:count], chosen])
 
 
-def farthest(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool:
+def farthest(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
     """Move empty clusters to the rows farthest from their centroids, as scikit-learn does."""
     sums: dict[int, np.ndarray] = {}  # of donors, less the rows taken; the pass's own stay as they are
     counts: dict[int, float] = {}
+    moved = []
     far = work.farthest(len(empty))
     for j, x, old, w in zip(empty[: len(far[0])], *far, strict=True):
         left = counts.get(old, work.sums.counts[old]) - w
@@ -68,7 +70,8 @@ def farthest(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> bool:
         counts[old], sums[old] = left, sums.get(old, work.sums.sums[old]) - w * x.astype(np.float64)
         work.centroids[old] = sums[old] / left
         work.centroids[j] = x
-    return True
+        moved += [old, j]
+    return np.unique(np.array(moved, np.int64))
 
 
 EMPTY: dict[str, EmptyPolicy] = {"split": split, "farthest": farthest, "keep": keep}

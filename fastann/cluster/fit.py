@@ -15,6 +15,7 @@ from fastann.cluster import robust, start
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.clock import Clock
 from fastann.cluster.deep import DeepSwaps
+from fastann.cluster.draw import draw
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
@@ -230,7 +231,7 @@ class Fit:
             return centroids
         task, rng, ids, weights = self.task, self.rng, np.arange(lot.n), lot.weights
         if size < lot.n:  # not by distance to the centroids: a few rows that are far from all may be one of these
-            few = dense(lot.take(start.draw(lot.n, weights, min(task.k, start.LOOK), rng)))
+            few = dense(lot.take(draw(lot.n, weights, min(task.k, start.LOOK), rng)))
             ids, weights = start.coreset(lot, few, size, rng, task.memory)
         return DeepSwaps(lot.take(ids), weights, task.k, task.space, rng).closed(centroids)
 

@@ -155,7 +155,7 @@ class Upkeep:
             seed = int(rng.integers(2**31))
             index = self.spec.started().build(work.centroids, seed=seed, device=self.device)
             # Sparse rows are searched in what is made anew anyway, and their centroids are large.
-            self.built = (work.centroids, seed) if index.moves and not work.source.sparse else None
+            self.built = (self._copy(work.centroids), seed) if index.moves and not work.source.sparse else None
             self.index = index if self.adapt is None else self.adapt(index, work.centroids)
         else:
             self.index = self._followed(work.centroids, work.changed)
@@ -165,6 +165,13 @@ class Upkeep:
         """Give back an index that is built anew for every batch, and what it made for its searches."""
         if self.built is None:
             self.index = None
+
+    def _copy(self, centroids: np.ndarray) -> np.ndarray:
+        """The centroids, as a pass may write over its own, in place of those that the index before was built over."""
+        if self.built is None:
+            return centroids.copy()
+        np.copyto(self.built[0], centroids)
+        return self.built[0]
 
     def _followed(self, centroids: np.ndarray, changed: np.ndarray) -> Index:
         """The index, moved to the centroids, some of which `changed`."""

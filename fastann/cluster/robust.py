@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastann.cluster import start
+from fastann.cluster.greedy import Some, among
 from fastann.cluster.memory import Memory
 from fastann.cluster.space import Space
 from fastann.cluster.swap import Found, Swaps
@@ -107,13 +108,13 @@ def seeds(given: Problem, trim: Trim, swapped: bool = True) -> Seeds:
     x, weights, k, rng = given.x, given.weights, given.k, given.rng
     every, swaps = np.arange(x.shape[0]), given.swaps(trim)
     if swapped and swaps.cheap:  # these take a centre away from rows that are left out
-        chosen = start.among(x, weights, k, rng)
+        chosen = among(Some(x), weights, k, rng)
         first = Seeds(chosen, every, trim)
         return _among_nearest(given, trim, lambda: swaps.settled(dense(x[chosen])).cost) or first
     best, least, limit = Seeds(np.empty(0, np.int64), every, trim), np.inf, np.inf
     costly = x.shape[0] * k * start.values_of(x) > _COSTLY
     for _ in range(_STARTS // 2 if costly else _STARTS):
-        chosen = start.among(x, weights, k, rng, limit)
+        chosen = among(Some(x), weights, k, rng, limit)
         centres = dense(x[chosen])
         found = swaps.found(centres, 1) if costly else swaps.settled(centres)
         if found.cost < least or not len(best.rows):
@@ -148,7 +149,7 @@ def _among_nearest(given: Problem, trim: Trim, least: Callable[[], float]) -> Se
         near = np.flatnonzero(sqdist <= trim.limit(sqdist, some.weights, given.space))
         if len(near) in (0, len(sqdist)) or not _low(sqdist, some.weights, near) > APART * sqdist[near].max():
             return None
-    chosen = near[start.among(x[near], None if weights is None else weights[near], given.k, given.rng)]
+    chosen = near[among(Some(x[near]), None if weights is None else weights[near], given.k, given.rng)]
     found = given.swaps(trim).settled(dense(x[chosen]))
     if found.cost > _WORSE * least():
         return None

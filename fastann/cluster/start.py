@@ -11,24 +11,19 @@ from scipy import sparse
 
 from fastann import kernels
 from fastann.cluster.chains import afk_mc2
+from fastann.cluster.draw import by_weight, draw, draw_any, draw_at
+from fastann.cluster.greedy import Some, among
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.rows import Rows
-from fastann.cluster.space import Euclidean
-from fastann.cluster.update import Sums
 from fastann.data.source import Source, dense
 from fastann.index.spec import Flat
 
-_MANY = 2**24  # rows of which not each gets a number to draw from
 _PER_CLUSTER, _FEWEST = 32, 2**13  # rows that k-means++ chooses from for each cluster, and at least,
 _CHEAP, _READ = 2**27, 64  # as many as can be read, and compared with all centres, in next to no time,
 _MOST, _VALUES = 2**15, 2**23  # but no more than so many, nor rows of more values in all,
+_APART = 8  # rows of a table for each one that is looked at where it lies
 _LEAST = 8  # as long as there are so many for each cluster
 LOOK, _AT_ONCE = 16, 2**16  # centres of the look at all rows, and rows that it takes numbers of at once
-WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
-GROUPED_FROM = 64  # the same where no row costs more than a limit, which takes longer
-_NEAR = 4  # groups in which rows may be nearest to a centre just drawn
-_FINER = 4096  # centres from which groups are half as large
-_WAVE = 8  # centres there are for each one drawn at the same time
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,11 @@ class Begun:
 
 class Lot(Protocol):
     """The rows to start from, whoever holds them: a pass, or `Whole`."""
+
+    @property
+    def source(self) -> Source:
+        """The rows."""
+        ...
 
     @property
     def n(self) -> int:
@@ -101,49 +101,7 @@ class Whole:
         return self.source.chunks()
 
 
-# ----------------------------------------------------------------- drawing rows
-
-
-def draw(n: int, weights: np.ndarray | None, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `size` different rows of `n`, by their weights; equal weights draw the same rows as none."""
-    if weights is None or weights.min() == weights.max():
-        return draw_any(n, size, rng)
-    return by_weight(weights, size, rng)[0]
-
-
-def draw_any(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `size` different numbers below `n`, ascending; takes memory for these alone where `n` is large."""
-    if n <= _MANY or size > n // 2:
-        return np.sort(rng.choice(n, size, replace=False))
-    picks = np.empty(0, np.int64)
-    while len(picks) < size:  # what was drawn already does not count
-        picks = np.union1d(picks, rng.integers(n, size=size - len(picks)))
-    return picks
-
-
-def by_weight(weights: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `size` different rows in proportion to their weights, and the weights that make them stand for all rows.
-
-    Each row gets an exponential number divided by its weight, and the smallest are taken (Efraimidis and Spirakis,
-    2006). Given the smallest number not taken, a row was taken with a known probability, by which its weight is
-    divided: sums over the rows drawn estimate sums over all rows without bias (Cohen and Kaplan, 2007). Rows of weight
-    zero come last.
-
-    Returns
-    -------
-    picks : int64 [size]
-        Ascending.
-    weights : float64 [size]
-    """
-    keys = rng.standard_exponential(len(weights))
-    with np.errstate(divide="ignore"):
-        keys /= weights
-    order = np.argpartition(keys, size) if size < len(keys) else np.arange(len(keys))
-    picks = np.sort(order[:size])
-    limit = keys[order[size]] if size < len(keys) else np.inf
-    chance = -np.expm1(-weights[picks] * limit) if limit < np.inf else 1.0
-    with np.errstate(invalid="ignore"):
-        return picks, np.where(weights[picks] > 0, weights[picks] / chance, 0.0)
+# ----------------------------------------------------------------- samples
 
 
 def subsample(
@@ -233,19 +191,20 @@ def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Beg
 
 def again(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator) -> np.ndarray:
     """Another start of k-means++ on a sample of rows: float32 [k, d]."""
-    chosen = among(x, weights, k, rng)
+    chosen = among(Some(x), weights, k, rng)
     if len(chosen) < k:
         chosen = np.concatenate([chosen, np.setdiff1d(np.arange(x.shape[0]), chosen)])[:k]
     return dense(x[chosen])
 
 
-def table(lot: Lot, ids: np.ndarray) -> Any:
-    """Rows at ascending `ids`, to be read only: where they are all rows and these are in memory, nothing is copied."""
-    if len(ids) == lot.n:
+def table(lot: Lot, ids: np.ndarray) -> Some:
+    """Rows at ascending `ids`: where they lie, if they are a good part of rows that are in memory; else copied."""
+    m, memory = len(ids), lot.source.direct and lot.source.fingerprint() is None
+    if m == lot.n or (memory and m * _APART >= lot.n):
         _, block = next(iter(lot.chunks()))
         if block.shape[0] == lot.n:
-            return block
-    return lot.take(ids)
+            return Some(block, None if m == lot.n else ids.astype(np.int32))
+    return Some(lot.take(ids))
 
 
 def row_values(lot: Lot) -> float:
@@ -258,11 +217,6 @@ def values_of(x: Any) -> float:
     return x.nnz / x.shape[0] if sparse.issparse(x) else float(x.shape[1])
 
 
-def groups_for(k: int) -> int:
-    """Groups of rows, within which k centres are drawn: twice as many where the centres are so many that these cost."""
-    return min(k, max(8, int((2 if k < _FINER else 4) * np.sqrt(k))))
-
-
 def filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.ndarray:
     """At least `k` rows: where there are fewer distinct ones, any others do."""
     if len(ids) >= k:
@@ -271,87 +225,13 @@ def filled(ids: np.ndarray, lot: Lot, k: int, rng: np.random.Generator) -> np.nd
     return np.concatenate([ids, others[~np.isin(others, ids)]])[:k]
 
 
-def among(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf) -> np.ndarray:
-    """Rows of a table chosen by greedy k-means++: `k` of them, or fewer where there are fewer distinct ones.
-
-    With a `limit` no row costs more than that squared distance: one far from all others is not worth a centre.
-    """
-    many = k > (WHOLE_UP_TO if limit == np.inf else GROUPED_FROM)
-    return _in_groups(x, weights, k, rng, limit) if many else _greedy(x, weights, k, rng, limit)
-
-
-def _greedy(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf) -> np.ndarray:
-    uniform = rng.random((k, 2 * (2 + int(np.log(k)))))
-    if not sparse.issparse(x) and limit == np.inf:
-        return kernels.greedy(x, weights, uniform)
-    n = x.shape[0]
-    weights = np.ones(n) if weights is None else weights
-    closest = None if limit == np.inf else np.full(n, limit)
-    whole = kernels.grouped(x, np.zeros(n, np.int32), 1)
-    picks = kernels.plus_plus(x, weights, whole, np.array([k]), uniform, closest)
-    return picks[picks >= 0]
-
-
-def _in_groups(
-    x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float = np.inf
-) -> np.ndarray:
-    """Greedy k-means++ for many centres: a row drawn is compared with the rows near to it only.
-
-    Rows are divided into groups by some k-means. Centres are drawn in waves, an eighth of those there are at a time:
-    each wave is shared among the groups by their costs, the centres of a group are drawn one after the other, and the
-    groups near to a centre hear of it before the next wave.
-    """
-    weights = np.ones(x.shape[0]) if weights is None else weights
-    index = Flat().build(_means(x, weights, groups_for(k), rng))
-    groups, labels = len(index.centroids), np.ascontiguousarray(index.search(x, 1)[0][:, 0])
-    grouped = kernels.grouped(x, labels, groups, rounded=True)
-    closest, found = np.full(x.shape[0], limit), np.empty(0, np.int64)
-    sizes, trials = np.minimum(np.bincount(labels, minlength=groups), 1), 2 + int(np.log(k / groups))
-    while True:
-        new = kernels.plus_plus(x, weights, grouped, sizes, rng.random((int(sizes.sum()), trials)), closest)
-        new = new[new >= 0]
-        found = np.concatenate([found, new])
-        _tell(x, labels, grouped, closest, index, new)
-        total = np.cumsum(kernels.tally(labels, groups, closest.astype(np.float32), weights))
-        wave = min(k - len(found), max(1, len(found) // _WAVE))
-        if wave == 0 or not len(new) or not total[-1] > 0:
-            return found
-        sizes = np.bincount(_at(total, rng.random(wave)), minlength=groups)
-
-
-def _means(x: Any, weights: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of some rows after two plain iterations from others: float32 [k, d]."""
-    x = x[draw(x.shape[0], weights, min(x.shape[0], 64 * k), rng)]
-    means = dense(x[draw_any(x.shape[0], k, rng)])
-    for _ in range(2):
-        labels = Flat().build(means).search(x, 1)[0][:, 0]
-        sums = Sums.zero(means, weighted=False)
-        sums.add(x, None, labels)
-        means = sums.means(Euclidean(), means)
-    return means
-
-
-def _tell(
-    x: Any, labels: np.ndarray, grouped: kernels.Grouped, closest: np.ndarray, index: Any, new: np.ndarray
-) -> None:
-    """Tell the groups near to the new centres of these: their rows may be closer to them."""
-    groups, sqdist = index.search(x[new], min(_NEAR, len(index.centroids)))
-    # Farther groups, of more than twice the distance, have few rows to which these centres are nearest.
-    near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
-    centre, column = np.nonzero(near)
-    order = np.argsort(groups[centre, column], kind="stable")
-    group = groups[centre, column][order]
-    first = np.searchsorted(group, np.arange(len(index.centroids) + 1))
-    kernels.hear(x, grouped, new[centre[order]], first, closest)
-
-
 def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:
     """k-means|| (Bahmani et al., 2012): five rounds that each draw about 2k rows, over all rows.
 
     The rows drawn, weighted by the rows nearest to them, are then reduced to `k` by greedy k-means++.
     """
     u, n, weights = rng.random(1), lot.n, lot.weights
-    new = ids = (u * n).astype(int) if weights is None else _at(np.cumsum(weights), u)
+    new = ids = (u * n).astype(int) if weights is None else draw_at(np.cumsum(weights), u)
     rows = Rows(memory.full(n, np.int32, 0), memory.full(n, np.float32, np.inf), weights, memory.part)
     for _ in range(5):
         _nearer(lot, new, len(ids) - len(new), rows)
@@ -364,13 +244,8 @@ def parallel(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begu
     _nearer(lot, new, len(ids) - len(new), rows)
     if len(ids) > k:
         mass = kernels.tally(rows.labels, len(ids), None, weights).astype(np.float64)
-        ids = ids[among(lot.take(ids), mass, k, rng)]
+        ids = ids[among(Some(lot.take(ids)), mass, k, rng)]
     return Begun(filled(ids, lot, k, rng))
-
-
-def _at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    at = np.searchsorted(cumulative, shares * cumulative[-1], side="right")
-    return np.minimum(at, len(cumulative) - 1)
 
 
 def _nearer(lot: Lot, new: np.ndarray, first: int, rows: Rows) -> None:

@@ -119,20 +119,26 @@ class Grouped:
     """Rows in groups, within which k-means++ draws centres."""
 
 def grouped(
-    x: NDArray[np.float32] | csr_matrix, labels: NDArray[np.int32], groups: int, rounded: bool = False
+    x: NDArray[np.float32] | csr_matrix,
+    labels: NDArray[np.int32],
+    groups: int,
+    rounded: bool = False,
+    rows: NDArray[np.int32] | None = None,
 ) -> Grouped:
     """
     Rows in groups, as `plus_plus` and `hear` take them.
 
     Parameters
     ----------
-    x : float32 [n, d], or a float32 CSR matrix
+    x : float32 [t, d], or a float32 CSR matrix
     labels : int32 [n]
         Group of each row; negative for none.
     groups : int
     rounded : bool, default=False
         Round dense rows to int8, in a quarter of their memory: pays where many centres are drawn of each group. What is
         drawn is the same.
+    rows : int32 [n], optional
+        The rows of x in question, which go by their place in this list from here on; all when not given.
     """
 
 def plus_plus(
@@ -148,7 +154,7 @@ def plus_plus(
 
     Parameters
     ----------
-    x : float32 [n, d], or a float32 CSR matrix
+    x : float32 [t, d], or a float32 CSR matrix
     weights : float64 [n]
     grouped : Grouped
         These rows.
@@ -178,7 +184,7 @@ def hear(
 
     Parameters
     ----------
-    x : float32 [n, d], or a float32 CSR matrix
+    x : float32 [t, d], or a float32 CSR matrix
     grouped : Grouped
         These rows.
     picks : int64 array
@@ -987,6 +993,7 @@ def means(
     explained: NDArray[np.float64] | None = None,
     lead: float = 0.0,
     led: NDArray[np.float32] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """
     Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
@@ -1003,6 +1010,8 @@ def means(
     lead : float, default=0
     led : float32 [k, d], optional
         Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
+    out : float32 [k, d], optional
+        Where the means go; it may be `before`. By default a new array.
 
     Returns
     -------

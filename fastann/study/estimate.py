@@ -11,10 +11,10 @@ import numpy as np
 from fastann import checks, kernels
 from fastann.cluster import plan
 from fastann.cluster.clock import ITERATED, PHASES, in_words
+from fastann.cluster.draw import draw_any
 from fastann.cluster.memory import PER_CENTROID, Memory
 from fastann.cluster.passes.bounded import Candidates
 from fastann.cluster.passes.rows import Rows
-from fastann.cluster.start import draw_any
 from fastann.data.open import as_source
 from fastann.data.source import Source, dense
 from fastann.estimators.kmeans import KMeans

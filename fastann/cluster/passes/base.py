@@ -57,7 +57,7 @@ class Pass(ABC):
     Attributes
     ----------
     centroids : float32 [k, d], or a float32 CSR matrix
-        Set before the first assignment; `update` and `refill` move them.
+        Set before the first assignment; `update` and `refill` move them, and may write over those of before.
     sums : Sums
         Of all rows, as assigned.
     changed : bool [k]
@@ -92,14 +92,14 @@ class Pass(ABC):
     def refill(self, policy: EmptyPolicy, rng: np.random.Generator) -> int:
         """Apply a policy to the clusters without rows; returns how many there are."""
         empty = np.flatnonzero(self.sums.counts == 0)
-        if len(empty):
-            if policy(empty, self, rng):
-                self.centroids = self.space.restored(self.centroids)
-            self.refilled()
+        moved = policy(empty, self, rng) if len(empty) else empty
+        if len(moved):
+            self.centroids[moved] = self.space.restored(self.centroids[moved])
+            self.refilled(moved)
         return len(empty)
 
-    def refilled(self) -> None:  # noqa: B027 - most passes compute every mean in every iteration
-        """Take note that centroids were moved away from their means."""
+    def refilled(self, moved: np.ndarray) -> None:  # noqa: B027 - most passes compute every mean in every iteration
+        """Take note that some centroids (int64 [moved]) were moved away from their means."""
 
     @property
     def settled(self) -> Any:

@@ -114,9 +114,13 @@ class Bounded(Pass):
         self.parts = [slice(a, b) for a, b in pairwise(cuts)]
         self.seen: list[np.ndarray] = []  # the centroids each batch saw last
         self.unseen = np.zeros((len(self.parts), k), bool)  # those that moved since each batch was visited
+        self.batch = 0  # visited last
+        self.owned = [False] * len(self.parts)  # whether nobody else holds what a batch saw last
+        self.spare: np.ndarray | None = None  # such centroids that no batch needs any more, to be written over
         self.touched = np.ones(k, bool)  # clusters to compute again in the next update
         self.means: np.ndarray | None = None  # what centroids lie ahead of, once there is something to go by
         self.led = np.zeros(k, bool)  # those that do
+        self.placed = np.zeros(k, bool)  # those that were moved elsewhere since the last update, and lead nothing
         self.reached = np.inf  # inertia after the update before
 
     @property
@@ -143,9 +147,21 @@ class Bounded(Pass):
             self.seen = [centroids] * len(self.parts)
             self.unseen[:] = False
         else:
-            self.seen[batch] = centroids
-            self.unseen[batch] = False
+            self._saw(batch)
+        self.batch = batch
         return tally
+
+    def _saw(self, batch: int) -> None:
+        """Take note of the centroids that a batch saw, in place of those it saw before.
+
+        What is settled when an iteration begins, others may hold. Other centroids are this pass's alone, and their
+        memory is used again: the system clears pages of large arrays whenever they are asked for anew, which takes
+        longer than to write them.
+        """
+        if self.owned[batch]:
+            self.spare = self.seen[batch]
+        self.seen[batch], self.unseen[batch] = self.centroids, False
+        self.owned[batch] = batch > 0 or self.settled is not self.centroids
 
     def _first(self, visit: _Visit, block: Any, rows: Rows, candidates: Candidates) -> Tally:
         """Search every row."""
@@ -213,8 +229,15 @@ class Bounded(Pass):
         """Means of the sums over all rows, of the clusters that gained or lost a row; or what lies ahead of these."""
         emptied = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
         self.sums.sums[emptied], self.sums.counts[emptied] = 0, 0
-        before = self.centroids if self.means is None else self.means
-        led = np.empty_like(before) if self.means is not None and self.lead > 0 else None
+        before, out, led, spare = self.centroids, None, None, self.spare
+        self.spare = None
+        if self.means is not None:
+            before = self.means
+            led = (np.empty_like(before) if spare is None else spare) if self.lead > 0 else None
+            # Within an iteration nobody was given the means.
+            out = before if self.batch > 0 and before is not self.centroids else None
+        else:
+            out = spare
         means, _ = kernels.means(
             self.sums.sums,
             self.sums.counts,
@@ -224,11 +247,15 @@ class Bounded(Pass):
             explained=self.explained,
             lead=self.lead,
             led=led,
+            out=out,
         )
         gain = float(self.explained.sum())
         inertia = 2 * (self.total - gain) if self.space.unit else self.total - gain
         if inertia > self.reached * (1 + 1e-9):  # too far ahead
             self.lead, led = 0.0, None
+        if led is not None:
+            led[self.placed] = means[self.placed]
+        self.placed[:] = False
         self.reached = inertia
         self.means = means if self.lead > 0 else None
         self.centroids = means if led is None else led
@@ -237,9 +264,10 @@ class Bounded(Pass):
         self.touched = np.zeros_like(self.touched)
         return self.centroids, inertia
 
-    def refilled(self) -> None:
-        self.changed, self.touched = np.ones_like(self.changed), np.ones_like(self.touched)
-        self.means, self.led = None, np.zeros_like(self.led)
+    def refilled(self, moved: np.ndarray) -> None:
+        self.changed[moved] = self.touched[moved] = self.placed[moved] = True
+        if self.means is not None and self.means is not self.centroids:
+            self.means[moved] = self.centroids[moved]
 
     @property
     def settled(self) -> Any:
@@ -283,4 +311,5 @@ class Bounded(Pass):
             "unseen": self.unseen,
             "touched": self.touched,
             "led": self.led,
+            "placed": self.placed,
         }

@@ -55,8 +55,8 @@ void round_rows(const float* x, const float* shift, Grouped& g) {
     parallel_ranges(count, 1024, 8.0 * static_cast<double>(count * d), [&](int64_t first, int64_t end) {
         const Buffer<float> shifted(g.stride, 0), whole(g.stride, 0);
         for (int64_t q = first; q < end; q++) {
-            prefetch(x + g.order[q + 2 < end ? q + 2 : end - 1] * d, d);
-            const float* row = x + g.order[q] * d;
+            prefetch(x + g.row_at(q + 2 < end ? q + 2 : end - 1) * d, d);
+            const float* row = x + g.row_at(q) * d;
             float top = 0;
             for (int64_t t = 0; t < d; t++) {
                 const float v = row[t] - shift[t], size = v < 0 ? -v : v;
@@ -288,7 +288,7 @@ class Seeding {
         for (int64_t q = 0; q < count_; q++) {
             const uint32_t bits = picked_.compare(start_ + q, near_[q], rough_ + 8 * found);
             if ((bits & 0xff) == 0) continue;
-            if ((bits & bits >> 8) != 0) prefetch(x_.data + row(q) * x_.d, x_.d);
+            if ((bits & bits >> 8) != 0) prefetch(x_.data + g_.row(row(q)) * x_.d, x_.d);
             some_[found] = static_cast<int32_t>(q);
             bits_[found++] = static_cast<uint16_t>(bits);
         }
@@ -298,21 +298,23 @@ class Seeding {
     // What is gained if row `pick`, the trial of that number, becomes a centre: how much closer the rows are then, of
     // the first `found` that were listed.
     double gain_of(int64_t pick, int64_t trial, int64_t found, Nearer& out) {
-        const float* v = load(x_, row(pick), work_);
-        const double square = x_.sparse() ? sqnorm64(x_, row(pick)) : 0;
+        const int64_t picked = g_.row(row(pick));
+        const float* v = load(x_, picked, work_);
+        const double square = x_.sparse() ? sqnorm64(x_, picked) : 0;
         double gain = 0;
         out.count = 0;
         for (int64_t s = 0; s < found; s++) {
             if ((bits_[s] >> trial & 1) == 0) continue;
             const int64_t q = some_[s];
             const bool fine = (bits_[s] >> trial & 0x100) == 0;
-            const double far = fine ? static_cast<double>(rough_[8 * s + trial]) : sqdist64(x_, row(q), v, square);
+            const double far =
+                fine ? static_cast<double>(rough_[8 * s + trial]) : sqdist64(x_, g_.row(row(q)), v, square);
             if (!(far < near_[q])) continue;
             gain += weight_[q] > 0 ? weight_[q] * (near_[q] - far) : 0;  // near_ may be infinite
             out.rows[out.count] = static_cast<int32_t>(q);
             out.sqdist[out.count++] = far;
         }
-        unload(x_, row(pick), work_);
+        unload(x_, picked, work_);
         return gain;
     }
 
@@ -378,21 +380,23 @@ class Hearing {
             for (uint32_t rest = bits & 0xff; rest != 0; rest &= rest - 1) {
                 const int t = lowest_bit(rest);
                 const bool fine = (bits >> t & 0x100) == 0;
-                const double far = fine ? static_cast<double>(rough[t])
-                                        : sqdist64(x_.data + g_.order[q] * x_.d, x_.data + picks[t] * x_.d, x_.d);
+                const double far =
+                    fine ? static_cast<double>(rough[t])
+                         : sqdist64(x_.data + g_.row_at(q) * x_.d, x_.data + g_.row(picks[t]) * x_.d, x_.d);
                 near = far < near ? far : near;
             }
         }
     }
 
     void one(int64_t start, int64_t end, int64_t pick) {
-        const float* v = load(x_, pick, work_);
-        const double square = x_.sparse() ? sqnorm64(x_, pick) : 0;
+        const int64_t picked = g_.row(pick);
+        const float* v = load(x_, picked, work_);
+        const double square = x_.sparse() ? sqnorm64(x_, picked) : 0;
         for (int64_t q = start; q < end; q++) {
-            const double far = sqdist64(x_, g_.order[q], v, square);
+            const double far = sqdist64(x_, g_.row_at(q), v, square);
             near_[q - start] = far < near_[q - start] ? far : near_[q - start];
         }
-        unload(x_, pick, work_);
+        unload(x_, picked, work_);
     }
 
     const Rows& x_;

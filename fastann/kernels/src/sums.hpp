@@ -110,18 +110,23 @@ inline void scaled(const double* sum, double scale, int64_t d, float* out) {
     for (; t < d; t++) out[t] = static_cast<float>(sum[t] * scale);
 }
 
-// `out` is `lead` times as far from `before` as `mean` is, beyond the latter; of unit norm for cosine.
-inline void ahead(const float* before, const float* mean, float lead, bool cosine, int64_t d, float* out) {
-    for (int64_t t = 0; t < d; t++) out[t] = mean[t] + lead * (mean[t] - before[t]);
+// Where `led` has a mean, `out` gets it, and `led` what is `lead` times as far from `before` beyond it; of unit norm
+// for cosine. `out` may be `before`.
+inline void ahead(const float* before, float lead, bool cosine, int64_t d, float* out, float* led) {
+    for (int64_t t = 0; t < d; t++) {
+        const float mean = led[t], was = before[t];
+        led[t] = mean + lead * (mean - was);
+        out[t] = mean;
+    }
     if (!cosine) return;
-    const double square = dot64(out, out, d);
+    const double square = dot64(led, led, d);
     const float scale = square > 0 ? static_cast<float>(1 / std::sqrt(square)) : 1;
-    for (int64_t t = 0; t < d; t++) out[t] *= scale;
+    for (int64_t t = 0; t < d; t++) led[t] *= scale;
 }
 
 // Mean of each cluster, scaled to unit norm for cosine, and by how much it lowers the sum of squares; clusters that did
 // not change, and those without rows, keep their centroid. Where `led` is given it gets these too, but for the means
-// that changed points that lie ahead of them.
+// that changed points that lie ahead of them. `out` may be `before`.
 void means(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
            const float* before, float* out, double* explained, float lead, float* led) {
     const int64_t rows = d < 256 ? 16 * (256 / (d + 1) + 1) : 16;  // not so few that asking for more takes longer
@@ -134,12 +139,12 @@ void means(const double* sums, const double* counts, int64_t k, int64_t d, bool 
             const double scale = cosine ? length : counts[j];
             if (moved && counts[j] > 0 && scale > 0) {
                 explained[j] = cosine ? length : square / scale;
-                scaled(sum, 1 / scale, d, out + j * d);
-                if (led != nullptr) ahead(before + j * d, out + j * d, lead, cosine, d, led + j * d);
+                scaled(sum, 1 / scale, d, (led != nullptr ? led : out) + j * d);
+                if (led != nullptr) ahead(before + j * d, lead, cosine, d, out + j * d, led + j * d);
                 continue;
             }
             if (moved) explained[j] = 0;
-            std::memcpy(out + j * d, before + j * d, bytes);
+            if (out != before) std::memcpy(out + j * d, before + j * d, bytes);
             if (led != nullptr) std::memcpy(led + j * d, before + j * d, bytes);
         }
     });

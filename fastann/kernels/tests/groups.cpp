@@ -83,7 +83,7 @@ void starts(int64_t n, int64_t d) {
     const fastann::Rows sparse = x.thin_out();
     for (const fastann::Rows& rows : {x.dense(), sparse, x.dense()}) {
         const bool rounded = !rows.sparse() && picks[0] >= 0 && d > 8;
-        fastann::Grouped g(labels.data(), n, 2, d, rounded);
+        fastann::Grouped g(labels.data(), nullptr, n, 2, d, rounded);
         const std::vector<float> shift(d + 16, 0.5f);
         if (rounded) fastann::table().round_rows(rows.data, shift.data(), g);
         std::fill(picks.begin(), picks.end(), -1);

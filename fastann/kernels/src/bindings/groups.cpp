@@ -46,36 +46,39 @@ nb::tuple nearest_in_group(nb::handle x_, nb::handle labels_, nb::handle centroi
 constexpr int64_t WIDEST = 1 << 16;  // columns whose products of int8 an int32 holds the sum of
 
 // Mean of some rows, evenly spaced.
-std::vector<float> middle(const Rows& x) {
+std::vector<float> middle(const Rows& x, const Grouped& g) {
     constexpr int64_t SOME = 4096;
-    const int64_t apart = (x.n + SOME - 1) / SOME;
+    const int64_t apart = (g.n + SOME - 1) / SOME;
     std::vector<double> sums(static_cast<size_t>(x.d), 0.0);
-    for (int64_t i = 0; i < x.n; i += apart) {
-        for (int64_t t = 0; t < x.d; t++) sums[static_cast<size_t>(t)] += static_cast<double>(x.data[i * x.d + t]);
+    for (int64_t i = 0; i < g.n; i += apart) {
+        const float* row = x.data + g.row(i) * x.d;
+        for (int64_t t = 0; t < x.d; t++) sums[static_cast<size_t>(t)] += static_cast<double>(row[t]);
     }
     std::vector<float> mean;
-    for (const double v : sums) mean.push_back(static_cast<float>(v / static_cast<double>((x.n + apart - 1) / apart)));
+    for (const double v : sums) mean.push_back(static_cast<float>(v / static_cast<double>((g.n + apart - 1) / apart)));
     return mean;
 }
 
-std::unique_ptr<Grouped> grouped(nb::handle x_, nb::handle labels_, int64_t groups, bool rounded) {
+std::unique_ptr<Grouped> grouped(nb::handle x_, nb::handle labels_, int64_t groups, bool rounded, nb::handle rows_) {
     const Table2 x(x_, "x");
-    const Vector<const int32_t> labels(labels_, "labels");
-    labels.sized(x.rows.n, "one for each row of x");
+    const Vector<const int32_t> labels(labels_, "labels"), rows(rows_, "rows", true);
+    const int64_t n = rows.given() ? rows.size() : x.rows.n;
+    labels.sized(n, rows.given() ? "one for each entry of rows" : "one for each row of x");
     check_ids(labels, INT32_MIN, groups, "groups");
-    const bool dense = !x.rows.sparse() && x.rows.n > 0;
+    if (rows.given()) check_ids(rows, 0, x.rows.n, "rows of x");
+    const bool rounds = rounded && !x.rows.sparse() && n > 0 && x.rows.d <= WIDEST;
     std::unique_ptr<Grouped> g;
     unlocked([&] {
-        g = std::make_unique<Grouped>(labels.data(), x.rows.n, groups, x.rows.d,
-                                      rounded && dense && x.rows.d <= WIDEST);
-        if (g->stride > 0) table().round_rows(x.rows.data, middle(x.rows).data(), *g);
+        g = std::make_unique<Grouped>(labels.data(), rows.data(), n, groups, x.rows.d, rounds);
+        if (rounds) table().round_rows(x.rows.data, middle(x.rows, *g).data(), *g);
     });
+    g->table = x.rows.n;
     return g;
 }
 
 // Refuse rows that are not those that were grouped, or `closest` that are not theirs.
 void check(const Grouped& g, const Table2& x) {
-    if (x.rows.n != g.n || x.rows.d != g.d) throw nb::value_error("x must be the rows that were grouped");
+    if (x.rows.n != g.table || x.rows.d != g.d) throw nb::value_error("x must be the rows that were grouped");
     x.sound();
 }
 
@@ -87,8 +90,8 @@ nb::object plus_plus(nb::handle x_, nb::handle weights_, const Grouped& g, nb::h
     const Vector<const int64_t> sizes(sizes_, "sizes");
     const Matrix<const double> uniform(uniform_, "uniform");
     check(g, x);
-    weights.sized(g.n, "one for each row of x");
-    closest.sized(g.n, "one for each row of x");
+    weights.sized(g.n, "one for each row that was grouped");
+    closest.sized(g.n, "one for each row that was grouped");
     sizes.sized(g.groups, "one for each group");
     const Buffer<int64_t> first(g.groups + 1, 0);
     for (int64_t j = 0; j < g.groups; j++) {
@@ -113,11 +116,12 @@ void hear(nb::handle x_, const Grouped& g, nb::handle picks_, nb::handle first_,
     const Vector<const int64_t> picks(picks_, "picks"), first(first_, "first");
     const Vector<double> closest(closest_, "closest");
     check(g, x);
-    closest.sized(g.n, "one for each row of x");
+    closest.sized(g.n, "one for each row that was grouped");
     first.sized(g.groups + 1, "one for each group, and the end");
     check_ends(first, picks.size(), "picks");
     for (int64_t t = 0; t < picks.size(); t++) {
-        if (picks.data()[t] < 0 || picks.data()[t] >= g.n) throw nb::index_error("picks must be rows of x");
+        if (picks.data()[t] < 0 || picks.data()[t] >= g.n)
+            throw nb::index_error("picks must be rows that were grouped");
     }
     unlocked([&] { table().hear(x, closest, g, picks, first); });
 }
@@ -166,19 +170,22 @@ sqdist : float32 [n]
 )");
     nb::class_<Grouped>(m, "Grouped", "Rows in groups, within which k-means++ draws centres.");
     m.def("grouped", grouped, nb::arg("x"), nb::arg("labels"), nb::arg("groups"), nb::arg("rounded") = false,
+          nb::arg("rows") = nb::none(),
           nb::sig("def grouped(x: NDArray[np.float32] | csr_matrix, labels: NDArray[np.int32], groups: int, "
-                  "rounded: bool = False) -> Grouped"),
+                  "rounded: bool = False, rows: NDArray[np.int32] | None = None) -> Grouped"),
           R"(Rows in groups, as `plus_plus` and `hear` take them.
 
 Parameters
 ----------
-x : float32 [n, d], or a float32 CSR matrix
+x : float32 [t, d], or a float32 CSR matrix
 labels : int32 [n]
     Group of each row; negative for none.
 groups : int
 rounded : bool, default=False
     Round dense rows to int8, in a quarter of their memory: pays where many centres are drawn of each group. What is
     drawn is the same.
+rows : int32 [n], optional
+    The rows of x in question, which go by their place in this list from here on; all when not given.
 )");
     m.def("plus_plus", plus_plus, nb::arg("x"), nb::arg("weights"), nb::arg("grouped"), nb::arg("sizes"),
           nb::arg("uniform"), nb::arg("closest").none() = nb::none(),
@@ -189,7 +196,7 @@ rounded : bool, default=False
 
 Parameters
 ----------
-x : float32 [n, d], or a float32 CSR matrix
+x : float32 [t, d], or a float32 CSR matrix
 weights : float64 [n]
 grouped : Grouped
     These rows.
@@ -213,7 +220,7 @@ int64 [sum(sizes)]
 
 Parameters
 ----------
-x : float32 [n, d], or a float32 CSR matrix
+x : float32 [t, d], or a float32 CSR matrix
 grouped : Grouped
     These rows.
 picks : int64 array

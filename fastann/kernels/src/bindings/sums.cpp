@@ -87,7 +87,7 @@ void add_rows(nb::handle x_, nb::handle weights_, nb::handle labels_, nb::handle
 }
 
 nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool cosine, nb::handle changed_,
-                nb::handle explained_, double lead, nb::handle led_) {
+                nb::handle explained_, double lead, nb::handle led_, nb::handle out_) {
     const Matrix<const double> sums(sums_, "sums");
     const nb::object as_float = counts_.attr("astype")("f8", nb::arg("copy") = false);
     const Vector<const double> counts(as_float, "counts");
@@ -103,22 +103,28 @@ nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool c
     before.sized(k, "one for each row of sums").sized(d, "as many as sums has", 1);
     led.sized(k, "one for each row of sums");
     led.sized(d, "as many as sums has", 1);
-    const New<float, 2> out(k, d);
+    const nb::object array = out_.is_none() ? New<float, 2>(k, d).array : nb::borrow(out_);
+    const Matrix<float> out(array, "out");
+    out.sized(k, "one for each row of sums");
+    out.sized(d, "as many as sums has", 1);
+    if (led.given() && (led.data() == out.data() || led.data() == before.data())) {
+        throw nb::value_error("led must be another array than before and out");
+    }
     unlocked([&] {
         table().means(sums, counts, k, d, cosine, changed, before, out, into, static_cast<float>(lead), led.data());
     });
-    return nb::make_tuple(out.array, explained);
+    return nb::make_tuple(array, explained);
 }
 
 void bind_means(nb::module_& m) {
     m.def(
         "means", means, nb::arg("sums"), nb::arg("counts"), nb::arg("before"), nb::kw_only(), nb::arg("cosine"),
         nb::arg("changed") = nb::none(), nb::arg("explained") = nb::none(), nb::arg("lead") = 0.0,
-        nb::arg("led") = nb::none(),
+        nb::arg("led") = nb::none(), nb::arg("out") = nb::none(),
         nb::sig(
             "def means(sums: NDArray[np.float64], counts: NDArray[Any], before: NDArray[np.float32], *, cosine: bool, "
             "changed: NDArray[np.bool_] | None = None, explained: NDArray[np.float64] | None = None, "
-            "lead: float = 0.0, led: NDArray[np.float32] | None = None) -> "
+            "lead: float = 0.0, led: NDArray[np.float32] | None = None, out: NDArray[np.float32] | None = None) -> "
             "tuple[NDArray[np.float32], NDArray[np.float64]]"),
         R"(Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
 
@@ -134,6 +140,8 @@ explained : float64 [k], optional
 lead : float, default=0
 led : float32 [k, d], optional
     Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
+out : float32 [k, d], optional
+    Where the means go; it may be `before`. By default a new array.
 
 Returns
 -------
