@@ -119,5 +119,14 @@ class SizeAware(Criterion):
         return np.where(alone, -np.inf, np.where(there, cost, np.inf))
 
 
+def weighed(mass: np.ndarray) -> np.ndarray:
+    """What clusters weigh where rows choose, float64 [k]: an empty one as much as the others on the average.
+
+    By its weight of zero it would cost nothing, and every row that has it among its candidates would join it at once.
+    """
+    held = mass > 0
+    return mass if held.all() or not held.any() else np.where(held, mass, mass[held].mean())
+
+
 NEAREST = Nearest()
 SIZE_AWARE = SizeAware()

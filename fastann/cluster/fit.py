@@ -31,6 +31,8 @@ from fastann.index.base import Spec
 from fastann.index.parse import parse_index
 from fastann.index.recall import Adaptive
 
+_SPARE = 0.5  # of what another iteration must gain, clusters that are empty may be worth
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -361,7 +363,9 @@ def cluster(
             for states in fit.stages():
                 now = replace(rules, max_iter=fit.allowed(rules.max_iter))
                 enough = partial(task.plan.enough, fit.level)
-                fit.reason = iterate(states, now, enough, ctrl_c, watchers, fit.part, keep=keep)
+                # One of many clusters that gets rows again gains about what it costs: a share of 1 / k.
+                few = int(_SPARE * task.plan.least(fit.level) * task.k)
+                fit.reason = iterate(states, now, enough, ctrl_c, watchers, fit.part, few=few, keep=keep)
     assert fit.best is not None
     return fit.best
 
@@ -387,10 +391,10 @@ def iterate(
     watchers: Sequence[Callable[[State], Any]],
     history: list[Iteration],
     *,
-    ignore_empty: bool = False,
+    few: float = 0,
     keep: Callable[[], Any] | None = None,
 ) -> StopReason:
-    """Iterate until a stopping rule holds; converged with empty clusters only if these are to be ignored, or stay so.
+    """Iterate until a stopping rule holds; converged with more than a `few` empty clusters only if these stay so.
 
     `history` has the iterations that were done before, and gets those done here. `keep` is called whenever it goes
     on.
@@ -403,7 +407,7 @@ def iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        filled = record.empty == 0 or ignore_empty or record.inertia == 0  # with 0, there is nothing to fill them for
+        filled = record.empty <= few or record.inertia == 0  # with 0, there is nothing to fill them for
         if done and (filled or _idle(history, rules.tol)) and not state.rose:
             return StopReason.CONVERGED
         if ctrl_c.pressed:

@@ -13,7 +13,7 @@ from fastann.cluster.draw import draw, draw_any, draw_at
 from fastann.cluster.space import Euclidean
 from fastann.cluster.update import Sums
 from fastann.data.source import dense
-from fastann.index.base import GATHER
+from fastann.index.base import GATHER, Index
 from fastann.index.spec import Flat
 
 WHOLE_UP_TO = 256  # clusters up to which each row drawn is compared with all others, not only with those of its group
@@ -48,9 +48,9 @@ class Some:
         """These alone."""
         return Some(self.x, (ids if self.rows is None else self.rows[ids]).astype(np.int32))
 
-    def nearest(self, centroids: np.ndarray) -> np.ndarray:
-        """The nearest of some centroids to each row: int32 [m]."""
-        index, m = Flat().build(centroids), len(self)
+    def nearest(self, index: Index) -> np.ndarray:
+        """The nearest of the centroids of an index to each row: int32 [m]."""
+        m = len(self)
         if self.rows is None:
             return np.ascontiguousarray(index.search(self.x, 1)[0][:, 0])
         labels = np.empty(m, np.int32)
@@ -93,7 +93,8 @@ def _in_groups(given: Some, weights: np.ndarray | None, k: int, rng: np.random.G
     """
     weights = np.ones(len(given)) if weights is None else weights
     means = _means(given, weights, _groups_for(k), rng)
-    groups, labels = len(means), given.nearest(means)
+    index, groups = Flat().build(means), len(means)
+    labels = given.nearest(index)
     grouped = kernels.grouped(given.x, labels, groups, rounded=True, rows=given.rows)
     closest, found = np.full(len(given), limit), np.empty(0, np.int64)
     sizes, trials = np.minimum(np.bincount(labels, minlength=groups), 1), 2 + int(np.log(k / groups))
@@ -102,7 +103,7 @@ def _in_groups(given: Some, weights: np.ndarray | None, k: int, rng: np.random.G
         new = kernels.plus_plus(given.x, weights, grouped, sizes, uniform, closest)
         new = new[new >= 0]
         found = np.concatenate([found, new])
-        _tell(given, labels, grouped, closest, means, new)
+        _tell(given, labels, grouped, closest, index, new)
         total = np.cumsum(kernels.tally(labels, groups, closest.astype(np.float32), weights))
         wave = min(k - len(found), max(1, len(found) // _WAVE))
         if wave == 0 or not len(new) or not total[-1] > 0:
@@ -121,20 +122,20 @@ def _means(given: Some, weights: np.ndarray, k: int, rng: np.random.Generator) -
     means = dense(some[draw_any(len(some), k, rng)])
     for _ in range(2):
         sums = Sums.zero(means, weighted=False)
-        kernels.add_rows(some.x, None, some.nearest(means), sums.sums, sums.counts, some.rows)
+        kernels.add_rows(some.x, None, some.nearest(Flat().build(means)), sums.sums, sums.counts, some.rows)
         means = sums.means(Euclidean(), means)
     return means
 
 
 def _tell(
-    given: Some, labels: np.ndarray, grouped: kernels.Grouped, closest: np.ndarray, means: np.ndarray, new: np.ndarray
+    given: Some, labels: np.ndarray, grouped: kernels.Grouped, closest: np.ndarray, index: Index, new: np.ndarray
 ) -> None:
     """Tell the groups near to the new centres of these: their rows may be closer to them."""
-    groups, sqdist = Flat().build(means).search(given[new], min(_NEAR, len(means)))
+    groups, sqdist = index.search(given[new], min(_NEAR, len(index.centroids)))
     # Farther groups, of more than twice the distance, have few rows to which these centres are nearest.
     near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
     centre, column = np.nonzero(near)
     order = np.argsort(groups[centre, column], kind="stable")
     group = groups[centre, column][order]
-    first = np.searchsorted(group, np.arange(len(means) + 1))
+    first = np.searchsorted(group, np.arange(len(index.centroids) + 1))
     kernels.hear(given.x, grouped, new[centre[order]], first, closest)

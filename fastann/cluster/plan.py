@@ -160,8 +160,12 @@ class Plan:
         if len(inertias) < 2:
             return False
         before, now = inertias[-2:]
-        gain = self.gain if level == len(self.levels) - 1 else self.gain_on_sample
+        gain = self.least(level)
         return gain > 0 and before - now <= gain * before
+
+    def least(self, level: int) -> float:
+        """The relative decrease of inertia at which to stop on this level."""
+        return self.gain if level == len(self.levels) - 1 else self.gain_on_sample
 
     def work(self, source: Source, weights: np.ndarray | None, k: int, space: Space, memory: Memory) -> Pass:
         """The pass that goes over some rows."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.criterion import Criterion
+from fastann.cluster.criterion import Criterion, weighed
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.rows import Rows
@@ -77,11 +77,11 @@ class Every(Pass):
         return ids[at, best], sqdist[at, best], repaired
 
     def _mass(self) -> np.ndarray:
-        """Weight of each cluster, or length of its sum where rows have unit norm, as of the last assignment."""
+        """Weight of each cluster, or length of its sum where rows have unit norm, by the last assignment."""
         if not hasattr(self, "sums"):
             return np.zeros(self.k)
         square = np.einsum("ij,ij->i", self.sums.sums, self.sums.sums)
-        return np.asarray(self.space.divisor(self.sums.counts, square), np.float64)
+        return weighed(np.asarray(self.space.divisor(self.sums.counts, square), np.float64))
 
 
 def measured(block: Any, part: Rows, centroids: np.ndarray) -> float:
