@@ -121,6 +121,12 @@ def test_means(level, rng, d, cosine):
     moved = changed & usable
     np.testing.assert_allclose(led[moved], ahead[moved], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(led[~moved], before[~moved])
+    back, there = rng.random(k) < 0.5, np.full_like(before, 7)
+    _core.means(
+        sums, counts, before, cosine=cosine, changed=changed, explained=given.copy(), lead=0.5, led=there, back=back
+    )
+    np.testing.assert_array_equal(there[changed | back], led[changed | back])
+    assert (there[~changed & ~back] == 7).all()
     # What is asked for again may be written over what there was.
     over, inside, twice = before.copy(), before.copy(), np.empty_like(before)
     for out, lead in ((over, None), (inside, twice)):
@@ -187,10 +193,14 @@ def test_equal_distances_go_to_the_lowest_id_or_the_first(level, rng, kind):
 
 @pytest.mark.parametrize("d", COLUMNS)
 def test_drift(level, rng, d):
-    a, b = rng.standard_normal((2, 50, d), dtype="f")
-    changed = rng.random(50) < 0.5
-    expected = np.where(changed, np.sqrt(((wide(a) - b) ** 2).sum(axis=1)), 0)
-    np.testing.assert_allclose(_core.drift(a, b, changed), expected, rtol=1e-6)
+    c, before = rng.standard_normal((50, d), dtype="f"), rng.standard_normal((20, d), dtype="f")
+    ids, out = rng.permutation(50)[:20].astype(np.int32), rng.random(50, dtype="f")
+    expected = out.copy()
+    expected[ids] = np.sqrt(((wide(c[ids]) - before) ** 2).sum(axis=1))
+    _core.drift(c, ids, before, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+    with pytest.raises(IndexError, match="ids"):
+        _core.drift(c, ids + 40, before, out)
 
 
 # --------------------------------------------------------------------------- half floats
@@ -305,7 +315,9 @@ def test_pairs_that_are_not_there_are_refused(rng):
     refused("ids has 3, .* below 3, the number of centroids", _core.runner_up, x, c, labels, ids + 3)
     refused("ids has -2, it must be at least -1", _core.rescore, x, c, ids - 2)
     refused("ids has 4 rows, 5 are needed", _core.rescore, x, c, ids[:4])
-    refused("changed has 2 entries, 3 are needed", _core.drift, c, c, np.ones(2, bool))
+    moved, far = np.arange(3, dtype=np.int32), np.zeros(3, np.float32)
+    refused("before has 3 rows, 2 are needed", _core.drift, c, moved[:2], c, far)
+    refused("out has 2 entries, 3 are needed", _core.drift, c, moved, c, far[:2])
 
 
 def test_sparse_rows_that_point_outside_are_refused(rng):

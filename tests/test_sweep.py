@@ -160,9 +160,7 @@ def test_centroids_written_over_others_are_the_same(many, monkeypatch, options):
     fits = []
     for _ in range(2):
         fits.append(Large(600, init=init, max_iter=10, effort=1e3, random_state=0, **options).fit(many))
-        monkeypatch.setattr(
-            Bounded, "owned", property(lambda self: [False] * 99, lambda self, value: None), raising=False
-        )
+        monkeypatch.setattr(Bounded, "batch", property(lambda self: 0, lambda self, value: None), raising=False)
     np.testing.assert_array_equal(fits[0].cluster_centers_, fits[1].cluster_centers_)
     assert [r.inertia for r in fits[0].history_] == [r.inertia for r in fits[1].history_]
 

@@ -275,7 +275,7 @@ def closer(work: Pass, view: Source, weights: np.ndarray | None, centroids: Any,
         return Every.over(view, weights, centroids, work.space, memory)
     if exact and work.remembers:
         work = Every(view, work.rows, work.k, work.space)
-    work.centroids = centroids
+    work.take_over(centroids)
     return work
 
 

@@ -29,17 +29,17 @@ class Holder(Protocol):
 
 
 class EmptyPolicy(Protocol):
-    """Moves the centroids of empty clusters somewhere useful, in place; returns which centroids it moved (int64)."""
+    """Says which centroids to move (int64 [m]), and where to (float32 [m, d]), for empty clusters to be of use."""
 
-    def __call__(self, empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray: ...
+    def __call__(self, empty: np.ndarray, work: Holder, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-def keep(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
+def keep(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Leave empty clusters where they are."""
-    return empty[:0]
+    return empty[:0], work.centroids[:0]
 
 
-def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
+def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Split clusters drawn with probability proportional to their inertia.
 
     The two halves stand half-way towards, and away from, a random member: FAISS's relative perturbation
@@ -49,29 +49,27 @@ def split(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarr
     donors = np.flatnonzero(spread > 0)
     count = min(len(empty), len(donors))
     if not count:
-        return empty[:0]
+        return keep(empty, work, rng)
     chosen = rng.choice(donors, count, replace=False, p=spread[donors] / spread[donors].sum())
     half = (work.members(chosen, rng.random(count)) - centroids[chosen]) / 2
-    centroids[empty[:count]] = centroids[chosen] + half
-    centroids[chosen] -= half
-    return np.concatenate([empty[:count], chosen])
+    return np.concatenate([empty[:count], chosen]), np.concatenate([centroids[chosen] + half, centroids[chosen] - half])
 
 
-def farthest(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> np.ndarray:
+def farthest(empty: np.ndarray, work: Holder, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Move empty clusters to the rows farthest from their centroids, as scikit-learn does."""
     sums: dict[int, np.ndarray] = {}  # of donors, less the rows taken; the pass's own stay as they are
     counts: dict[int, float] = {}
-    moved = []
+    places: dict[int, np.ndarray] = {}
     far = work.farthest(len(empty))
-    for j, x, old, w in zip(empty[: len(far[0])], *far, strict=True):
+    for j, x, old, w in zip(empty[: len(far[0])].tolist(), *far, strict=True):
         left = counts.get(old, work.sums.counts[old]) - w
         if w == 0 or left <= 0:  # nothing gained, or the donor would be empty
             continue
         counts[old], sums[old] = left, sums.get(old, work.sums.sums[old]) - w * x.astype(np.float64)
-        work.centroids[old] = sums[old] / left
-        work.centroids[j] = x
-        moved += [old, j]
-    return np.unique(np.array(moved, np.int64))
+        places[int(old)], places[j] = (sums[old] / left).astype(np.float32), x
+    if not places:
+        return keep(empty, work, rng)
+    return np.array([*places]), np.stack([*places.values()])
 
 
 EMPTY: dict[str, EmptyPolicy] = {"split": split, "farthest": farthest, "keep": keep}

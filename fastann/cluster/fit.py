@@ -121,16 +121,16 @@ class Fit:
 
     reason = StopReason.CONVERGED
 
-    def __init__(self, task: Task, clock: Clock | None = None):
-        self.task, self.clock = task, clock or Clock()
+    def __init__(self, task: Task, clock: Clock | None = None, *, recorded: bool = False):
+        self.task, self.clock, self.recorded = task, clock or Clock(), recorded
         self.best: Trained | None = None
         self.work: Any = None
         self.seeds: np.ndarray | None = None
 
     @classmethod
-    def begin(cls, task: Task, clock: Clock | None = None) -> Self:
-        """From the first start."""
-        fit = cls(task, clock)
+    def begin(cls, task: Task, clock: Clock | None = None, *, recorded: bool = False) -> Self:
+        """From the first start; `recorded` if it may go on from a checkpoint."""
+        fit = cls(task, clock, recorded=recorded)
         fit._attempt(0)
         return fit
 
@@ -139,7 +139,7 @@ class Fit:
         """From where a checkpoint of the same task was made; None if there is none."""
         if found is None:
             return None
-        fit = cls(task, clock)
+        fit = cls(task, clock, recorded=True)
         fit._restore(found)
         return fit
 
@@ -259,7 +259,7 @@ class Fit:
         if task.plan.recall is not None:
             adapt = Adaptive(task.plan.spec, task.plan.recall, self.work, self.rng)
         self.part, self.progress = list[Iteration](), Progress()
-        self.upkeep = Upkeep(task.plan.spec, task.device, adapt)
+        self.upkeep = Upkeep(task.plan.spec, task.device, adapt, self.recorded)
 
     def _pass(self, source: Source, weights: np.ndarray | None) -> Pass:
         return self.task.plan.work(source, weights, self.task.k, self.task.space, self.task.memory)
@@ -319,7 +319,7 @@ class Fit:
         if self.upkeep.adapt is not None:
             self.upkeep.adapt.spec = parse_index(values["adapt"])
         if values["built"] is not None:
-            self.upkeep.built = (np.array(arrays["built"]), values["built"])
+            self.upkeep.built, self.upkeep.follows = (np.array(arrays["built"]), values["built"]), True
         self.work.restore(_named(arrays, "work_"))
         self.work.centroids = np.array(arrays["centroids"])
         self.before, self.part = ([Iteration(**one) for one in values[name]] for name in ("before", "part"))
@@ -354,7 +354,8 @@ def cluster(
     bar = Bar(False, "k-means") if bar is None else bar
     watchers = [partial(_show, bar), *watchers]
     clock = clock or Clock()
-    fit = Fit.resume(task, None if checkpoints is None else checkpoints.latest, clock) or Fit.begin(task, clock)
+    found, recorded = None if checkpoints is None else checkpoints.latest, checkpoints is not None
+    fit = Fit.resume(task, found, clock) or Fit.begin(task, clock, recorded=recorded)
     keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
         for attempt in fit.attempts():

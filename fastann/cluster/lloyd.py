@@ -125,16 +125,22 @@ class Upkeep:
     device : "cpu" or tuple of int
     adapt : Adaptive or None
         Chooses the search option that the spec leaves open, whenever an index is built.
+    recorded : bool
+        Whether the loop may go on in another process, so that what an index was built with is kept.
     index : Index or None
         As last searched; None is made again from `built`.
+    follows : bool
+        Whether the index only moves along with the centroids since it was built.
     built : tuple of float32 [k, d] and int, or None
-        Centroids and seed that an index was built with which only moves along with the centroids since.
+        Centroids and seed that it was built with, if that is kept.
     """
 
     spec: Builder | None
     device: Any = "cpu"
     adapt: Adaptive | None = None
+    recorded: bool = False
     index: Index | None = None
+    follows: bool = False
     built: tuple[np.ndarray, int] | None = None
 
     @property
@@ -151,11 +157,13 @@ class Upkeep:
         anew = batch == 0 and (iteration <= 3 or iteration % 4 == 0)
         if self.spec is None:
             return None
-        if anew or self.built is None:
-            seed = int(rng.integers(2**31))
+        if anew or not self.follows:
+            seed, self.index, self.built = int(rng.integers(2**31)), None, None  # before another one takes memory
             index = self.spec.started().build(work.centroids, seed=seed, device=self.device)
             # Sparse rows are searched in what is made anew anyway, and their centroids are large.
-            self.built = (self._copy(work.centroids), seed) if index.moves and not work.source.sparse else None
+            self.follows = index.moves and not work.source.sparse
+            if self.follows and self.recorded:
+                self.built = work.centroids.copy(), seed  # a pass may write over its own
             self.index = index if self.adapt is None else self.adapt(index, work.centroids)
         else:
             self.index = self._followed(work.centroids, work.changed)
@@ -163,22 +171,15 @@ class Upkeep:
 
     def rest(self) -> None:
         """Give back an index that is built anew for every batch, and what it made for its searches."""
-        if self.built is None:
+        if not self.follows:
             self.index = None
-
-    def _copy(self, centroids: np.ndarray) -> np.ndarray:
-        """The centroids, as a pass may write over its own, in place of those that the index before was built over."""
-        if self.built is None:
-            return centroids.copy()
-        np.copyto(self.built[0], centroids)
-        return self.built[0]
 
     def _followed(self, centroids: np.ndarray, changed: np.ndarray) -> Index:
         """The index, moved to the centroids, some of which `changed`."""
-        assert self.spec is not None
-        assert self.built is not None
         if self.index is not None:
             return self.index.moved(centroids, changed)
+        assert self.spec is not None
+        assert self.built is not None
         before, seed = self.built
         index = self.spec.started().build(before, seed=seed, device=self.device)
         index = index if self.adapt is None else index.retuned(self.adapt.spec)

@@ -547,11 +547,21 @@ def runner_up(
         Squared L2 distance, infinite there.
     """
 
-def drift(a: NDArray[np.float32], b: NDArray[np.float32], changed: NDArray[np.bool_]) -> NDArray[np.float32]:
+def drift(
+    c: NDArray[np.float32], ids: NDArray[np.int32], before: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
     """
-    L2 distance (not squared) between matching rows of two float32 arrays [k, d]: float32 [k].
+    How far some centroids moved: L2 distances (not squared).
 
-    It is 0 where not `changed` (bool [k]), without looking.
+    Parameters
+    ----------
+    c : float32 [k, d]
+    ids : int32 [r]
+        Which of them, each once.
+    before : float32 [r, d]
+        Where these were.
+    out : float32 [k]
+        Gets the distances of these, at their ids.
     """
 
 UNDECIDED: int = 0
@@ -994,6 +1004,7 @@ def means(
     lead: float = 0.0,
     led: NDArray[np.float32] | None = None,
     out: NDArray[np.float32] | None = None,
+    back: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """
     Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
@@ -1012,6 +1023,8 @@ def means(
         Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
     out : float32 [k, d], optional
         Where the means go; it may be `before`. By default a new array.
+    back : bool [k], optional
+        Of clusters that did not change, those whose row of `led` gets what `before` has; the others stay. By default all.
 
     Returns
     -------

@@ -92,14 +92,19 @@ class Pass(ABC):
     def refill(self, policy: EmptyPolicy, rng: np.random.Generator) -> int:
         """Apply a policy to the clusters without rows; returns how many there are."""
         empty = np.flatnonzero(self.sums.counts == 0)
-        moved = policy(empty, self, rng) if len(empty) else empty
-        if len(moved):
-            self.centroids[moved] = self.space.restored(self.centroids[moved])
-            self.refilled(moved)
+        if len(empty):
+            moved, places = policy(empty, self, rng)
+            if len(moved):
+                self.place(moved, self.space.restored(places))
         return len(empty)
 
-    def refilled(self, moved: np.ndarray) -> None:  # noqa: B027 - most passes compute every mean in every iteration
-        """Take note that some centroids (int64 [moved]) were moved away from their means."""
+    def place(self, moved: np.ndarray, places: np.ndarray) -> None:
+        """Move some centroids (int64 [m]) away from their means, to places (float32 [m, d])."""
+        self.centroids[moved] = places
+
+    def take_over(self, centroids: Any) -> None:
+        """Go on from what is settled, as it was published: the same but for rounding."""
+        self.centroids = centroids
 
     @property
     def settled(self) -> Any:

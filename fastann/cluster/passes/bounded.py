@@ -13,6 +13,7 @@ from fastann.cluster.criterion import NEAREST, Criterion, weighed
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.every import measured
+from fastann.cluster.passes.past import Moved, Past
 from fastann.cluster.passes.rows import Rows
 from fastann.cluster.space import Space
 from fastann.cluster.update import Sums, Tally
@@ -112,14 +113,12 @@ class Bounded(Pass):
         self.sizes = np.zeros(k, np.int64)  # rows of each cluster, whatever they weigh
         cuts = np.linspace(0, source.n, min(batches, source.n) + 1).astype(int).tolist()
         self.parts = [slice(a, b) for a, b in pairwise(cuts)]
-        self.seen: list[np.ndarray] = []  # the centroids each batch saw last
-        self.unseen = np.zeros((len(self.parts), k), bool)  # those that moved since each batch was visited
+        self.past = Past()
+        self.seen: list[int] = []  # updates that each batch saw last
         self.batch = 0  # visited last
-        self.owned = [False] * len(self.parts)  # whether nobody else holds what a batch saw last
-        self.spare: np.ndarray | None = None  # such centroids that no batch needs any more, to be written over
         self.touched = np.ones(k, bool)  # clusters to compute again in the next update
         self.means: np.ndarray | None = None  # what centroids lie ahead of, once there is something to go by
-        self.led = np.zeros(k, bool)  # those that do
+        self.led = np.zeros(k, bool)  # those that do; the others are at their means
         self.placed = np.zeros(k, bool)  # those that were moved elsewhere since the last update, and lead nothing
         self.reached = np.inf  # inertia after the update before
 
@@ -130,12 +129,8 @@ class Bounded(Pass):
 
     def assign(self, index: Any, batch: int, criterion: Criterion) -> Tally:
         """Visit a batch of rows; the sums stay those of *all* rows."""
-        first, centroids = not self.seen, self.centroids
-        self.unseen |= self.changed
-        if first:
-            drift = np.zeros(self.k, np.float32)
-        else:
-            drift = kernels.drift(centroids, self.seen[batch], self.unseen[batch])
+        first = not self.seen
+        drift = np.zeros(self.k, np.float32) if first else self.past.drift(self.centroids, self.seen[batch])
         rule = (NEAREST if first else criterion).rule(self.space)
         assert rule is not None, "the plan chooses passes that know the criterion"
         mass = self.explained if self.space.unit else self.sums.counts.astype(np.float64)
@@ -144,24 +139,10 @@ class Bounded(Pass):
             part = slice(start, start + block.shape[0])
             tally += (self._first if first else self._again)(visit, block, self.rows[part], self.candidates[part])
         if first:
-            self.seen = [centroids] * len(self.parts)
-            self.unseen[:] = False
-        else:
-            self._saw(batch)
-        self.batch = batch
+            self.seen = [self.past.number] * len(self.parts)
+        self.seen[batch], self.batch = self.past.number, batch
+        self.past.forget(min(self.seen))
         return tally
-
-    def _saw(self, batch: int) -> None:
-        """Take note of the centroids that a batch saw, in place of those it saw before.
-
-        What is settled when an iteration begins, others may hold. Other centroids are this pass's alone, and their
-        memory is used again: the system clears pages of large arrays whenever they are asked for anew, which takes
-        longer than to write them.
-        """
-        if self.owned[batch]:
-            self.spare = self.seen[batch]
-        self.seen[batch], self.unseen[batch] = self.centroids, False
-        self.owned[batch] = batch > 0 or self.settled is not self.centroids
 
     def _first(self, visit: _Visit, block: Any, rows: Rows, candidates: Candidates) -> Tally:
         """Search every row."""
@@ -229,15 +210,13 @@ class Bounded(Pass):
         """Means of the sums over all rows, of the clusters that gained or lost a row; or what lies ahead of these."""
         emptied = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
         self.sums.sums[emptied], self.sums.counts[emptied] = 0, 0
-        before, out, led, spare = self.centroids, None, None, self.spare
-        self.spare = None
+        self.changed = self.touched | self.led  # one that led, and does not move again, comes back to its mean
+        # Who is told of an iteration may hold what was settled then, which the next update therefore makes anew.
+        fresh, before, led = self.batch == 0, self.settled, None
         if self.means is not None:
-            before = self.means
-            led = (np.empty_like(before) if spare is None else spare) if self.lead > 0 else None
-            # Within an iteration nobody was given the means.
-            out = before if self.batch > 0 and before is not self.centroids else None
-        else:
-            out = spare
+            led = np.empty_like(before) if before is self.centroids else self.centroids
+        ids, untouched = np.flatnonzero(self.changed), fresh and led is not self.centroids
+        self.past.keep(ids, self.centroids if untouched and len(ids) == self.k else self.centroids[ids])
         means, _ = kernels.means(
             self.sums.sums,
             self.sums.counts,
@@ -247,27 +226,37 @@ class Bounded(Pass):
             explained=self.explained,
             lead=self.lead,
             led=led,
-            out=out,
+            out=None if fresh else before,
+            back=self.led if led is self.centroids else None,
         )
+        self.past.number += 1
         gain = float(self.explained.sum())
         inertia = 2 * (self.total - gain) if self.space.unit else self.total - gain
         if inertia > self.reached * (1 + 1e-9):  # too far ahead
             self.lead, led = 0.0, None
-        if led is not None:
-            led[self.placed] = means[self.placed]
-        self.placed[:] = False
         self.reached = inertia
         self.means = means if self.lead > 0 else None
-        self.centroids = means if led is None else led
-        self.changed = self.touched | self.led  # one that led, and did not move again, is back at its mean
-        self.led = np.zeros_like(self.touched) if led is None else self.touched
-        self.touched = np.zeros_like(self.touched)
+        if led is None:
+            self.centroids, self.led = means, np.zeros_like(self.touched)
+        else:
+            led[self.placed] = means[self.placed]
+            self.centroids, self.led = led, self.touched & ~self.placed
+        self.touched, self.placed = np.zeros_like(self.touched), np.zeros_like(self.placed)
         return self.centroids, inertia
 
-    def refilled(self, moved: np.ndarray) -> None:
+    def place(self, moved: np.ndarray, places: np.ndarray) -> None:
+        self.past.keep(moved, self.centroids[moved], done=True)
+        super().place(moved, places)
         self.changed[moved] = self.touched[moved] = self.placed[moved] = True
-        if self.means is not None and self.means is not self.centroids:
-            self.means[moved] = self.centroids[moved]
+        self.led[moved] = False
+        if self.means is not None:
+            self.means[moved] = places
+
+    def take_over(self, centroids: Any) -> None:
+        ids = np.flatnonzero(self.led)
+        self.past.keep(ids, self.centroids[ids])
+        self.changed |= self.led
+        super().take_over(centroids)
 
     @property
     def settled(self) -> Any:
@@ -281,11 +270,14 @@ class Bounded(Pass):
         return Closed(self.rows.labels, self.rows.sqdist, inertia, self.candidates.ids)
 
     def state(self) -> dict[str, np.ndarray]:
-        none = np.empty((0, *self.sums.sums.shape), np.float32)
+        none, moves = np.empty((0, *self.sums.sums.shape), np.float32), self.past.moves
         return {
             **self._arrays(),
             "total": np.array([self.total]),
-            "seen": np.stack(self.seen) if self.seen else none,
+            "seen": np.array([self.past.number, *self.seen]),
+            "moves": np.array([[move.number, len(move.ids)] for move in moves], np.int64).reshape(-1, 2),
+            "moved": np.concatenate([np.empty(0, np.int32), *(move.ids for move in moves)]),
+            "moved_from": np.concatenate([none.reshape(0, self.d), *(move.rows for move in moves)]),
             "means": none if self.means is None else self.means[None],
             "lead": np.array([self.lead, self.reached]),
         }
@@ -293,7 +285,11 @@ class Bounded(Pass):
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name, array in self._arrays().items():
             array[...] = state[name]
-        self.total, self.seen = float(state["total"][0]), [np.array(centroids) for centroids in state["seen"]]
+        self.total, (number, *self.seen) = float(state["total"][0]), state["seen"].tolist()
+        self.past, end = Past(number), 0
+        for at, count in state["moves"].tolist():
+            part = slice(end, end := end + count)
+            self.past.moves.append(Moved(at, np.array(state["moved"][part]), np.array(state["moved_from"][part])))
         self.means = np.array(state["means"][0]) if len(state["means"]) else None
         self.lead, self.reached = state["lead"].tolist()
 
@@ -308,7 +304,6 @@ class Bounded(Pass):
             "explained": self.explained,
             "members": self.sizes,
             "changed": self.changed,
-            "unseen": self.unseen,
             "touched": self.touched,
             "led": self.led,
             "placed": self.placed,

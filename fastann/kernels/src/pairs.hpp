@@ -83,12 +83,14 @@ void runner_up(const Rows& x, const float* c, const double* csq, const int32_t* 
     });
 }
 
-// Distance (not squared) between matching rows of two tables; 0 where they did not change.
-void drift(const float* a, const float* b, const bool* changed, int64_t k, int64_t d, float* out) {
-    parallel_ranges(k, LIGHT_ROWS, 3.0 * static_cast<double>(k) * static_cast<double>(d),
+// How far the rows ids[r] of `c` are from `before[r]`, as distance, not squared: to out[ids[r]].
+void drift(const float* c, const int32_t* ids, const float* before, int64_t count, int64_t d, float* out) {
+    parallel_ranges(count, LIGHT_ROWS, 3.0 * static_cast<double>(count) * static_cast<double>(d),
                     [&](int64_t first, int64_t end) {
-                        for (int64_t j = first; j < end; j++)
-                            out[j] = changed[j] ? std::sqrt(sqdist32(a + j * d, b + j * d, d)) : 0;
+                        for (int64_t r = first; r < end; r++) {
+                            const int64_t j = ids[r];
+                            out[j] = std::sqrt(sqdist32(c + j * d, before + r * d, d));
+                        }
                     });
 }
 

@@ -125,10 +125,11 @@ inline void ahead(const float* before, float lead, bool cosine, int64_t d, float
 }
 
 // Mean of each cluster, scaled to unit norm for cosine, and by how much it lowers the sum of squares; clusters that did
-// not change, and those without rows, keep their centroid. Where `led` is given it gets these too, but for the means
-// that changed points that lie ahead of them. `out` may be `before`.
+// not change, and those without rows, keep their centroid. Where `led` is given it gets points that lie ahead of the
+// means that changed, and what `before` has of others, of those alone that are to come `back`, if that is given. `out`
+// may be `before`.
 void means(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
-           const float* before, float* out, double* explained, float lead, float* led) {
+           const float* before, float* out, double* explained, float lead, float* led, const bool* back) {
     const int64_t rows = d < 256 ? 16 * (256 / (d + 1) + 1) : 16;  // not so few that asking for more takes longer
     const size_t bytes = static_cast<size_t>(d) * sizeof(float);
     parallel_ranges(k, rows, 3.0 * static_cast<double>(k) * static_cast<double>(d), [&](int64_t first, int64_t end) {
@@ -145,7 +146,7 @@ void means(const double* sums, const double* counts, int64_t k, int64_t d, bool 
             }
             if (moved) explained[j] = 0;
             if (out != before) std::memcpy(out + j * d, before + j * d, bytes);
-            if (led != nullptr) std::memcpy(led + j * d, before + j * d, bytes);
+            if (led != nullptr && (moved || back == nullptr || back[j])) std::memcpy(led + j * d, before + j * d, bytes);
         }
     });
 }

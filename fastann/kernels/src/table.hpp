@@ -24,7 +24,7 @@ struct Table {
     void (*add_rows)(const Rows& x, const double* weights, double sign, const int64_t* offsets, const int32_t* order,
                      int64_t k, double* sums, double* mass);
     void (*means)(const double* sums, const double* counts, int64_t k, int64_t d, bool cosine, const bool* changed,
-                  const float* before, float* out, double* explained, float lead, float* led);
+                  const float* before, float* out, double* explained, float lead, float* led, const bool* back);
     void (*sqnorms)(const Rows& x, double* out);
 
     // pairs.hpp; `csq` are the squared norms of centroids, read for sparse rows only
@@ -32,7 +32,7 @@ struct Table {
     void (*own_sqdist)(const Rows& x, const float* c, const double* csq, const int32_t* labels, double* sqdist);
     void (*runner_up)(const Rows& x, const float* c, const double* csq, const int32_t* labels, const int32_t* ids,
                       int64_t m, int32_t* second, double* sqdist);
-    void (*drift)(const float* a, const float* b, const bool* changed, int64_t k, int64_t d, float* out);
+    void (*drift)(const float* c, const int32_t* ids, const float* before, int64_t count, int64_t d, float* out);
 
     // Least and largest of some ids, at most 0 and at least -1.
     void (*range)(const int32_t* ids, int64_t n, int64_t* least, int64_t* most);

@@ -60,13 +60,17 @@ void of_all_kinds(int64_t n, int64_t d) {
 
 void drift_is_the_distance_to_the_former(int64_t d) {
     const Table before(K, d, 6), after(K, d, 7);
-    bool changed[K] = {};
-    for (int64_t j = 0; j < K; j++) changed[j] = j % 3 != 1;
-    std::vector<float> out(K);
-    fastann::table().drift(before.data(), after.data(), changed, K, d, out.data());
+    std::vector<int32_t> ids;
     for (int64_t j = 0; j < K; j++) {
-        CHECK(close(out[j], changed[j] ? std::sqrt(sqdist_plain(before.row(j), after.row(j), d)) : 0, 1e-5));
+        if (j % 3 != 1) ids.push_back(static_cast<int32_t>(K - 1 - j));
     }
+    std::vector<float> out(K, -1);
+    fastann::table().drift(after.data(), ids.data(), before.data(), static_cast<int64_t>(ids.size()), d, out.data());
+    for (size_t r = 0; r < ids.size(); r++) {
+        const float* was = before.row(static_cast<int64_t>(r));
+        CHECK(close(out[ids[r]], std::sqrt(sqdist_plain(was, after.row(ids[r]), d)), 1e-5));
+    }
+    for (int64_t j = 0; j < K; j++) CHECK((K - 1 - j) % 3 != 1 || out[j] == -1);
 }
 
 void ids_have_a_range() {

@@ -57,7 +57,7 @@ void sums_of_clusters(int64_t n, int64_t d) {
         const Table before(K, d, 3);
         std::vector<float> out(K * d), led(K * d);
         fastann::table().means(sums.data(), mass.data(), K, d, false, nullptr, before.data(), out.data(),
-                               explained.data(), 2.0f, led.data());
+                               explained.data(), 2.0f, led.data(), nullptr);
         for (int64_t j = 0; j < K; j++) {
             for (int64_t t = 0; t < d; t++) {
                 const double mean = mass[j] > 0 ? sums[j * d + t] / mass[j] : before.row(j)[t];

@@ -61,12 +61,12 @@ void visited_rows_have_the_nearest(const fastann::Rows& rows, const Table& x, in
     CHECK(fastann::table().merge(kept.visit(rows, c, rule), fastann::LISTED, found.data(), dist.data()));
     for (int64_t i = 0; i < n; i++) CHECK(kept.labels[i] == nearest_plain(x.row(i), c, 0, K, d) || rule != 0);
     const Table before = c;
-    bool changed[K];
+    std::vector<int32_t> every;
     for (int64_t j = 0; j < K; j++) {
-        changed[j] = j % 2 == 0;
-        for (int64_t t = 0; changed[j] && t < d; t++) c.row(j)[t] += 0.05f;
+        every.push_back(static_cast<int32_t>(j));
+        for (int64_t t = 0; j % 2 == 0 && t < d; t++) c.row(j)[t] += 0.05f;
     }
-    fastann::table().drift(before.data(), c.data(), changed, K, d, drift.data());
+    fastann::table().drift(c.data(), every.data(), before.data(), K, d, drift.data());
     CHECK(fastann::table().look(kept.visit(rows, c, rule), drift.data(), 1, status.data()));
     for (int64_t q = 0; q < n; q++) {
         const int64_t i = kept.order[q];

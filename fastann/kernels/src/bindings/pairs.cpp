@@ -64,15 +64,15 @@ nb::tuple runner_up(nb::handle x_, nb::handle c_, nb::handle labels_, nb::handle
     return nb::make_tuple(second.array, sqdist.array);
 }
 
-nb::object drift(nb::handle a_, nb::handle b_, nb::handle changed_) {
-    const Matrix<const float> a(a_, "a"), b(b_, "b");
-    const Vector<const bool> changed(changed_, "changed");
-    const int64_t k = a.size(0), d = a.size(1);
-    b.sized(k, "as many as a has").sized(d, "as many as a has", 1);
-    changed.sized(k, "one for each row of a");
-    const New<float, 1> out(k);
-    unlocked([&] { table().drift(a, b, changed, k, d, out); });
-    return out.array;
+void drift(nb::handle c_, nb::handle ids_, nb::handle before_, nb::handle out_) {
+    const Matrix<const float> c(c_, "c"), before(before_, "before");
+    const Vector<const int32_t> ids(ids_, "ids");
+    const Vector<float> out(out_, "out");
+    const int64_t count = ids.size(), d = c.size(1);
+    before.sized(count, "one for each of ids").sized(d, "as many as c has", 1);
+    out.sized(c.size(0), "one for each row of c");
+    check_ids(ids, 0, c.size(0), "rows of c");
+    unlocked([&] { table().drift(c, ids, before, count, d, out); });
 }
 
 }  // namespace
@@ -130,12 +130,20 @@ second : int32 [n]
 sqdist : float64 [n]
     Squared L2 distance, infinite there.
 )");
-    m.def("drift", drift, nb::arg("a"), nb::arg("b"), nb::arg("changed"),
-          nb::sig("def drift(a: NDArray[np.float32], b: NDArray[np.float32], changed: NDArray[np.bool_]) -> "
-                  "NDArray[np.float32]"),
-          R"(L2 distance (not squared) between matching rows of two float32 arrays [k, d]: float32 [k].
+    m.def("drift", drift, nb::arg("c"), nb::arg("ids"), nb::arg("before"), nb::arg("out"),
+          nb::sig("def drift(c: NDArray[np.float32], ids: NDArray[np.int32], before: NDArray[np.float32], "
+                  "out: NDArray[np.float32]) -> None"),
+          R"(How far some centroids moved: L2 distances (not squared).
 
-It is 0 where not `changed` (bool [k]), without looking.
+Parameters
+----------
+c : float32 [k, d]
+ids : int32 [r]
+    Which of them, each once.
+before : float32 [r, d]
+    Where these were.
+out : float32 [k]
+    Gets the distances of these, at their ids.
 )");
 }
 

@@ -87,13 +87,14 @@ void add_rows(nb::handle x_, nb::handle weights_, nb::handle labels_, nb::handle
 }
 
 nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool cosine, nb::handle changed_,
-                nb::handle explained_, double lead, nb::handle led_, nb::handle out_) {
+                nb::handle explained_, double lead, nb::handle led_, nb::handle out_, nb::handle back_) {
     const Matrix<const double> sums(sums_, "sums");
     const nb::object as_float = counts_.attr("astype")("f8", nb::arg("copy") = false);
     const Vector<const double> counts(as_float, "counts");
     const Matrix<const float> before(before_, "before");
     const Vector<const bool> changed(changed_, "changed", true);
     const Matrix<float> led(led_, "led", true);
+    const Vector<const bool> back(back_, "back", true);
     const int64_t k = sums.size(0), d = sums.size(1);
     const nb::object explained = explained_.is_none() ? New<double, 1>(k).array : nb::borrow(explained_);
     const Vector<double> into(explained, "explained");
@@ -103,6 +104,7 @@ nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool c
     before.sized(k, "one for each row of sums").sized(d, "as many as sums has", 1);
     led.sized(k, "one for each row of sums");
     led.sized(d, "as many as sums has", 1);
+    back.sized(k, "one for each row of sums");
     const nb::object array = out_.is_none() ? New<float, 2>(k, d).array : nb::borrow(out_);
     const Matrix<float> out(array, "out");
     out.sized(k, "one for each row of sums");
@@ -111,7 +113,8 @@ nb::tuple means(nb::handle sums_, nb::handle counts_, nb::handle before_, bool c
         throw nb::value_error("led must be another array than before and out");
     }
     unlocked([&] {
-        table().means(sums, counts, k, d, cosine, changed, before, out, into, static_cast<float>(lead), led.data());
+        table().means(sums, counts, k, d, cosine, changed, before, out, into, static_cast<float>(lead), led.data(),
+                      back.data());
     });
     return nb::make_tuple(array, explained);
 }
@@ -120,11 +123,12 @@ void bind_means(nb::module_& m) {
     m.def(
         "means", means, nb::arg("sums"), nb::arg("counts"), nb::arg("before"), nb::kw_only(), nb::arg("cosine"),
         nb::arg("changed") = nb::none(), nb::arg("explained") = nb::none(), nb::arg("lead") = 0.0,
-        nb::arg("led") = nb::none(), nb::arg("out") = nb::none(),
+        nb::arg("led") = nb::none(), nb::arg("out") = nb::none(), nb::arg("back") = nb::none(),
         nb::sig(
             "def means(sums: NDArray[np.float64], counts: NDArray[Any], before: NDArray[np.float32], *, cosine: bool, "
             "changed: NDArray[np.bool_] | None = None, explained: NDArray[np.float64] | None = None, "
-            "lead: float = 0.0, led: NDArray[np.float32] | None = None, out: NDArray[np.float32] | None = None) -> "
+            "lead: float = 0.0, led: NDArray[np.float32] | None = None, out: NDArray[np.float32] | None = None, "
+            "back: NDArray[np.bool_] | None = None) -> "
             "tuple[NDArray[np.float32], NDArray[np.float64]]"),
         R"(Mean of each cluster, scaled to unit norm for cosine; clusters without rows keep their centroid.
 
@@ -142,6 +146,8 @@ led : float32 [k, d], optional
     Written to: points beyond the means of clusters that changed, by `lead` times the way from `before` to these.
 out : float32 [k, d], optional
     Where the means go; it may be `before`. By default a new array.
+back : bool [k], optional
+    Of clusters that did not change, those whose row of `led` gets what `before` has; the others stay. By default all.
 
 Returns
 -------
