@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastann import kernels
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -57,11 +59,18 @@ def blobs() -> np.ndarray:
     return rng.permutation(x).astype(np.float32)
 
 
+@pytest.fixture(params=kernels.levels())
+def level(request: pytest.FixtureRequest) -> Any:
+    """Each set of instructions that this CPU has."""
+    before = kernels.level()
+    assert kernels.use(request.param)
+    yield request.param
+    kernels.use(before)
+
+
 @pytest.fixture(params=["this CPU", "baseline"])
 def instructions(request: pytest.FixtureRequest) -> Any:
     """The instructions that this CPU has, and then those that every one has."""
-    from fastann import kernels
-
     before = kernels.level()
     if request.param == "baseline":
         assert kernels.use("baseline")

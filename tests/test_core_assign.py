@@ -4,15 +4,6 @@ import numpy as np
 import pytest
 
 from fastann import kernels
-from fastann.kernels import _core
-
-
-@pytest.fixture(params=_core.levels())
-def level(request):
-    before = _core.level()
-    assert _core.use(request.param)
-    yield request.param
-    _core.use(before)
 
 
 def clusters(rng, n, d, k):

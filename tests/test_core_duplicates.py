@@ -8,14 +8,6 @@ from fastann.kernels import _core
 COLUMNS = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64]
 
 
-@pytest.fixture(params=_core.levels())
-def level(request):
-    before = _core.level()
-    assert _core.use(request.param)
-    yield request.param
-    _core.use(before)
-
-
 def rows(rng, n, d):
     """Rows of which some are near to others."""
     x = rng.standard_normal((n, d), dtype="f")

@@ -10,14 +10,6 @@ from fastann.kernels import _core
 KINDS = ["dense", "sparse"]
 
 
-@pytest.fixture(params=_core.levels())
-def level(request):
-    before = _core.level()
-    assert _core.use(request.param)
-    yield request.param
-    _core.use(before)
-
-
 @pytest.fixture(params=KINDS)
 def kind(request):
     return request.param

@@ -9,14 +9,6 @@ from fastann.kernels import _core
 COLUMNS = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64]
 
 
-@pytest.fixture(params=_core.levels())
-def level(request):
-    before = _core.level()
-    assert _core.use(request.param)
-    yield request.param
-    _core.use(before)
-
-
 def some(rng, n, d, density=0.4):
     return sparse.random(n, d, density, "csr", np.float32, rng)
 

@@ -9,14 +9,6 @@ from fastann.kernels import _core
 COLUMNS = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64]
 
 
-@pytest.fixture(params=_core.levels())
-def level(request):
-    before = _core.level()
-    assert _core.use(request.param)
-    yield request.param
-    _core.use(before)
-
-
 @pytest.fixture(params=["dense", "sparse"])
 def kind(request):
     return request.param

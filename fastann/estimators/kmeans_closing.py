@@ -50,7 +50,7 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
     """
     space, memory = task.space, task.memory
     if task.plan.criterion.closing.looks == 1:
-        done.work.settle()
+        done.work.finish()
     centers = space.outward(done.work.settled)
     work = closer(done.work, table.source, table.weights, space.inward(centers), model.exact_labels, memory)
     audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, model.limits.audited))

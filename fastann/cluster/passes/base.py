@@ -111,7 +111,7 @@ class Pass(ABC):
         """The means of the clusters, where centroids lie ahead of them while rows still move."""
         return self.centroids
 
-    def settle(self) -> None:  # noqa: B027 - most passes have nothing to give back
+    def finish(self) -> None:  # noqa: B027 - most passes have nothing to give back
         """Give back what only further iterations need: `close` is all that follows."""
 
     @abstractmethod

@@ -52,7 +52,7 @@ class Every(Pass):
         self.centroids = self.sums.means(self.space, self.centroids)
         return self.centroids, self.inertia
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         self.__dict__.pop("sums", None)  # of a pass that goes on from a checkpoint there may be none
 
     def close(self, index: Any, criterion: Criterion) -> Closed:

@@ -1,10 +1,8 @@
 // Greedy k-means++ (Arthur and Vassilvitskii, 2007) within groups of rows.
 //
 // A row drawn is compared with all rows of its group, again and again, to find the few to which it would be the nearest
-// centre. That is a matter of memory, so many centres are drawn from rows rounded to int8 (`Grouped`). How far rounding
-// moved a row is known: by the triangle inequality that tells which rows are certainly farther than the centre they
-// have, and where it could change a distance by more than an eighth, float64 decides. All of it is computed in an order
-// that does not depend on the instructions, so that the same rows are drawn everywhere.
+// centre. Many centres are drawn from rows rounded to int8 (picked.hpp); where that does not tell, float64 decides. The
+// same rows are drawn whatever the instructions.
 #pragma once
 
 #include <utility>
@@ -12,155 +10,13 @@
 #include "buffer.hpp"
 #include "grouped.hpp"
 #include "groups.hpp"
-#include "lanes.hpp"
 #include "parallel.hpp"
+#include "picked.hpp"
 #include "rowops.hpp"
-#include "several.hpp"
 #include "table.hpp"
 
 namespace fastann {
 namespace {
-
-#if defined(__AVX512F__) && FASTANN_WIDTH == 16
-constexpr int64_t BYTES_AT_ONCE = 32;
-
-// Each lane of `sum` + two products of int8 with int16.
-inline I32 dot_two(I32 sum, const int8_t* a, const int16_t* b) {
-    const __m512i wide =
-        _mm512_maskz_cvtepi8_epi16(0xffffffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
-    return I32(_mm512_add_epi32(__m512i(sum), _mm512_madd_epi16(wide, _mm512_loadu_si512(b))));
-}
-#elif defined(__AVX2__) && FASTANN_WIDTH == 8
-constexpr int64_t BYTES_AT_ONCE = 16;
-
-inline I32 dot_two(I32 sum, const int8_t* a, const int16_t* b) {
-    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-    return I32(_mm256_add_epi32(__m256i(sum),
-                                _mm256_madd_epi16(wide, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)))));
-}
-#else
-constexpr int64_t BYTES_AT_ONCE = WIDTH;
-
-typedef int8_t I8 __attribute__((vector_size(FASTANN_WIDTH)));
-typedef int16_t I16 __attribute__((vector_size(2 * FASTANN_WIDTH)));
-
-inline I32 dot_two(I32 sum, const int8_t* a, const int16_t* b) {
-    return sum + __builtin_convertvector(load<I8>(a), I32) * __builtin_convertvector(load<I16>(b), I32);
-}
-#endif
-
-// Round the row at each place of `g` to int8.
-void round_rows(const float* x, const float* shift, Grouped& g) {
-    const int64_t d = g.d, count = g.offsets[g.groups];
-    parallel_ranges(count, 1024, 8.0 * static_cast<double>(count * d), [&](int64_t first, int64_t end) {
-        const Buffer<float> shifted(g.stride, 0), whole(g.stride, 0);
-        for (int64_t q = first; q < end; q++) {
-            prefetch(x + g.row_at(q + 2 < end ? q + 2 : end - 1) * d, d);
-            const float* row = x + g.row_at(q) * d;
-            float top = 0;
-            for (int64_t t = 0; t < d; t++) {
-                const float v = row[t] - shift[t], size = v < 0 ? -v : v;
-                shifted[t] = v;
-                top = top > size ? top : size;
-            }
-            if (!(top < 1e30f)) top = 0;  // so that it is found to have moved beyond all measure
-            const float step = top / 127, inverse = step > 0 ? 127 / top : 0;
-            for (int64_t t = 0; t < g.stride; t++) {  // beyond the columns all is zero
-                whole[t] = static_cast<float>(static_cast<int32_t>(shifted[t] * inverse + 128.5f) - 128);
-                shifted[t] -= step * whole[t];
-            }
-            int8_t* out = g.multiples + q * g.stride;
-            for (int64_t t = 0; t < g.stride; t++) out[t] = static_cast<int8_t>(whole[t]);
-            g.step[q] = step;
-            g.square[q] = step * step * static_cast<float>(dot64(whole.data(), whole.data(), g.stride));
-            // Beside the rounding to multiples, that of the subtraction.
-            g.moved[q] = std::sqrt(static_cast<float>(dot64(shifted.data(), shifted.data(), g.stride)));
-            g.moved[q] += 4 * UNIT * std::sqrt(g.square[q]) + 1e-30f;
-        }
-    });
-}
-
-// A distance counts as known where it is so many times as large as what rounding may have changed.
-constexpr float COARSE = 16;
-
-typedef float Eight __attribute__((vector_size(32)));
-typedef int32_t Whole __attribute__((vector_size(32)));
-
-// Bit t says whether v[t] is negative, which a NaN is not.
-inline uint32_t signs(Eight v) {
-#if defined(__AVX2__)
-    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(__m256(v), _mm256_setzero_ps(), _CMP_LT_OQ)));
-#else
-    uint32_t bits = 0;
-    for (int64_t t = 0; t < 8; t++) bits |= static_cast<uint32_t>(v[t] < 0) << t;
-    return bits;
-#endif
-}
-
-// Up to eight rows that others are compared with, widened to int16.
-class Picked {
- public:
-    explicit Picked(const Grouped& g) : g_(g), wide_(8 * g.stride) {}
-
-    // Take the rows at some places.
-    void take(const int64_t* places, int64_t count) {
-        count_ = count;
-        for (int64_t t = 0; t < 8; t++) {
-            const int64_t q = places[t < count ? t : 0];
-            step_[t] = -2 * g_.step[q];
-            square_[t] = g_.square[q];
-            moved_[t] = g_.moved[q];
-            if (t < count) {
-                for (int64_t s = 0; s < g_.stride; s++) wide_[t * g_.stride + s] = g_.multiples[q * g_.stride + s];
-            }
-        }
-    }
-
-    // Compare them with the row at a place: `sqdist` gets the squared distances between rounded rows. Bit t of what is
-    // returned says whether places[t] may be nearer to it than a squared distance, bit t + 8 that rounding is too
-    // coarse to tell how near.
-    uint32_t compare(int64_t q, double within, float* sqdist) const {
-        const uint32_t all = (1u << count_) - 1;
-        int32_t dots[8];
-        if (count_ > 6) {
-            products<8>(q, dots);
-        } else if (count_ > 4) {
-            products<6>(q, dots);
-        } else if (count_ > 2) {
-            products<4>(q, dots);
-        } else {
-            products<2>(q, dots);
-        }
-        const Eight both = load<Eight>(square_) + g_.square[q], moved = load<Eight>(moved_) + g_.moved[q];
-        const Eight products = __builtin_convertvector(load<Whole>(dots), Eight);
-        const Eight rough = both + products * (load<Eight>(step_) * g_.step[q]);
-        store(sqdist, rough);
-        // What is computed of exact sums is rounded a few times; where it may have overflowed, nothing is certain.
-        const Eight error = both * (32 * UNIT), coarse = moved * moved * (COARSE * COARSE) + COARSE * error;
-        const uint32_t fine = signs(coarse - rough) & signs(rough - 1e37f);
-        if (!(within < 1e36)) return all | (~fine & all) << 8;
-        const Eight far = moved + std::sqrt(static_cast<float>(within)) * (1 + 4 * UNIT);
-        const uint32_t farther = signs(far * far * (1 + 4 * UNIT) + error - rough) & signs(rough - 1e37f);
-        return (~farther & all) | (~fine & all) << 8;
-    }
-
- private:
-    template <int64_t N>
-    void products(int64_t q, int32_t* out) const {
-        const int8_t* row = g_.multiples + q * g_.stride;
-        I32 sums[8] = {};
-        for (int64_t t = 0; t < g_.stride; t += BYTES_AT_ONCE) {
-#pragma GCC unroll 8
-            for (int64_t j = 0; j < N; j++) sums[j] = dot_two(sums[j], row + t, wide_ + j * g_.stride + t);
-        }
-        sum_eight(sums, out);
-    }
-
-    const Grouped& g_;
-    const Buffer<int16_t> wide_;
-    int64_t count_ = 0;
-    float step_[8], square_[8], moved_[8];  // step_: times -2
-};
 
 // Rows of the largest group.
 inline int64_t largest(const Grouped& g) {

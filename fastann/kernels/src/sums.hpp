@@ -146,7 +146,8 @@ void means(const double* sums, const double* counts, int64_t k, int64_t d, bool 
             }
             if (moved) explained[j] = 0;
             if (out != before) std::memcpy(out + j * d, before + j * d, bytes);
-            if (led != nullptr && (moved || back == nullptr || back[j])) std::memcpy(led + j * d, before + j * d, bytes);
+            if (led != nullptr && (moved || back == nullptr || back[j]))
+                std::memcpy(led + j * d, before + j * d, bytes);
         }
     });
 }
