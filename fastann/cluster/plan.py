@@ -202,7 +202,7 @@ def choose_index(index: Spec | str, k: int, device: Any = "cpu", limits: Limits 
     if k < limits.cells_from or device != "cpu":
         return Flat()
     nlist = max(1, round(limits.cells_per_root * k**0.5))
-    return Cells(nlist=nlist, nprobe=min(32, nlist), train_iter=8)
+    return Cells(nlist=nlist, nprobe=min(32, nlist), train_iter=4)
 
 
 def searcher(index: Spec | str, k: int, d: int, device: Any = "cpu", limits: Limits = LIMITS) -> Spec:
