@@ -184,6 +184,12 @@ GIVEN = {
     ("--seed", "7"): ("random_state", 7),
     (): ("margins", True),
     ("--no-margins",): ("margins", False),
+    ("--max-iter", "2"): ("swaps", "auto"),
+    ("--swaps",): ("swaps", True),
+    ("--no-swaps",): ("swaps", False),
+    ("--max-iter", "4"): ("size_aware", "auto"),
+    ("--size-aware",): ("size_aware", True),
+    ("--no-size-aware",): ("size_aware", False),
 }
 
 

@@ -41,6 +41,11 @@ def _share(context: click.Context, param: click.Parameter, value: str) -> float 
         raise click.BadParameter(f"{value!r} is neither a share of the rows, such as 0.05, nor auto") from None
 
 
+def _unless_said(context: click.Context, param: click.Parameter, value: bool | None) -> bool | str:
+    """What a flag says; auto where it is not given."""
+    return "auto" if value is None else value
+
+
 def _iterations(most: int) -> Option:
     return click.option("--max-iter", default=most, show_default=True, help="Iterations at most.")
 
@@ -69,12 +74,24 @@ _fit_options: list[Option] = [
         help="How k-means starts.",
     ),
     click.option("--n-init", default=1, show_default=True, help="Starts tried; the one of lowest inertia is kept."),
+    click.option(
+        "--swaps/--no-swaps",
+        default=None,
+        callback=_unless_said,
+        help="Improve the start by swaps, or not; by default where that is known to pay.",
+    ),
     _ITERATIONS,
     click.option(
         "--effort",
         default=1.0,
         show_default=True,
         help="For auto: 2 searches twice as cautiously, and goes on until iterations gain half as much.",
+    ),
+    click.option(
+        "--size-aware/--no-size-aware",
+        default=None,
+        callback=_unless_said,
+        help="Move rows by Hartigan's rule, or to the nearest centre; by default what index auto does.",
     ),
     click.option(
         "--exact-labels", is_flag=True, help="Find the final labels by exact search of every row, whatever the index."
