@@ -16,6 +16,7 @@ from fastann.cluster.criterion import NEAREST, SIZE_AWARE
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.passes.bounded import Bounded
 from fastann.cluster.passes.every import Every
+from fastann.cluster.passes.past import Past
 from fastann.cluster.passes.rows import Rows
 from fastann.cluster.plan import searcher
 from fastann.cluster.space import space_of
@@ -129,6 +130,23 @@ def test_a_cluster_that_was_empty_leads_nothing_at_first_and_the_others_go_on(ma
     assert held.any()
     np.testing.assert_array_equal(work.settled[300:303], work.centroids[300:303])
     assert (work.settled != work.centroids).any(axis=1).mean() > 0.5
+
+
+def test_the_past_knows_how_far_centroids_are_from_where_a_batch_saw_them(rng):
+    past, now = Past(), rng.standard_normal((50, 7)).astype(np.float32)
+    seen, number = [now.copy() for _ in range(4)], [0] * 4
+    for step in range(60):
+        for done in (False, True)[: 1 + (step % 3 == 0)]:  # some are moved again after an update
+            ids = np.flatnonzero(rng.random(50) < rng.choice([0.0, 0.1, 1.0]))
+            past.keep(ids, now[ids], done=done)
+            now[ids] += rng.standard_normal((len(ids), 7)).astype(np.float32)
+            past.number += not done
+        batch = step % 4
+        expected = np.linalg.norm(now - seen[batch], axis=1)
+        np.testing.assert_allclose(past.drift(now, number[batch]), expected, rtol=1e-5)
+        seen[batch], number[batch] = now.copy(), past.number
+        past.forget(min(number))
+        assert len(past.moves) <= 8
 
 
 @pytest.mark.parametrize("small", [0, 2**24])  # rows that remember candidates, and exact passes

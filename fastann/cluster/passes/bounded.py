@@ -255,7 +255,6 @@ class Bounded(Pass):
     def take_over(self, centroids: Any) -> None:
         ids = np.flatnonzero(self.led)
         self.past.keep(ids, self.centroids[ids])
-        self.changed |= self.led
         super().take_over(centroids)
 
     @property

@@ -43,9 +43,8 @@ class Past:
     def drift(self, centroids: np.ndarray, seen: int) -> np.ndarray:
         """How far centroids (float32 [k, d]) are from where they were after `seen` updates: float32 [k]."""
         out = np.zeros(len(centroids), np.float32)
-        for move in reversed(
-            self.moves
-        ):  # the oldest has the last word: what a visit saw was moved by the first after it
+        # The oldest move has the last word: a visit saw what the first one after it moved.
+        for move in reversed(self.moves):
             if move.number >= seen:
                 kernels.drift(centroids, move.ids, move.rows, out)
         return out
