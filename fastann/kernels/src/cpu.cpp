@@ -96,18 +96,23 @@ std::vector<Level> compiled() {
 #ifdef FASTANN_X86
     const Features f = features();
 #ifdef FASTANN_HAS_AVX512
+#ifdef FASTANN_HAS_VNNI
+    const Dots wide = f.vnni ? int8_dots : nullptr;
+#else
+    const Dots wide = nullptr;
+#endif
 #ifdef FASTANN_HAS_AMX
-    all.push_back({"amx", &avx512_table, &bf16_screening, f.amx});
+    all.push_back({"amx", &avx512_table, &bf16_screening, f.amx, wide});
 #endif
 #ifdef FASTANN_HAS_VNNI
-    all.push_back({"vnni", &avx512_table, &int8_screening, f.vnni});
+    all.push_back({"vnni", &avx512_table, &int8_screening, f.vnni, wide});
 #endif
     all.push_back({"avx512", &avx512_table, &int7_wide_screening, f.avx512});
     all.push_back({"avx512-f32", &avx512_table, nullptr, f.avx512});
 #endif
 #ifdef FASTANN_HAS_AVX2
 #ifdef FASTANN_HAS_AVXVNNI
-    all.push_back({"avxvnni", &avx2_table, &int8_avx_screening, f.avxvnni});
+    all.push_back({"avxvnni", &avx2_table, &int8_avx_screening, f.avxvnni, int8_avx_dots});
 #endif
     all.push_back({"avx2", &avx2_table, &int7_screening, f.avx2});
     all.push_back({"avx2-f32", &avx2_table, nullptr, f.avx2});

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "dots.hpp"
+
 namespace fastann {
 
 struct Screening;
@@ -15,6 +17,7 @@ struct Level {
     const Table* table;
     const Screening* rounded;  // or null
     bool available;            // in this CPU, and permitted by the system
+    Dots dots = nullptr;       // or null, where int8 is multiplied as int16
 };
 
 // Every level that this library was compiled with, best first; the last are scalar twins, for tests.

@@ -12,6 +12,7 @@ namespace fastann {
 namespace {
 
 constexpr int64_t STEP = 32;  // int8 that the widest loop takes at once
+constexpr int64_t MORE = 8;   // beyond the last row, as eight are read at once
 
 }  // namespace
 
@@ -25,9 +26,9 @@ Grouped::Grouped(const int32_t* labels, const int32_t* rows_, int64_t n_, int64_
         rows = room<int32_t>(memory_, at, rows_ != nullptr ? n : 0);
         place = room<int32_t>(memory_, at, held);
         multiples = room<int8_t>(memory_, at, held * stride);
-        step = room<float>(memory_, at, held);
-        square = room<float>(memory_, at, held);
-        moved = room<float>(memory_, at, held);
+        step = room<float>(memory_, at, held + MORE);
+        square = room<float>(memory_, at, held + MORE);
+        moved = room<float>(memory_, at, held + MORE);
         if (!measured) memory_ = static_cast<char*>(allocate(at));
     }
     if (rows_ != nullptr) {

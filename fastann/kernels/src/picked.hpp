@@ -6,6 +6,7 @@
 #pragma once
 
 #include "buffer.hpp"
+#include "dots.hpp"
 #include "grouped.hpp"
 #include "lanes.hpp"
 #include "parallel.hpp"
@@ -80,6 +81,15 @@ constexpr float COARSE = 16;
 typedef float Eight __attribute__((vector_size(32)));
 typedef int32_t Whole __attribute__((vector_size(32)));
 
+inline Eight root(Eight v) {
+#if defined(__AVX2__)
+    return Eight(_mm256_sqrt_ps(__m256(v)));
+#else
+    for (int64_t t = 0; t < 8; t++) v[t] = std::sqrt(v[t]);
+    return v;
+#endif
+}
+
 // Bit t says whether v[t] is negative, which a NaN is not.
 inline uint32_t signs(Eight v) {
 #if defined(__AVX2__)
@@ -91,57 +101,93 @@ inline uint32_t signs(Eight v) {
 #endif
 }
 
-// Up to eight rows that others are compared with, widened to int16.
+// What comes of comparing up to eight rows, one a lane, with each of up to eight others.
+struct Nearness {
+    float sqdist[8][8];  // between the rounded rows: of other t to row r at [t][r]
+    uint32_t near[8];    // bit r: row r may be nearer to it than it was so far
+    uint32_t coarse[8];  // bit r: rounding is too coarse to tell how near
+    uint32_t any;        // bit r: row r is near to some
+};
+
+// Up to eight rows that others are compared with: as they are where there is a product of int8, or widened to int16.
 class Picked {
  public:
-    explicit Picked(const Grouped& g) : g_(g), wide_(8 * g.stride) {}
+    Picked(const Grouped& g, Dots dots)
+        : g_(g), dots_(dots), plain_(dots != nullptr ? 8 * g.stride : 0), wide_(dots == nullptr ? 8 * g.stride : 0) {}
 
     // Take the rows at some places.
     void take(const int64_t* places, int64_t count) {
         count_ = count;
-        for (int64_t t = 0; t < 8; t++) {
-            const int64_t q = places[t < count ? t : 0];
+        for (int64_t t = 0; t < count; t++) {
+            const int64_t q = places[t];
             step_[t] = -2 * g_.step[q];
             square_[t] = g_.square[q];
             moved_[t] = g_.moved[q];
-            if (t < count) {
-                for (int64_t s = 0; s < g_.stride; s++) wide_[t * g_.stride + s] = g_.multiples[q * g_.stride + s];
-            }
+            copy(t, g_.multiples + q * g_.stride);
         }
     }
 
-    // Compare them with the row at a place: `sqdist` gets the squared distances between rounded rows. Bit t of what is
-    // returned says whether places[t] may be nearer to it than a squared distance, bit t + 8 that rounding is too
-    // coarse to tell how near.
-    uint32_t compare(int64_t q, double within, float* sqdist) const {
-        const uint32_t all = (1u << count_) - 1;
-        int32_t dots[8];
-        if (count_ > 6) {
-            products<8>(q, dots);
-        } else if (count_ > 4) {
-            products<6>(q, dots);
-        } else if (count_ > 2) {
-            products<4>(q, dots);
-        } else {
-            products<2>(q, dots);
+    // Compare them with the rows at q..q + rows - 1, of which `within` [8] has the squared distances so far.
+    void compare(int64_t q, int64_t rows, const double* within, Nearness& out) const {
+        int32_t dots[8][8] = {};  // of other t and row r at [t][r]
+        for (int64_t r = 0; r < rows; r++) {
+            int32_t some[8];
+            products(g_.multiples + (q + r) * g_.stride, some);
+            for (int64_t t = 0; t < 8; t++) dots[t][r] = some[t];
         }
-        const Eight both = load<Eight>(square_) + g_.square[q], moved = load<Eight>(moved_) + g_.moved[q];
-        const Eight products = __builtin_convertvector(load<Whole>(dots), Eight);
-        const Eight rough = both + products * (load<Eight>(step_) * g_.step[q]);
-        store(sqdist, rough);
-        // What is computed of exact sums is rounded a few times; where it may have overflowed, nothing is certain.
-        const Eight error = both * (32 * UNIT), coarse = moved * moved * (COARSE * COARSE) + COARSE * error;
-        const uint32_t fine = signs(coarse - rough) & signs(rough - 1e37f);
-        if (!(within < 1e36)) return all | (~fine & all) << 8;
-        const Eight far = moved + std::sqrt(static_cast<float>(within)) * (1 + 4 * UNIT);
-        const uint32_t farther = signs(far * far * (1 + 4 * UNIT) + error - rough) & signs(rough - 1e37f);
-        return (~farther & all) | (~fine & all) << 8;
+        Eight known;
+        for (int64_t r = 0; r < 8; r++) known[r] = static_cast<float>(within[r]);
+        const Eight step = load<Eight>(g_.step + q), square = load<Eight>(g_.square + q);
+        const Eight rounded = load<Eight>(g_.moved + q), limit = root(known) * (1 + 4 * UNIT);
+        const uint32_t there = (1u << rows) - 1, measured = signs(known - 1e36f);
+        out.any = 0;
+        for (int64_t t = 0; t < count_; t++) {
+            const Eight both = square + square_[t], moved = rounded + moved_[t];
+            const Eight rough = both + __builtin_convertvector(load<Whole>(dots[t]), Eight) * (step * step_[t]);
+            store(out.sqdist[t], rough);
+            // What is computed of exact sums is rounded a few times; where it may have overflowed, nothing is certain.
+            const Eight error = both * (32 * UNIT), coarse = moved * moved * (COARSE * COARSE) + COARSE * error;
+            const Eight far = moved + limit;
+            const uint32_t finite = signs(rough - 1e37f);
+            const uint32_t farther = signs(far * far * (1 + 4 * UNIT) + error - rough) & finite & measured;
+            out.coarse[t] = ~(signs(coarse - rough) & finite);
+            out.near[t] = ~farther & there;
+            out.any |= out.near[t];
+        }
     }
 
  private:
+    // Row t is that of such multiples.
+    void copy(int64_t t, const int8_t* row) {
+        if (dots_ == nullptr) {
+            for (int64_t s = 0; s < g_.stride; s++) wide_[t * g_.stride + s] = row[s];
+            return;
+        }
+        int32_t sum = 0;
+        for (int64_t s = 0; s < g_.stride; s++) {
+            plain_[t * g_.stride + s] = row[s];
+            sum += row[s];
+        }
+        off_[t] = 128 * sum;
+    }
+
+    // Products of a row with all of them.
+    void products(const int8_t* row, int32_t* out) const {
+        if (dots_ != nullptr) {
+            dots_(row, plain_, g_.stride, count_, off_, out);
+        } else if (count_ > 6) {
+            widened<8>(row, out);
+        } else if (count_ > 4) {
+            widened<6>(row, out);
+        } else if (count_ > 2) {
+            widened<4>(row, out);
+        } else {
+            widened<2>(row, out);
+        }
+    }
+
     template <int64_t N>
-    void products(int64_t q, int32_t* out) const {
-        const int8_t* row = g_.multiples + q * g_.stride;
+    void widened(const int8_t* row, int32_t* out) const {
         I32 sums[8] = {};
         for (int64_t t = 0; t < g_.stride; t += BYTES_AT_ONCE) {
 #pragma GCC unroll 8
@@ -151,8 +197,11 @@ class Picked {
     }
 
     const Grouped& g_;
+    const Dots dots_;  // or null
+    const Buffer<int8_t> plain_;
     const Buffer<int16_t> wide_;
     int64_t count_ = 0;
+    int32_t off_[8] = {};                   // what `dots_` is to take off
     float step_[8], square_[8], moved_[8];  // step_: times -2
 };
 

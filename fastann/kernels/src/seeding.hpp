@@ -57,19 +57,19 @@ struct Nearer {
 class Seeding {
  public:
     // `most`: rows of the largest group.
-    Seeding(const Rows& x, const Grouped& g, const double* weights, double* closest, int64_t most)
+    Seeding(const Rows& x, const Grouped& g, const double* weights, double* closest, int64_t most, Dots dots)
         : x_(x),
           g_(g),
           weights_(weights),
           closest_(closest),
           weight_(most),
-          near_(most),
+          near_(most + 8),
           mass_(most),
           some_(most),
           bits_(most),
           rough_(g.stride > 0 ? 8 * most + 8 : 0),
           work_(x.sparse() ? x.d : 0, 0),
-          picked_(g),
+          picked_(g, dots),
           one_(most),
           other_(most) {}
 
@@ -141,12 +141,20 @@ class Seeding {
         int64_t places[8];
         for (int64_t t = 0; t < count; t++) places[t] = start_ + picks[t];
         picked_.take(places, count);
-        for (int64_t q = 0; q < count_; q++) {
-            const uint32_t bits = picked_.compare(start_ + q, near_[q], rough_ + 8 * found);
-            if ((bits & 0xff) == 0) continue;
-            if ((bits & bits >> 8) != 0) prefetch(x_.data + g_.row(row(q)) * x_.d, x_.d);
-            some_[found] = static_cast<int32_t>(q);
-            bits_[found++] = static_cast<uint16_t>(bits);
+        Nearness seen;
+        for (int64_t first = 0; first < count_; first += 8) {
+            picked_.compare(start_ + first, count_ - first < 8 ? count_ - first : 8, near_ + first, seen);
+            for (uint32_t rest = seen.any; rest != 0; rest &= rest - 1) {
+                const int r = lowest_bit(rest);
+                uint32_t bits = 0;
+                for (int64_t t = 0; t < count; t++) {
+                    rough_[8 * found + t] = seen.sqdist[t][r];
+                    bits |= (seen.near[t] >> r & 1) << t | (seen.coarse[t] >> r & 1) << (t + 8);
+                }
+                if ((bits & bits >> 8) != 0) prefetch(x_.data + g_.row(row(first + r)) * x_.d, x_.d);
+                some_[found] = static_cast<int32_t>(first + r);
+                bits_[found++] = static_cast<uint16_t>(bits);
+            }
         }
         return found;
     }
@@ -192,12 +200,12 @@ class Seeding {
 // before. `closest` has the squared distance of each row to the nearest centre that there is, infinite for a whole
 // group where there is none, and is kept up to date. A group is done by one thread.
 void plus_plus(const Rows& x, const double* weights, double* closest, const Grouped& g, const int64_t* first,
-               const double* uniform, int64_t trials, int64_t* picks) {
+               const double* uniform, int64_t trials, Dots dots, int64_t* picks) {
     const int64_t pieces = pieces_of(x), most = largest(g);
     const double operations =
         2.0 * static_cast<double>(trials * stored(x)) * static_cast<double>(per_group(first, g.groups));
     parallel(pieces, operations, [&](int64_t piece) {
-        Seeding seeding(x, g, weights, closest, most);
+        Seeding seeding(x, g, weights, closest, most, dots);
         for (int64_t j = piece * g.groups / pieces; j < (piece + 1) * g.groups / pieces; j++) {
             seeding.group(j, first[j + 1] - first[j], uniform + first[j] * trials, trials, picks + first[j]);
         }
@@ -207,8 +215,8 @@ void plus_plus(const Rows& x, const double* weights, double* closest, const Grou
 // Tells groups of new centres, which are rows too.
 class Hearing {
  public:
-    Hearing(const Rows& x, const Grouped& g, double* closest, int64_t most)
-        : x_(x), g_(g), closest_(closest), near_(most), work_(x.sparse() ? x.d : 0, 0), picked_(g) {}
+    Hearing(const Rows& x, const Grouped& g, double* closest, int64_t most, Dots dots)
+        : x_(x), g_(g), closest_(closest), near_(most + 8), work_(x.sparse() ? x.d : 0, 0), picked_(g, dots) {}
 
     // Tell the rows at [start, end), all of one group, of `count` centres.
     void tell(int64_t start, int64_t end, const int64_t* picks, int64_t count) {
@@ -229,17 +237,19 @@ class Hearing {
         int64_t places[8];
         for (int64_t t = 0; t < count; t++) places[t] = g_.place[picks[t]];
         picked_.take(places, count);
-        for (int64_t q = start; q < end; q++) {
-            float rough[8];
-            double& near = near_[q - start];
-            const uint32_t bits = picked_.compare(q, near, rough);
-            for (uint32_t rest = bits & 0xff; rest != 0; rest &= rest - 1) {
-                const int t = lowest_bit(rest);
-                const bool fine = (bits >> t & 0x100) == 0;
-                const double far =
-                    fine ? static_cast<double>(rough[t])
-                         : sqdist64(x_.data + g_.row_at(q) * x_.d, x_.data + g_.row(picks[t]) * x_.d, x_.d);
-                near = far < near ? far : near;
+        Nearness seen;
+        for (int64_t first = start; first < end; first += 8) {
+            picked_.compare(first, end - first < 8 ? end - first : 8, near_ + (first - start), seen);
+            for (int64_t t = 0; t < count && seen.any != 0; t++) {
+                for (uint32_t rest = seen.near[t]; rest != 0; rest &= rest - 1) {
+                    const int r = lowest_bit(rest);
+                    double far = static_cast<double>(seen.sqdist[t][r]);
+                    if ((seen.coarse[t] >> r & 1) != 0) {
+                        far = sqdist64(x_.data + g_.row_at(first + r) * x_.d, x_.data + g_.row(picks[t]) * x_.d, x_.d);
+                    }
+                    double& near = near_[first + r - start];
+                    near = far < near ? far : near;
+                }
             }
         }
     }
@@ -265,11 +275,11 @@ class Hearing {
 
 // Lower `closest` to the squared distances of the rows of group j to the rows picks[first[j]] to
 // picks[first[j + 1] - 1], where these are smaller.
-void hear(const Rows& x, double* closest, const Grouped& g, const int64_t* picks, const int64_t* first) {
+void hear(const Rows& x, double* closest, const Grouped& g, const int64_t* picks, const int64_t* first, Dots dots) {
     const int64_t count = g.offsets[g.groups], pieces = pieces_of(x), most = largest(g);
     const double operations = 2.0 * static_cast<double>(stored(x)) * static_cast<double>(per_group(first, g.groups));
     parallel(pieces, operations, [&](int64_t piece) {
-        Hearing hearing(x, g, closest, most);
+        Hearing hearing(x, g, closest, most, dots);
         by_group(g.offsets, g.groups, piece * count / pieces, (piece + 1) * count / pieces,
                  [&](int64_t j, int64_t start, int64_t end) {
                      hearing.tell(start, end, picks + first[j], first[j + 1] - first[j]);

@@ -6,6 +6,7 @@
 #include "assignment.hpp"
 #include "decisions.hpp"
 #include "descent.hpp"
+#include "dots.hpp"
 #include "grouped.hpp"
 #include "rows.hpp"
 #include "screen/packed.hpp"
@@ -51,8 +52,9 @@ struct Table {
     // seeding.hpp
     void (*round_rows)(const float* x, const float* shift, Grouped& g);
     void (*plus_plus)(const Rows& x, const double* weights, double* closest, const Grouped& g, const int64_t* first,
-                      const double* uniform, int64_t trials, int64_t* picks);
-    void (*hear)(const Rows& x, double* closest, const Grouped& g, const int64_t* picks, const int64_t* first);
+                      const double* uniform, int64_t trials, Dots dots, int64_t* picks);
+    void (*hear)(const Rows& x, double* closest, const Grouped& g, const int64_t* picks, const int64_t* first,
+                 Dots dots);
 
     // start.hpp
     int64_t (*greedy)(const float* x, int64_t n, int64_t d, const double* weights, int64_t k, int64_t trials,

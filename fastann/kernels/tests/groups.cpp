@@ -88,14 +88,15 @@ void starts(int64_t n, int64_t d) {
         if (rounded) fastann::table().round_rows(rows.data, shift.data(), g);
         std::fill(picks.begin(), picks.end(), -1);
         std::vector<double> closest(n, INFINITY);
-        fastann::table().plus_plus(rows, weights.data(), closest.data(), g, first, random.data(), trials, picks.data());
+        fastann::table().plus_plus(rows, weights.data(), closest.data(), g, first, random.data(), trials,
+                                   fastann::level().dots, picks.data());
         for (int64_t j = 0; j < k && d >= 7; j++) {
             CHECK(labels[picks[j]] == (j < 4 ? 0 : 1));
             CHECK(std::count(picks.begin(), picks.end(), picks[j]) == 1);
         }
         const int64_t told[] = {0, d >= 7 ? 3 : 0, d >= 7 ? 3 : 0};  // of fewer columns there are not enough rows
         std::vector<double> before = closest;
-        fastann::table().hear(rows, closest.data(), g, picks.data() + 4, told);
+        fastann::table().hear(rows, closest.data(), g, picks.data() + 4, told, fastann::level().dots);
         for (int64_t i = 0; i < n; i++) CHECK(closest[i] <= before[i] && (labels[i] == 0 || closest[i] == before[i]));
         same_bits(std::string(rows.sparse() ? "sparse"
                               : rounded     ? "rounded"

@@ -106,7 +106,7 @@ nb::object plus_plus(nb::handle x_, nb::handle weights_, const Grouped& g, nb::h
         const Buffer<double> own(closest.data() == nullptr ? g.n : 0);
         double* known = closest.data() == nullptr ? static_cast<double*>(own) : closest.data();
         if (closest.data() == nullptr) std::fill_n(known, g.n, std::numeric_limits<double>::infinity());
-        table().plus_plus(x, weights, known, g, first, uniform, uniform.size(1), picks);
+        table().plus_plus(x, weights, known, g, first, uniform, uniform.size(1), level().dots, picks);
     });
     return picks.array;
 }
@@ -123,7 +123,7 @@ void hear(nb::handle x_, const Grouped& g, nb::handle picks_, nb::handle first_,
         if (picks.data()[t] < 0 || picks.data()[t] >= g.n)
             throw nb::index_error("picks must be rows that were grouped");
     }
-    unlocked([&] { table().hear(x, closest, g, picks, first); });
+    unlocked([&] { table().hear(x, closest, g, picks, first, level().dots); });
 }
 
 nb::object greedy(nb::handle x_, nb::handle weights_, nb::handle uniform_) {
