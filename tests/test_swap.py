@@ -81,6 +81,17 @@ def test_other_starts_are_tried_where_the_sample_is_a_small_part():
     assert len(calls) == 4
 
 
+def test_breaths_of_many_clusters_are_deeper_where_clusters_overlap():
+    rng = np.random.default_rng(5)
+    x = (rng.normal(0, 1, (120, 24))[rng.integers(120, size=6000)] + rng.normal(0, 0.7, (6000, 24))).astype(np.float32)
+    few, many = [], []
+    for seed in range(3):
+        start = x[np.random.default_rng(seed).choice(len(x), 60, replace=False)]
+        few.append(cost(x, Swaps(x, None, 60, Euclidean(), np.random.default_rng(seed)).improved(start)))
+        many.append(cost(x, improved(x, None, start, seed)))
+    assert np.mean(many) < np.mean(few)
+
+
 def deep(x, weights=None, k=30, seed=0):
     return DeepSwaps(x, weights, k, Euclidean(), np.random.default_rng(seed))
 

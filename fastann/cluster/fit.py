@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastann.cluster import robust, start
+from fastann.cluster import narrow, robust, start
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.clock import Clock
 from fastann.cluster.deep import DeepSwaps
@@ -202,16 +202,21 @@ class Fit:
 
     def _start(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
-        task, rng, trim = self.task, self.rng, self.task.plan.trim
+        task, rng, trim, wide = self.task, self.rng, self.task.plan.trim, None
         with self.clock("start"):
             if trim is not None:  # a pass gives rows that it leaves out no weight; a start needs the weights as given
                 lot = start.Whole(task.source, task.weights)
             if trim is not None and name in start.PLUS_PLUS:
                 begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory, task.plan.swaps)
             else:
-                begun = start.start(name, lot, task.k, rng, task.memory)
+                if task.plan.swaps and name in start.PLUS_PLUS and narrow.suits(task.source):
+                    wide = narrow.Narrow.of(lot, task.k, rng, task.memory)
+                begun = start.start(name, lot, task.k, rng, task.memory) if wide is None else start.Begun(wide.rows)
             centroids = dense(lot.take(begun.rows)) if begun.centres is None else begun.centres
-        if task.plan.swaps:
+        if wide is not None:
+            with self.clock("swaps"):
+                centroids = wide.best(lot.n, task.space, rng)
+        elif task.plan.swaps:
             with self.clock("swaps"):
                 some = begun.sample or start.sample(lot, task.k, rng, task.memory)
                 some = some.fewer(enough(task.k, start.row_values(lot)), rng)

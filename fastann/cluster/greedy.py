@@ -48,6 +48,10 @@ class Some:
         """These alone."""
         return Some(self.x, (ids if self.rows is None else self.rows[ids]).astype(np.int32))
 
+    def copied(self) -> Any:
+        """As a table of their own, or the whole table that they are."""
+        return self.x if self.rows is None else self.x[self.rows]
+
     def nearest(self, index: Index) -> np.ndarray:
         """The nearest of the centroids of an index to each row: int32 [m]."""
         m = len(self)
@@ -69,7 +73,7 @@ def among(
     """
     if k > (WHOLE_UP_TO if limit == np.inf else GROUPED_FROM):
         return _in_groups(given, weights, k, rng, limit)
-    return _whole(given.x if given.rows is None else given.x[given.rows], weights, k, rng, limit)
+    return _whole(given.copied(), weights, k, rng, limit)
 
 
 def _whole(x: Any, weights: np.ndarray | None, k: int, rng: np.random.Generator, limit: float) -> np.ndarray:

@@ -171,7 +171,12 @@ def sample(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Sample
     """Rows that stand for all, chosen after one look at these."""
     values = max(1.0, row_values(lot))
     most, cheap = min(_MOST, int(_VALUES / values)), int(_CHEAP / ((k + _READ) * values))
-    size = max(_LEAST * k, min(most, max(_PER_CLUSTER * k, _FEWEST, cheap)))
+    return chosen(lot, k, min(most, max(_PER_CLUSTER * k, _FEWEST, cheap)), rng, memory)
+
+
+def chosen(lot: Lot, k: int, size: int, rng: np.random.Generator, memory: Memory) -> Sample:
+    """So many rows that stand for all, but no fewer than there must be for `k` clusters."""
+    size = max(_LEAST * k, size)
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
     few = dense(lot.take(draw(lot.n, lot.weights, min(k, LOOK), rng)))

@@ -5,8 +5,9 @@ centres to one group and one to two keeps that error for good. What removing a c
 second nearest; what splitting a cluster gains, from two means of its own rows. As in FLS++ (Conrads et al., 2024) a
 change counts when the cost is lower after some iterations. Where rounds of swaps gain no more and iterations cost next
 to nothing, breathing k-means (Fritzke, 2020) goes on: some clusters too many, iterations, and those taken out that then
-matter least. Where the sample is a small part of the rows, so that all this is a small part of a fit, other starts are
-tried as well.
+matter least. Of many clusters a fifth come and go at once: where clusters overlap, one such breath gains what many of
+five do; where they are groups of their own, swaps gain more, and come first. Where the sample is a small part of the
+rows, so that all this is a small part of a fit, other starts are tried as well.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ _CHEAP = 2**28  # rows x centres x columns that take next to no time to compare;
 _PAYS = 2e-2  # relative gain that is worth it then: on few rows for each centre, splits promise more than they keep
 _SPENT, _GOING = 2**31, 3e-3  # comparisons after which each round must gain so much for another
 _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long that takes; and in all
-BREATH = 5  # clusters too many, at first
-_BREATHS, _BREATHED = 150, 2**29  # looks at the sample, and comparisons, at most
+_BRIEFLY = 3e-3  # gain of a round below which deep breaths gain more
+BREATH, _SHARE = 5, 5  # clusters too many, at first: so many, or, in deep breaths, the fifth part where that is more
+_HELD = 5  # Lloyd iterations in and out of deep breaths, at most
+_BREATHS, _BREATHED = 150, 2**29  # looks at the sample, and comparisons, for breaths, at most
+_LONGER, _LONG, _LONGEST = 16, 3 * 2**29, 5 * 2**31  # of dense rows of which swaps were made: as many comparisons as
+# so many looks at all rows take, but from so many to so many, with those for swaps
 _SPLIT = 256  # rows of a cluster that tell how to split it, at least
 _PAIRS = 2**18  # pairs of clusters that are all counted
 _STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
@@ -102,27 +107,37 @@ class Swaps:
 
     def best(self, centres: np.ndarray, n: int, again: Callable[[], np.ndarray]) -> np.ndarray:
         """The best that comes of some centres, and of others by `again`, for `n` rows in all: float32 [k, d]."""
-        best = self._improved(centres)
-        affordable = min(_SPENT, _LOOKS * n / self.x.shape[0] * self.compared)
+        return self.best_found(centres, n, again).centres
+
+    def best_found(self, centres: np.ndarray, n: int, again: Callable[[], np.ndarray]) -> Found:
+        """The same, and which clusters they make."""
+        look = n / self.x.shape[0] * self.compared
+        affordable, breathed = min(_SPENT, _LOOKS * look), min(_LONGEST, max(_LONG, _LONGER * look))
+        breathed = _BREATHED if hasattr(self.x, "nnz") else breathed
+        best = self._improved(centres, breathed)
         for _ in range(_STARTS):
             if not (self.cheap and best.cost > 0) or self.spent * 2 > affordable:
                 break
-            other = self._improved(again())
+            other = self._improved(again(), breathed)
             best = other if other.cost < best.cost else best
-        return best.centres
+        return best
 
-    def _improved(self, centres: np.ndarray) -> Found:
+    def _improved(self, centres: np.ndarray, breathed: float = _BREATHED) -> Found:
         """Centres that cost no more after a few iterations than these do."""
-        best = self._swaps(self.found(self._settled(centres) if self.cheap else centres))
+        best = self.found(self._settled(centres) if self.cheap else centres)
+        depth, before = len(centres) // _SHARE if breathed > _BREATHED else 0, self.spent
+        best = self._swaps(best, brief=depth > BREATH)
+        if self.spent > before and breathed > _BREATHED:
+            return self._breaths(best, max(BREATH, depth), breathed - (self.spent - before))
         return self._breaths(best, BREATH) if self.cheap else best
 
-    def _swaps(self, best: Found) -> Found:
-        """Rounds of swaps, until they gain nothing."""
+    def _swaps(self, best: Found, brief: bool = False) -> Found:
+        """Rounds of swaps, until they gain nothing, or so little that deep breaths gain more."""
         centres = best.centres
         most, failed = max(1, len(centres) // 4), 0
         for _ in range(_ROUNDS):
             changed, count, promised = self._swapped(best, most)
-            if not count or not (self.cheap or promised > _PAYS * best.cost):
+            if not count or not (self.cheap or brief or promised > _PAYS * best.cost):
                 break
             now = self.found(self._settled(changed))
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
@@ -131,19 +146,20 @@ class Swaps:
                 failed = 0
             else:
                 failed, most = failed + 1, max(1, count // 2)
-            if failed == _FAILED or (self.spent > _SPENT and gain < _GOING):
+            if failed == _FAILED or (self.spent > _SPENT and gain < _GOING) or (brief and 0 < gain < _BRIEFLY):
                 break
         return best
 
-    def _breaths(self, best: Found, depth: int) -> Found:
-        """Breaths, each a cluster less deep once it gains nothing."""
+    def _breaths(self, best: Found, depth: int, spent: float = _BREATHED) -> Found:
+        """Breaths, where one gains nothing the next half as deep, or a cluster less."""
         depth = min(depth, len(best.centres) // 2)
-        limit = self.spent + min(_BREATHED, _BREATHS * self.compared)
+        limit = self.spent + min(spent, _BREATHS * self.compared)
         while depth > 0 and self.spent < limit:
             now = self._breathed(best, depth)
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0
             best = now if gain > 0 else best
-            depth -= gain <= GAIN
+            if gain <= GAIN:
+                depth = max(BREATH, depth // 2) if depth > BREATH else depth - 1
         return best
 
     def _breathed(self, found: Found, depth: int) -> Found:
@@ -152,8 +168,9 @@ class Swaps:
         split = np.argsort(-gain, kind="stable")[:depth]
         centres = np.concatenate([found.centres, pairs[split, 1]])
         centres[which[split]] = pairs[split, 0]
-        more = self.found(self._settled(centres, self.held, self.still))
-        return self.found(self._settled(self._without(more, len(split)), self.held, self.still))
+        held = self.held if depth <= BREATH else _HELD
+        more = self.found(self._settled(centres, held, self.still))
+        return self.found(self._settled(self._without(more, len(split)), held, self.still))
 
     def _without(self, found: Found, count: int) -> np.ndarray:
         """The centres without so many that matter least."""

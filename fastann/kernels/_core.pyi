@@ -45,6 +45,20 @@ def in_lanes(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.fl
         centroids.
     """
 
+def project(x: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """
+    Products of rows with others, by float32.
+
+    Parameters
+    ----------
+    x : float32 [n, d]
+    directions : float32 [m, d]
+
+    Returns
+    -------
+    products : float32 [n, m]
+    """
+
 def assign(
     lanes: NDArray[np.float32],
     boxes: NDArray[np.float32],

@@ -63,6 +63,9 @@ struct Table {
     // assign.hpp
     void (*assign)(const Assignment& assignment);
 
+    // project.hpp: out[i * m + j] is the product of row i of x and row j of c
+    void (*project)(const float* x, int64_t n, int64_t d, const float* c, int64_t m, float* out);
+
     // gradient.hpp
     void (*pair_scores)(const Rows& x, const Rows& prototypes, const PrototypePairs& pairs, bool euclidean, float* out);
     void (*descend)(const Rows& x, const Rows& prototypes, float* values, const PrototypePairs& pairs,

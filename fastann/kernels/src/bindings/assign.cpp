@@ -28,6 +28,14 @@ nb::tuple in_lanes(nb::handle x_) {
     return nb::make_tuple(out.array, boxes.array);
 }
 
+nb::object project(nb::handle x_, nb::handle c_) {
+    const Matrix<const float> x(x_, "x"), c(c_, "directions");
+    c.sized(x.size(1), "as many as x has", 1);
+    const New<float, 2> out(x.size(0), c.size(0));
+    unlocked([&] { table().project(x, x.size(0), x.size(1), c, c.size(0), out.data()); });
+    return out.array;
+}
+
 nb::tuple assign(nb::handle lanes_, nb::handle boxes_, nb::handle x_, nb::handle weights_, nb::handle c_, bool two) {
     const Array<const float, 3> lanes(lanes_, "lanes"), boxes(boxes_, "boxes");
     const Matrix<const float> x(x_, "x"), c(c_, "centroids");
@@ -73,6 +81,19 @@ lanes : float32 [blocks, d, 16]
 boxes : float32 [boxes, 2, d]
     The least and the largest value of 64 rows each. Where such rows are near each other, they are compared with few
     centroids.
+)");
+    m.def("project", project, nb::arg("x"), nb::arg("directions"),
+          nb::sig("def project(x: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]"),
+          R"(Products of rows with others, by float32.
+
+Parameters
+----------
+x : float32 [n, d]
+directions : float32 [m, d]
+
+Returns
+-------
+products : float32 [n, m]
 )");
     m.def("assign", assign, nb::arg("lanes"), nb::arg("boxes"), nb::arg("x"), nb::arg("weights").none(),
           nb::arg("centroids"), nb::arg("two"),

@@ -7,6 +7,7 @@
 #include "../half.hpp"
 #include "../inverted.hpp"
 #include "../pairs.hpp"
+#include "../project.hpp"
 #include "../screen/few.hpp"
 #include "../seeding.hpp"
 #include "../sparse.hpp"
@@ -24,6 +25,7 @@ constexpr Table filled(const Screening* f32) {
     fill_bounds(table);
     fill_gradient(table);
     fill_groups(table);
+    fill_project(table);
     fill_seeding(table);
     fill_start(table);
     fill_duplicates(table);
