@@ -10,7 +10,6 @@ from fastann.cluster import narrow, start
 from fastann.cluster.memory import Memory
 from fastann.cluster.space import Euclidean
 from fastann.data.open import as_source
-from fastann.kernels import _core
 
 
 def rows_of(n=4000, d=200, groups=60, seed=0):
@@ -33,18 +32,12 @@ def view(x, k, weights=None, seed=0):
     return narrow.Narrow.of(lot, k, np.random.default_rng(seed), Memory())
 
 
-@pytest.mark.parametrize("name", _core.levels())
 @pytest.mark.parametrize(
     ("n", "d", "m"), [(1, 1, 1), (3, 7, 5), (257, 130, 33), (700, 65, 96), (0, 4, 3), (20, 5000, 3)]
 )
-def test_products_of_rows(name, n, d, m, rng):
+def test_products_of_rows(level, n, d, m, rng):
     x, c = rng.standard_normal((n, d), dtype="f"), rng.standard_normal((m, d), dtype="f")
-    before = _core.level()
-    _core.use(name)
-    try:
-        np.testing.assert_allclose(kernels.project(x, c), x.astype(float) @ c.T, rtol=1e-4, atol=1e-4 * np.sqrt(d))
-    finally:
-        _core.use(before)
+    np.testing.assert_allclose(kernels.project(x, c), x.astype(float) @ c.T, rtol=1e-4, atol=1e-4 * np.sqrt(d))
 
 
 def test_products_need_rows_of_one_width():

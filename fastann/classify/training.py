@@ -221,7 +221,7 @@ def settle(recipe: Recipe, data: LabelledRows, p: Prototypes, rng: np.random.Gen
     rules = Rules(recipe.max_iter, recipe.tol, Deadline(None))
     # `CtrlC` is not entered as a context, so it catches nothing: an interrupt ends the whole classifier's fit, of which
     # this is one step, and the estimator stays as it was.
-    iterate(states, rules, lambda inertias: False, CtrlC(), [course], [], few=np.inf)
+    iterate(states, rules, lambda inertias: False, CtrlC(), [course], [], spare=np.inf)
     return prune(weighed(work, p.owner), 0.0)
 
 

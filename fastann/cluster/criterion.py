@@ -119,7 +119,7 @@ class SizeAware(Criterion):
         return np.where(alone, -np.inf, np.where(there, cost, np.inf))
 
 
-def weighed(mass: np.ndarray) -> np.ndarray:
+def choosing_mass(mass: np.ndarray) -> np.ndarray:
     """What clusters weigh where rows choose, float64 [k]: an empty one as much as the others on the average.
 
     By its weight of zero it would cost nothing, and every row that has it among its candidates would join it at once.

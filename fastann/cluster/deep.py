@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.swap import BREATH, GAIN, SETTLE, SETTLED, Found, Swaps
+from fastann.cluster.swap import BREATH, BREATHED, GAIN, SETTLE, SETTLED, Found, Swaps
 from fastann.index.spec import Flat
 
 _COLUMNS, _MORE_COLUMNS, _LITTLE = 16, 64, 2**23  # up to which this is fastest; more, where a look compares so little
@@ -66,11 +66,11 @@ class DeepSwaps(Swaps):
 
     def _begun(self, centres: np.ndarray) -> Found:
         """What swaps lead to."""
-        return self._swaps(self.settled(centres))
+        return self._swaps(self.settled(centres), brief=False)
 
     def _closed(self, best: Found, depth: int) -> np.ndarray:
         """Breaths of such a depth, and iterations to the end."""
-        return self._settled(self._breaths(best, depth).centres, _LAST, _CLOSE)
+        return self._settled(self._breaths(best, depth, BREATHED).centres, _LAST, _CLOSE)
 
     def _deep(self, best: Found, most: int, idle: int, spent: float = _SPENT) -> Found:
         """At most so many deep breaths, and so many in turn that gain nothing."""

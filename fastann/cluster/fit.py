@@ -11,11 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastann.cluster import narrow, robust, start
+from fastann.cluster import start
+from fastann.cluster.beginning import Beginning
 from fastann.cluster.checkpoint import Checkpoints, Snapshot
 from fastann.cluster.clock import Clock
-from fastann.cluster.deep import DeepSwaps
-from fastann.cluster.draw import draw
 from fastann.cluster.empty import EMPTY
 from fastann.cluster.lloyd import Iteration, Progress, State, Upkeep, lloyd
 from fastann.cluster.memory import Memory
@@ -25,8 +24,7 @@ from fastann.cluster.plan import Plan
 from fastann.cluster.progress import Bar
 from fastann.cluster.space import Space
 from fastann.cluster.stop import ENDED, CtrlC, Deadline, StopReason, converged
-from fastann.cluster.swap import Swaps, enough
-from fastann.data.source import Source, dense
+from fastann.data.source import Source
 from fastann.index.base import Spec
 from fastann.index.parse import parse_index
 from fastann.index.recall import Adaptive
@@ -194,53 +192,19 @@ class Fit:
                 self.work.centroids = task.start(attempt) if callable(task.start) else task.start
         elif self.whole:
             self._enter()
-            self.work.centroids, _ = self._start(task.start, self.work)
+            self.work.centroids, _ = self._begun(task.start, self.work)
         else:  # a start from a sample would miss what few rows tell
-            centroids, self.seeds = self._start(task.start, start.Whole(task.source, task.weights))
+            centroids, self.seeds = self._begun(task.start, start.Whole(task.source, task.weights))
             self._enter()
             self.work.centroids = centroids
 
-    def _start(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
+    def _begun(self, name: str, lot: start.Lot) -> tuple[np.ndarray, np.ndarray]:
         """Centroids to start from, float32 [k, d], and the rows that they came from."""
-        task, rng, trim, wide = self.task, self.rng, self.task.plan.trim, None
-        with self.clock("start"):
-            if trim is not None:  # a pass gives rows that it leaves out no weight; a start needs the weights as given
-                lot = start.Whole(task.source, task.weights)
-            if trim is not None and name in start.PLUS_PLUS:
-                begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory, task.plan.swaps)
-            else:
-                if task.plan.swaps and name in start.PLUS_PLUS and narrow.suits(task.source):
-                    wide = narrow.Narrow.of(lot, task.k, rng, task.memory)
-                begun = start.start(name, lot, task.k, rng, task.memory) if wide is None else start.Begun(wide.rows)
-            centroids = dense(lot.take(begun.rows)) if begun.centres is None else begun.centres
-        if wide is not None:
-            with self.clock("swaps"):
-                centroids = wide.best(lot.n, task.space, rng)
-        elif task.plan.swaps:
-            with self.clock("swaps"):
-                some = begun.sample or start.sample(lot, task.k, rng, task.memory)
-                some = some.fewer(enough(task.k, start.row_values(lot)), rng)
-                x = lot.take(some.ids)
-                again = partial(start.again, x, some.weights, task.k, rng)
-                if task.plan.trim is not None:  # of several starts this is the best already
-                    centroids = Swaps(x, some.weights, task.k, task.space, rng, trim).improved(centroids)
-                elif DeepSwaps.suits(x, task.k):
-                    deep = DeepSwaps(x, some.weights, task.k, task.space, rng)
-                    centroids = deep.best(centroids, lot.n, again)
-                    centroids = self._closed(lot, deep.more(lot.n), centroids)
-                else:
-                    centroids = Swaps(x, some.weights, task.k, task.space, rng).best(centroids, lot.n, again)
-        return centroids, begun.rows
-
-    def _closed(self, lot: start.Lot, size: int, centroids: np.ndarray) -> np.ndarray:
-        """What so many rows make of centroids that fewer led to; 0 for none."""
-        if not size:
-            return centroids
-        task, rng, ids, weights = self.task, self.rng, np.arange(lot.n), lot.weights
-        if size < lot.n:  # not by distance to the centroids: a few rows that are far from all may be one of these
-            few = dense(lot.take(draw(lot.n, weights, min(task.k, start.LOOK), rng)))
-            ids, weights = start.coreset(lot, few, size, rng, task.memory)
-        return DeepSwaps(lot.take(ids), weights, task.k, task.space, rng).closed(centroids)
+        task, trim = self.task, self.task.plan.trim
+        if trim is not None:  # a pass gives rows that it leaves out no weight; a start needs the weights as given
+            lot = start.Whole(task.source, task.weights)
+        given = Beginning(lot, task.k, task.space, self.rng, task.memory, trim)
+        return given.centroids(name, swaps=task.plan.swaps, clock=self.clock)
 
     def _grow(self) -> None:
         """Go on with the next sample, on which the centroids found so far are the start."""
@@ -370,8 +334,8 @@ def cluster(
                 now = replace(rules, max_iter=fit.allowed(rules.max_iter))
                 enough = partial(task.plan.enough, fit.level)
                 # One of many clusters that gets rows again gains about what it costs: a share of 1 / k.
-                few = int(_SPARE * task.plan.least(fit.level) * task.k)
-                fit.reason = iterate(states, now, enough, ctrl_c, watchers, fit.part, few=few, keep=keep)
+                spare = int(_SPARE * task.plan.least(fit.level) * task.k)
+                fit.reason = iterate(states, now, enough, ctrl_c, watchers, fit.part, spare=spare, keep=keep)
     assert fit.best is not None
     return fit.best
 
@@ -397,10 +361,10 @@ def iterate(
     watchers: Sequence[Callable[[State], Any]],
     history: list[Iteration],
     *,
-    few: float = 0,
+    spare: float = 0,
     keep: Callable[[], Any] | None = None,
 ) -> StopReason:
-    """Iterate until a stopping rule holds; converged with more than a `few` empty clusters only if these stay so.
+    """Iterate until a stopping rule holds; converged with more than `spare` empty clusters only if these stay so.
 
     `history` has the iterations that were done before, and gets those done here. `keep` is called whenever it goes
     on.
@@ -413,7 +377,7 @@ def iterate(
         asked = [bool(watch(state)) for watch in watchers]
         record = state.record
         done = converged(previous, record.inertia, record.moved, rules.tol) or enough([r.inertia for r in history])
-        filled = record.empty <= few or record.inertia == 0  # with 0, there is nothing to fill them for
+        filled = record.empty <= spare or record.inertia == 0  # with 0, there is nothing to fill them for
         if done and (filled or _idle(history, rules.tol)) and not state.rose:
             return StopReason.CONVERGED
         if ctrl_c.pressed:

@@ -38,9 +38,9 @@ _PER_CENTRE, _MOST = 32, 2**15  # rows for each centre, at least, however long t
 _BRIEFLY = 3e-3  # gain of a round below which deep breaths gain more
 BREATH, _SHARE = 5, 5  # clusters too many, at first: so many, or, in deep breaths, the fifth part where that is more
 _HELD = 5  # Lloyd iterations in and out of deep breaths, at most
-_BREATHS, _BREATHED = 150, 2**29  # looks at the sample, and comparisons, for breaths, at most
-_LONGER, _LONG, _LONGEST = 16, 3 * 2**29, 5 * 2**31  # of dense rows of which swaps were made: as many comparisons as
-# so many looks at all rows take, but from so many to so many, with those for swaps
+_BREATHS, BREATHED = 150, 2**29  # looks at the sample, and comparisons, for breaths, at most
+# Comparisons for swaps and deep breaths together: those of so many looks at all rows, but from so many to so many.
+_DEEP_LOOKS, _DEEP_LEAST, _DEEP_MOST = 16, 3 * 2**29, 5 * 2**31
 _SPLIT = 256  # rows of a cluster that tell how to split it, at least
 _PAIRS = 2**18  # pairs of clusters that are all counted
 _STARTS, _LOOKS = 4, 8  # other starts at most, as long as all is no more than so many looks at all rows
@@ -112,27 +112,30 @@ class Swaps:
     def best_found(self, centres: np.ndarray, n: int, again: Callable[[], np.ndarray]) -> Found:
         """The same, and which clusters they make."""
         look = n / self.x.shape[0] * self.compared
-        affordable, breathed = min(_SPENT, _LOOKS * look), min(_LONGEST, max(_LONG, _LONGER * look))
-        breathed = _BREATHED if hasattr(self.x, "nnz") else breathed
-        best = self._improved(centres, breathed)
+        affordable, deep = min(_SPENT, _LOOKS * look), min(_DEEP_MOST, max(_DEEP_LEAST, _DEEP_LOOKS * look))
+        deep = 0 if hasattr(self.x, "nnz") else deep  # whether they pay on sparse rows was not measured
+        best = self._improved(centres, deep)
         for _ in range(_STARTS):
             if not (self.cheap and best.cost > 0) or self.spent * 2 > affordable:
                 break
-            other = self._improved(again(), breathed)
+            other = self._improved(again(), deep)
             best = other if other.cost < best.cost else best
         return best
 
-    def _improved(self, centres: np.ndarray, breathed: float = _BREATHED) -> Found:
-        """Centres that cost no more after a few iterations than these do."""
-        best = self.found(self._settled(centres) if self.cheap else centres)
-        depth, before = len(centres) // _SHARE if breathed > _BREATHED else 0, self.spent
-        best = self._swaps(best, brief=depth > BREATH)
-        if self.spent > before and breathed > _BREATHED:
-            return self._breaths(best, max(BREATH, depth), breathed - (self.spent - before))
-        return self._breaths(best, BREATH) if self.cheap else best
+    def _improved(self, centres: np.ndarray, deep: float = 0) -> Found:
+        """Centres that cost no more after a few iterations than these do.
 
-    def _swaps(self, best: Found, brief: bool = False) -> Found:
-        """Rounds of swaps, until they gain nothing, or so little that deep breaths gain more."""
+        With comparisons allowed for it (`deep`), breaths go deep, where swaps were made at all.
+        """
+        best = self.found(self._settled(centres) if self.cheap else centres)
+        depth, began = max(BREATH, len(centres) // _SHARE if deep else 0), self.spent
+        best = self._swaps(best, brief=depth > BREATH)
+        if deep and self.spent > began:
+            return self._breaths(best, depth, deep - (self.spent - began))
+        return self._breaths(best, BREATH, BREATHED) if self.cheap else best
+
+    def _swaps(self, best: Found, *, brief: bool) -> Found:
+        """Rounds of swaps, until they gain nothing; if `brief`, until they gain less than deep breaths would."""
         centres = best.centres
         most, failed = max(1, len(centres) // 4), 0
         for _ in range(_ROUNDS):
@@ -150,10 +153,10 @@ class Swaps:
                 break
         return best
 
-    def _breaths(self, best: Found, depth: int, spent: float = _BREATHED) -> Found:
-        """Breaths, where one gains nothing the next half as deep, or a cluster less."""
+    def _breaths(self, best: Found, depth: int, allowed: float) -> Found:
+        """Breaths, within so many comparisons; where one gains nothing the next is half as deep, or a cluster less."""
         depth = min(depth, len(best.centres) // 2)
-        limit = self.spent + min(spent, _BREATHS * self.compared)
+        limit = self.spent + min(allowed, _BREATHS * self.compared)
         while depth > 0 and self.spent < limit:
             now = self._breathed(best, depth)
             gain = 1 - now.cost / best.cost if best.cost > 0 else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.criterion import NEAREST, Criterion, weighed
+from fastann.cluster.criterion import NEAREST, Criterion, choosing_mass
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.every import measured
@@ -134,7 +134,7 @@ class Bounded(Pass):
         rule = (NEAREST if first else criterion).rule(self.space)
         assert rule is not None, "the plan chooses passes that know the criterion"
         mass = self.explained if self.space.unit else self.sums.counts.astype(np.float64)
-        visit, tally = _Visit(index, rule, weighed(mass), drift), Tally()
+        visit, tally = _Visit(index, rule, choosing_mass(mass), drift), Tally()
         for start, block in self.source.chunks(part=slice(0, self.n) if first else self.parts[batch]):
             part = slice(start, start + block.shape[0])
             tally += (self._first if first else self._again)(visit, block, self.rows[part], self.candidates[part])

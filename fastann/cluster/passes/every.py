@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastann import kernels
-from fastann.cluster.criterion import Criterion, weighed
+from fastann.cluster.criterion import Criterion, choosing_mass
 from fastann.cluster.memory import Memory
 from fastann.cluster.passes.base import Closed, Pass
 from fastann.cluster.passes.rows import Rows
@@ -81,7 +81,7 @@ class Every(Pass):
         if not hasattr(self, "sums"):
             return np.zeros(self.k)
         square = np.einsum("ij,ij->i", self.sums.sums, self.sums.sums)
-        return weighed(np.asarray(self.space.divisor(self.sums.counts, square), np.float64))
+        return choosing_mass(np.asarray(self.space.divisor(self.sums.counts, square), np.float64))
 
 
 def measured(block: Any, part: Rows, centroids: np.ndarray) -> float:
