@@ -374,6 +374,7 @@ class KMeans(CallbackSupport, Centers):
                         Rules(self.max_iter, self.tol, deadline),
                         checkpoints=checkpoints,
                         watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
+                        told=self.callback is not None or callbacks.root is not None,
                         bar=bar,
                         clock=clock,
                     )

@@ -62,6 +62,8 @@ class Pass(ABC):
         Of all rows, as assigned.
     changed : bool [k]
         Centroids that the last update moved.
+    told : bool
+        Whether somebody may hold what was settled in earlier iterations, which is therefore not written over.
     remembers : bool
         Whether rows remember centroids near to them, by which `close` tells their labels.
     """
@@ -70,7 +72,7 @@ class Pass(ABC):
 
     def __init__(self, source: Source, rows: Rows, k: int, space: Space):
         self.source, self.rows, self.k, self.space = source, rows, k, space
-        self.changed = np.ones(k, bool)
+        self.changed, self.told = np.ones(k, bool), True
         self.centroids: Any = None
         self.sums: Sums
 

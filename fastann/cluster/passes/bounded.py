@@ -211,8 +211,8 @@ class Bounded(Pass):
         emptied = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
         self.sums.sums[emptied], self.sums.counts[emptied] = 0, 0
         self.changed = self.touched | self.led  # one that led, and does not move again, comes back to its mean
-        # Who is told of an iteration may hold what was settled then, which the next update therefore makes anew.
-        fresh, before, led = self.batch == 0, self.settled, None
+        # The first update makes them anew: nobody's start is written over.
+        fresh, before, led = self.batch == 0 and (self.told or self.means is None), self.settled, None
         if self.means is not None:
             led = np.empty_like(before) if before is self.centroids else self.centroids
         ids, untouched = np.flatnonzero(self.changed), fresh and led is not self.centroids
