@@ -835,8 +835,8 @@ def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
     pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=ProgressLine(stream))
     assert stream.getvalue().splitlines() == [
         "0 of 2 done, running flat seed 0",
-        "1 of 2 done, running auto seed 0, best so far flat 1 s at +0.0%",
-        "2 of 2 done, best auto 0.5 s at -10.0%",
+        "1 of 2 done, running auto seed 0, best so far flat 1 s at inertia +0.0%",
+        "2 of 2 done, best auto 0.5 s at inertia -10.0%",
     ]
 
 

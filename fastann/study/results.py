@@ -145,7 +145,8 @@ def so_far(found: list[Record], study: Study) -> str:
     ]
     if not base:
         return f"{said} at inertia {best.values['inertia']:.4g}"
-    return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+z.1%}"
+    more = best.values["inertia"] / statistics.median(r.values["inertia"] for r in base) - 1
+    return f"{said} at inertia {more:+z.1%}"
 
 
 AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
