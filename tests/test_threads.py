@@ -199,6 +199,7 @@ def test_versions_are_shown(capsys):
     shown = capsys.readouterr().out
     for name in ("fastann", "numpy", "faiss", "python", "blas", "threads", f"instructions   {kernels.level()}"):
         assert name in shown
+    assert "-twin" not in shown  # which are for tests
 
 
 def test_a_source_folder_without_its_core_says_what_to_do(tmp_path):

@@ -32,7 +32,7 @@ def classify() -> None:
     """
 
 
-@classify.command()
+@classify.command(short_help="Learn prototypes of classes, and write a model.")
 @data_argument()
 @click.argument("labels", type=click.Path())
 @label_column
@@ -78,7 +78,7 @@ def fit(
     click.echo(summary(model, source.n, seconds, out))
 
 
-@classify.command()
+@classify.command(short_help="Classify rows with a model.")
 @click.argument("model", type=click.Path())
 @data_argument()
 @with_options(data_options)
@@ -139,7 +139,7 @@ def predict(
     click.echo(f"{len(labels):,} labels written to {out}")
 
 
-@classify.command()
+@classify.command(short_help="Measure how well a model classifies.")
 @click.argument("model", type=click.Path())
 @data_argument()
 @click.argument("labels", type=click.Path())

@@ -128,7 +128,7 @@ def data_argument(name: str = "data", *, required: bool = True) -> Option:
         required=required,
         type=click.Path(),
         callback=_given,
-        metavar=name.upper(),
+        metavar=name.upper() if required else f"[{name.upper()}]",
     )
 
 
