@@ -798,6 +798,18 @@ def test_with_nothing_done_there_is_no_best(x, tmp_path, pretend):
     assert result.table() == "auto failed: no"
 
 
+def test_a_narrow_table_leaves_out_what_can_be_spared(x, tmp_path, pretend):
+    pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 9.0, "recall": 0.9, "peak_mib": 7.0}}
+    result = pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out")
+    whole = result.table()
+    assert result.table(200) == whole
+    lines = result.table(70).splitlines()
+    assert all(len(line) <= 70 for line in lines[:-1])
+    assert lines[-1] == "left out, as lines are short here: peak memory (MiB), inertia a row"
+    assert {"method", "recall@1"} <= set(lines[0].split())
+    assert "peak memory" in whole
+
+
 @pytest.mark.parametrize("p", [0.9, 0.99, 0.998])
 def test_the_interval_of_recall_covers_the_truth(p):
     rng = np.random.default_rng(5)

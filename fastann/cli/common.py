@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -130,6 +132,11 @@ def data_argument(name: str = "data", *, required: bool = True) -> Option:
         callback=_given,
         metavar=name.upper() if required else f"[{name.upper()}]",
     )
+
+
+def width_of_lines() -> int | None:
+    """Characters that a line of a terminal has room for; None where results go to a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 label_column = click.option(

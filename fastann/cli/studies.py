@@ -10,7 +10,17 @@ from typing import Any
 
 import click
 
-from fastann.cli.common import AMOUNT, COUNT, choices, data_argument, errors, label_column, main, with_options
+from fastann.cli.common import (
+    AMOUNT,
+    COUNT,
+    choices,
+    data_argument,
+    errors,
+    label_column,
+    main,
+    width_of_lines,
+    with_options,
+)
 from fastann.cli.fitting import data_options, rows_of
 from fastann.cluster.progress import Bar
 
@@ -134,7 +144,7 @@ def sweep(
     rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
     options["m"] = None if m is None else _numbers(m, "-m")
     done = run(rows, n_clusters, list(indexes), out=out, progress=ProgressLine(), command=_command(), **options)
-    click.echo(done.table())
+    click.echo(done.table(width_of_lines()))
     _report(done.folder, reported)
 
 
@@ -189,7 +199,7 @@ def bench(
         command=_command(),
         **options,
     )
-    click.echo(done.table())
+    click.echo(done.table(width_of_lines()))
     _report(done.folder, reported)
 
 
