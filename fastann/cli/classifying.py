@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from fastann.cli.classifier_options import fit_options, made, shared_options
-from fastann.cli.common import data_argument, errors, label_column, main, with_options
+from fastann.cli.common import data_argument, errors, label_column, main, say, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit(
     model.fit(source, y)
     seconds = time.perf_counter() - clock
     model.save(out, force=force)
-    click.echo(summary(model, source.n, seconds, out))
+    say(summary(model, source.n, seconds, out))
 
 
 @classify.command(short_help="Classify rows with a model.")

@@ -18,6 +18,7 @@ from fastann.cli.common import (
     errors,
     label_column,
     main,
+    say,
     width_of_lines,
     with_options,
 )
@@ -240,7 +241,7 @@ def tune(
     rows = rows_of(data, column, id_column, dtype, d)
     with Bar(True, "tune", drawn=False):
         found = run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options)
-    click.echo(found.summary())
+    say(found.summary())
 
 
 def _seconds(text: str) -> float:
@@ -303,7 +304,7 @@ def evaluate(
     reported = _can_report(out is not None)
     with Bar(True, "evaluate", drawn=False):
         done = run(Path(clustering), rows, random_state=seed, **options)
-    click.echo(done.summary())
+    say(done.summary())
     if out is not None:
         done.save(out)
         _report(out, reported)
