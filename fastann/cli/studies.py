@@ -23,6 +23,7 @@ from fastann.cli.common import (
     with_options,
 )
 from fastann.cli.fitting import data_options, rows_of
+from fastann.cli.words import in_words_of
 from fastann.cluster.progress import Bar
 
 _metric = click.option(
@@ -304,7 +305,7 @@ def evaluate(
     reported = _can_report(out is not None)
     with Bar(True, "evaluate", drawn=False):
         done = run(Path(clustering), rows, random_state=seed, **options)
-    say(done.summary())
+    say(in_words_of(click.get_current_context().command, done.summary()))
     if out is not None:
         done.save(out)
         _report(out, reported)
