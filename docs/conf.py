@@ -30,7 +30,9 @@ extensions = [
 # --------------------------------------------------------------------- pages
 
 smartquotes = False  # options are --version, not a dash
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+# autosummary writes the pages of the reference, in reStructuredText, into files of the first suffix: as .md they would
+# be read as Markdown, and show their directives as text.
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 

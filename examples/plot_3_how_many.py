@@ -16,11 +16,12 @@ fits = [KMeans(k, random_state=0).fit(x) for k in (2, 4, 6, 8, 10, 12, 14, 16, 2
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 plot.elbow(fits, ax=left)
-for km in fits:
-    found = evaluate(km, x, truth=numerals)
-    right.plot(len(km.cluster_centers_), found.values["silhouette"], "o", color="#0072b2")
-    right.plot(len(km.cluster_centers_), found.values["ami"], "s", color="#d55e00")
-right.set(xlabel="clusters", ylabel="silhouette (circles), agreement with numerals (squares)")
+found = [evaluate(km, x, truth=numerals).values for km in fits]
+ks = [len(km.cluster_centers_) for km in fits]
+right.plot(ks, [values["silhouette"] for values in found], "o", color="#0072b2", label="silhouette")
+right.plot(ks, [values["ami"] for values in found], "s", color="#d55e00", label="agreement with the numerals")
+right.set(xlabel="clusters", ylim=(0, 1))
+right.legend()
 
 # %%
 # Silhouettes of ten clusters.

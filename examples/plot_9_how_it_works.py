@@ -8,6 +8,7 @@ they moved: while the bound holds, the row cannot change its cluster, and is not
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from scipy.spatial import Voronoi, voronoi_plot_2d
 
 from fastann import IVF, KMeans
@@ -15,7 +16,7 @@ from fastann.data.patches import patches
 
 # %%
 # **Bounds.** The first iteration searches all rows among all 512 centroids, as vanilla k-means does in every iteration.
-# From then on about one row in twenty is searched, that whose bound fails; half of the rows, later a third, are
+# From then on about one row in twenty is searched, that whose bound fails; half of the rows, later a quarter, are
 # compared with the eight candidates that they remember; all others are not read.
 
 x = patches(stride=4)
@@ -29,6 +30,7 @@ for name, colour, told in (
     shares = [getattr(record, name) / record.rows for record in km.history_]
     ax.plot(at, shares, "o-", color=colour, label=told)
 ax.set(xlabel="iteration", ylabel="share of the rows", ylim=(0, None))
+ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 ax.legend()
 
 # %%

@@ -22,7 +22,8 @@ def versions() -> dict[str, str]:
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    others = [name for name in kernels.levels() if name != kernels.level()]
+    # Twins are scalar doubles of instructions that this CPU may lack: they are for tests.
+    others = [name for name in kernels.levels() if name != kernels.level() and not name.endswith("-twin")]
     return facts | {
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
         "blas": ", ".join(f"{lib['internal_api']} {lib['version']}" for lib in _blas()) or "unknown",

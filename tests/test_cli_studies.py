@@ -86,6 +86,8 @@ def test_an_evaluation_is_printed_saved_and_reported(folder):
     assert table.output in done.output
     assert (folder / "ev" / "report.html").is_file()
     assert run("report", folder / "run").exit_code == 0
+    few = run("evaluate", folder / "run", folder / "x.npy", "--sample", 10)
+    assert "--sample 50 would tell more" in few.output
 
 
 def test_tune_prints_the_call_to_use(folder):

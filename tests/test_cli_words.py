@@ -103,3 +103,17 @@ def test_every_command_opens_files_by_the_same_options(here, command):
 def test_a_flag_is_named_without_a_value():
     said = in_words_of(main.commands["fit"], "have every row searched exactly (exact_labels=True); tol=0.1, max_iter=3")
     assert said == "have every row searched exactly (--exact-labels); --tol 0.1, --max-iter 3"
+
+
+def test_long_lines_are_broken_between_words_on_a_terminal_alone(monkeypatch, capsys):
+    from fastann.cli import common
+
+    text = "rows        20\niterations  8: The last iteration decreased the inertia by 0.0089%: no more than tol"
+    common.say(text)
+    assert capsys.readouterr().out == text + "\n"
+    monkeypatch.setattr(common, "width_of_lines", lambda: 40)
+    common.say(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert [line[:12].strip() for line in lines] == ["rows", "iterations", "", ""]
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())

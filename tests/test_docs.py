@@ -146,6 +146,17 @@ def test_broken_links_are_found(tmp_path):
     assert broken(tmp_path) == ["a.html: b.html#there has no such place", "a.html: c.html is not there"]
 
 
+def test_directives_that_a_page_shows_as_text_are_found(tmp_path):
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        from links import broken
+    finally:
+        sys.path.pop(0)
+    (tmp_path / "a.html").write_text("<p>.. autoclass:: KMeans\n:members:</p><pre>.. note:: this is code</pre>")
+    (tmp_path / "b.html").write_text("<p>All is well ... really:: yes</p>")
+    assert broken(tmp_path) == ["a.html: shows '.. autoclass:: KMeans' as text"]
+
+
 def conf():
     """What the configuration of the site defines."""
     scope: dict = {"__file__": str(ROOT / "docs" / "conf.py")}

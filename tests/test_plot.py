@@ -81,6 +81,9 @@ def test_a_map_of_many_clusters_gives_near_ones_different_colours(rows):
 def test_names_stand_beside_their_clusters(km, rows):
     ax = plot.clusters(km, rows, names=["a", "b", "c", "d"])
     assert {text.get_text() for text in ax.texts} == set("abcd")
+    for text in ax.texts:  # above the centre, whose disc it leaves whole
+        (centre,) = [line for line in ax.lines if line.get_markersize() > 3 and text.xy in line.get_xydata()]
+        assert text.xyann[1] >= centre.get_markersize() / 2
     boxes = [text.get_window_extent() for text in plot.clusters(km, rows, names=["a long name " * 3] * 4).texts]
     assert boxes
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
@@ -131,6 +134,8 @@ def test_silhouettes_are_those_of_scikit_learn(km, rows):
     assert np.allclose(sorted(drawn), np.sort(scores), atol=1e-5)
     assert np.isclose(ax.lines[0].get_xdata()[0], scores.mean(), atol=1e-6)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "1", "2", "3"]
+    assert ax.get_ylabel() == "cluster"
+    assert plot.silhouette(KMeans(30, random_state=0).fit(rows), rows).get_ylabel() == "cluster, 20 of 30"
     with pytest.raises(ValueError, match=r"of 1; draw more \(sample\)"):
         plot.silhouette(np.zeros(150, int), rows)
 

@@ -130,6 +130,25 @@ def test_a_bar_is_drawn_on_a_terminal(monkeypatch):
     assert "3/3" in sys.stderr.getvalue()
 
 
+def test_a_bar_ends_full_where_a_fit_ends_early(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    km = KMeans(3, random_state=0, swaps=False, max_iter=300, verbose=True).fit(ROWS)
+    assert 1 < km.n_iter_ < 300
+    last = sys.stderr.getvalue().split("\r")[-1]
+    assert last.startswith("k-means: 100%")
+    assert f"{km.n_iter_}/{km.n_iter_}" in last
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_has_no_bar_says_lines_on_a_terminal_too(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Bar(True, "evaluate", drawn=False):
+        time.sleep(0.1)
+    lines = sys.stderr.getvalue().splitlines()
+    assert len(lines) >= 3
+    assert all(line.startswith("evaluate: ") for line in lines)
+
+
 def test_a_notebook_gets_the_bar_of_notebooks(monkeypatch, capsys):
     """Standard error of a kernel is no terminal."""
     shell = types.SimpleNamespace(config={"IPKernelApp": {}})
@@ -182,6 +201,18 @@ def test_a_long_run_of_a_sweep_says_lines(tmp_path, capsys):
     assert lines[-1].startswith("1 of 1 done")
     sweep(ROWS, 3, "flat", seeds=1, out=tmp_path / "quiet", runner=run)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_study_on_a_terminal_has_its_one_line_alone(monkeypatch, tmp_path):
+    def run(order, **limits):
+        time.sleep(0.05)
+        return Answer(result={"values": {"seconds": 1.0, "inertia": 1.0}, "series": {}})
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    sweep(ROWS, 3, "flat", seeds=1, out=tmp_path / "out", progress=ProgressLine(), runner=run)
+    assert sys.stderr.getvalue().count("\n") == 1
+    assert "running flat seed 0: " not in sys.stderr.getvalue()
 
 
 # --------------------------------------------------------------------- Ctrl-C

@@ -381,13 +381,45 @@ def test_a_fit_is_reported_from_its_run_directory(fitted):
     page = read(folder)
     assert {"Its course", "Cluster sizes", "Map", "Quality", "Iterations"} <= set(page.headings)
     assert f"After {km.n_iter_} iterations the inertia a row is {html.number(km.inertia_ / 3000)}" in page.text
-    assert km.stop_reason_.sentence in page.text
+    (line,) = [line for line in km.summary().splitlines() if line.startswith("iterations")]
+    assert page.text.count(line.split(": ", 1)[1]) == 1
+    assert km.stop_reason_.sentence not in page.text  # which says less than the line
     assert "n_clusters=40" in page.text
     sizes = np.bincount(km.labels_, minlength=40)
     assert f"{sizes.min()} to {sizes.max()}" in page.text
     rows = page.table("Every iteration")
     assert [row[3] for row in rows] == [html.number(record.moved) for record in km.history_]
     assert [row[1] for row in rows] == [html.number(record.inertia / record.rows) for record in km.history_]
+
+
+def test_few_clusters_differ_in_colour_whatever_their_numbers():
+    labels = [0, 8, 9, 40]
+    places = [[float(i), float(i % 2)] for i in range(4)]
+    given = {"method": "pca", "points": places, "labels": labels, "centroids": places, "sizes": [1, 1, 1, 1]}
+    (figure,) = clusters.chart(given).figures
+    assert "coloured by cluster, centroids grey" in figure.caption
+    coloured = set(re.findall(r"var\(--c\d\)", figure.drawings[0]))
+    assert len(coloured) == 5, "four clusters, and the grey of their centroids"
+
+
+def test_clusters_of_one_size_are_said_to_have_it():
+    assert (
+        clusters.sizes([150, 150]).figures[0].caption
+        == "Clusters by their number of rows: 150 each. No cluster is empty."
+    )
+    assert "5 to 7, the median 6. 1 are empty." in clusters.sizes([5, 6, 7, 0]).figures[0].caption
+
+
+@pytest.mark.parametrize("count", [2, 3, 25])
+def test_the_first_and_the_last_bar_are_whole(count):
+    xs = [float(i) for i in range(1, count + 1)]
+    drawing = plots.stacked("s", xs, [("one", [1.0] * count)], plots.Axis("iteration", whole=True), plots.Axis("s"))
+    ((left, width),) = re.findall(r'<clipPath[^>]*><rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawing)
+    bars = re.findall(r'<path d="([^"]*)"[^>]*style="fill: var\(--c0\)', drawing)
+    ends = [float(x) for bar in bars for x in re.findall(r"[ML] (-?[\d.]+) ", bar)]
+    assert len(bars) == count
+    assert float(left) <= min(ends)
+    assert max(ends) <= float(left) + float(width)
 
 
 def test_a_fit_with_an_evaluation_shows_both(fitted, tmp_path):

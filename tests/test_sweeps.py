@@ -798,6 +798,18 @@ def test_with_nothing_done_there_is_no_best(x, tmp_path, pretend):
     assert result.table() == "auto failed: no"
 
 
+def test_a_narrow_table_leaves_out_what_can_be_spared(x, tmp_path, pretend):
+    pretend.answers["auto"] = {"values": {"seconds": 0.5, "inertia": 9.0, "recall": 0.9, "peak_mib": 7.0}}
+    result = pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out")
+    whole = result.table()
+    assert result.table(200) == whole
+    lines = result.table(70).splitlines()
+    assert all(len(line) <= 70 for line in lines[:-1])
+    assert lines[-1] == "left out, as lines are short here: peak memory (MiB), inertia a row"
+    assert {"method", "recall@1"} <= set(lines[0].split())
+    assert "peak memory" in whole
+
+
 @pytest.mark.parametrize("p", [0.9, 0.99, 0.998])
 def test_the_interval_of_recall_covers_the_truth(p):
     rng = np.random.default_rng(5)
@@ -835,8 +847,8 @@ def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
     pretend.sweep(x, 10, ["flat", "auto"], seeds=1, out=tmp_path / "out", progress=ProgressLine(stream))
     assert stream.getvalue().splitlines() == [
         "0 of 2 done, running flat seed 0",
-        "1 of 2 done, running auto seed 0, best so far flat 1 s at +0.0%",
-        "2 of 2 done, best auto 0.5 s at -10.0%",
+        "1 of 2 done, running auto seed 0, best so far flat 1 s at inertia +0.0%",
+        "2 of 2 done, best auto 0.5 s at inertia -10.0%",
     ]
 
 

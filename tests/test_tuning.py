@@ -160,6 +160,8 @@ def test_a_budget_ends_the_search_with_an_answer(clouds):
     assert not found.complete
     assert [type(trial.index) for trial in found.trials] == [Flat]
     assert "budget ended" in found.summary()
+    head, first = found.summary().splitlines()[:2]
+    assert head.index("recall@1") == first.index("1.0000")
 
 
 @pytest.mark.parametrize(

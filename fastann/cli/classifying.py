@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from fastann.cli.classifier_options import fit_options, made, shared_options
-from fastann.cli.common import data_argument, errors, label_column, main, with_options
+from fastann.cli.common import data_argument, errors, label_column, main, say, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def classify() -> None:
     """
 
 
-@classify.command()
+@classify.command(short_help="Learn prototypes of classes, and write a model.")
 @data_argument()
 @click.argument("labels", type=click.Path())
 @label_column
@@ -75,10 +75,10 @@ def fit(
     model.fit(source, y)
     seconds = time.perf_counter() - clock
     model.save(out, force=force)
-    click.echo(summary(model, source.n, seconds, out))
+    say(summary(model, source.n, seconds, out))
 
 
-@classify.command()
+@classify.command(short_help="Classify rows with a model.")
 @click.argument("model", type=click.Path())
 @data_argument()
 @with_options(data_options)
@@ -139,7 +139,7 @@ def predict(
     click.echo(f"{len(labels):,} labels written to {out}")
 
 
-@classify.command()
+@classify.command(short_help="Measure how well a model classifies.")
 @click.argument("model", type=click.Path())
 @data_argument()
 @click.argument("labels", type=click.Path())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +131,26 @@ def data_argument(name: str = "data", *, required: bool = True) -> Option:
         required=required,
         type=click.Path(),
         callback=_given,
-        metavar=name.upper(),
+        metavar=name.upper() if required else f"[{name.upper()}]",
     )
 
 
+def width_of_lines() -> int | None:
+    """Characters that a line of a terminal has room for; None where results go to a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def say(text: str) -> None:
+    """Print lines, on a terminal broken between words and continued below the value that their name stands before."""
+    width = width_of_lines()
+    for line in text.split("\n"):
+        name = re.match(r"\S+( \S+)* {2,}", line)
+        below = " " * len(name[0]) if name and width and len(name[0]) < width // 2 else ""
+        folded = [line] if width is None or len(line) <= width else _WRAP(line, width, subsequent_indent=below)
+        click.echo("\n".join(folded))
+
+
+_WRAP = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
 label_column = click.option(
     "--label-column",
     default=None,

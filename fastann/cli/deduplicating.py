@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fastann.cli.common import choices, data_argument, errors, main, with_options
+from fastann.cli.common import choices, data_argument, errors, main, say, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def dedup(
         n_jobs=n_jobs,
     )
     found.save(out, force=force)
-    click.echo(summary(found, out))
+    say(summary(found, out))
 
 
 def summary(found: Duplicates, out: str) -> str:

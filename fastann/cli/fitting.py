@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from fastann.cli.common import COUNT, WHOLE, Option, choices, data_argument, errors, main, with_options
+from fastann.cli.common import COUNT, WHOLE, Option, choices, data_argument, errors, main, say, with_options
 
 if TYPE_CHECKING:
     from fastann.estimators.kmeans import KMeans
@@ -385,7 +385,7 @@ def _estimator(quiet: bool, options: dict[str, Any]) -> KMeans:
 def _fit_and_save(km: KMeans, data: Any, out: str, *, force: bool, labels: bool = True) -> None:
     km.fit(data)
     km.save(out, labels=labels, force=force)
-    click.echo(summary(km, out))
+    say(summary(km, out))
 
 
 def summary(km: KMeans, out: str) -> str:

@@ -10,7 +10,7 @@ from fastann.cli.common import data_argument, errors, main, with_options
 from fastann.cli.fitting import data_options, rows_of
 
 
-@main.command()
+@main.command(short_help="Label rows with the nearest centres of a run.")
 @click.argument("run", type=click.Path())
 @data_argument()
 @click.option("--out", required=True, type=click.Path(), help="File to write: labels (.npy), or a .csv or .parquet.")

@@ -28,7 +28,7 @@ def _probe(context: click.Context, param: click.Parameter, value: str | None) ->
     return int(value)
 
 
-@main.command()
+@main.command(short_help="Find the rows nearest to queries.")
 @click.argument("run", type=click.Path())
 @data_argument("queries")
 @click.option("-m", "m", type=int, default=10, show_default=True, help="Nearest rows to find of each query.")

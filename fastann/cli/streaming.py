@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastann.estimators.classifier import PrototypeClassifier
 
 
-@classify.command()
+@classify.command(short_help="Learn from labelled batches as they come.")
 @click.argument("model", type=click.Path())
 @click.argument("batches", nargs=-1, required=True, type=click.Path(allow_dash=True), metavar="BATCHES...")
 @click.option(
@@ -145,8 +145,9 @@ class Course:
         self.save()
         last = self.model.last_batch_
         assert last is not None
+        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
         lines = {
-            "rows": f"{self.rows:,} x {self.model.n_features_in_} in {self.batches:,} batches",
+            "rows": f"{self.rows:,} x {self.model.n_features_in_} in {batches}",
             "classes": f"{len(self.model.classes_):,} ({self.classes:,} new)",
             "prototypes": f"{last.active:,}, moved by {last.shift:.2e} in the last batch",
             "seconds": f"{time.monotonic() - self.began:.1f}",

@@ -10,8 +10,20 @@ from typing import Any
 
 import click
 
-from fastann.cli.common import AMOUNT, COUNT, choices, data_argument, errors, label_column, main, with_options
+from fastann.cli.common import (
+    AMOUNT,
+    COUNT,
+    choices,
+    data_argument,
+    errors,
+    label_column,
+    main,
+    say,
+    width_of_lines,
+    with_options,
+)
 from fastann.cli.fitting import data_options, rows_of
+from fastann.cli.words import in_words_of
 from fastann.cluster.progress import Bar
 
 _metric = click.option(
@@ -134,7 +146,7 @@ def sweep(
     rows, reported = rows_of(data, column, id_column, dtype, d), _can_report(not no_report)
     options["m"] = None if m is None else _numbers(m, "-m")
     done = run(rows, n_clusters, list(indexes), out=out, progress=ProgressLine(), command=_command(), **options)
-    click.echo(done.table())
+    click.echo(done.table(width_of_lines()))
     _report(done.folder, reported)
 
 
@@ -189,7 +201,7 @@ def bench(
         command=_command(),
         **options,
     )
-    click.echo(done.table())
+    click.echo(done.table(width_of_lines()))
     _report(done.folder, reported)
 
 
@@ -230,7 +242,7 @@ def tune(
     rows = rows_of(data, column, id_column, dtype, d)
     with Bar(True, "tune", drawn=False):
         found = run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options)
-    click.echo(found.summary())
+    say(found.summary())
 
 
 def _seconds(text: str) -> float:
@@ -293,7 +305,7 @@ def evaluate(
     reported = _can_report(out is not None)
     with Bar(True, "evaluate", drawn=False):
         done = run(Path(clustering), rows, random_state=seed, **options)
-    click.echo(done.summary())
+    say(in_words_of(click.get_current_context().command, done.summary()))
     if out is not None:
         done.save(out)
         _report(out, reported)

@@ -36,7 +36,7 @@ class Bar:
     owner : object or None
         An estimator that this is one of many calls of: lines then come every ten seconds of all of them, and no bar.
     drawn : bool
-        False: on a terminal, say nothing.
+        False: lines on a terminal and in a notebook too, for what knows no steps that a bar could count.
     """
 
     def __init__(
@@ -57,10 +57,9 @@ class Bar:
         self.verbose = bool(verbose) and sys.stderr is not None
 
     def __enter__(self) -> Self:
-        seen = self.verbose and self.owner is None and (in_notebook() or sys.stderr.isatty())
-        if seen and self.may_draw:
+        if self.verbose and self.may_draw and self.owner is None and seen():
             self._draw()
-        elif self.verbose and not seen:
+        elif self.verbose:
             self.lines = _Lines(self)
         return self
 
@@ -82,6 +81,9 @@ class Bar:
 
     def __exit__(self, *exc: object) -> None:
         if self.drawn is not None:
+            if exc[0] is None and self.total is not None and 0 < self.done < self.total:
+                self.drawn.total = self.done  # it ended before the most it might have taken: that is all of it
+                self.drawn.refresh()
             self.drawn.close()
         if self.lines is not None:
             self.lines.close()
@@ -138,6 +140,11 @@ class _Lines:
             _streams[self.bar.owner] = self.began, self.due
         elif self.said:
             self._say()
+
+
+def seen() -> bool:
+    """Whether somebody watches standard error as it is written: on a terminal, or in a notebook."""
+    return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def in_notebook() -> bool:

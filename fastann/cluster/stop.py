@@ -33,7 +33,7 @@ class StopReason(StrEnum):
 ENDED = (StopReason.CONVERGED, StopReason.MAX_ITER)
 
 _SENTENCES = {
-    StopReason.CONVERGED: "The inertia decreased by no more than the threshold (tol, or the plan's), or no row moved.",
+    StopReason.CONVERGED: "The last iteration gained too little in inertia to go on (tol, effort), or no row moved.",
     StopReason.MAX_ITER: "max_iter iterations were done; the inertia was still decreasing.",
     StopReason.TIME_LIMIT: "Another iteration would have exceeded time_limit.",
     StopReason.INTERRUPTED: "Ctrl-C was pressed; the running iteration was finished.",

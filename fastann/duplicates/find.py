@@ -52,9 +52,9 @@ def dedup(
     Parameters
     ----------
     model : KMeans
-        Fitted; where it is `verbose` and there is no terminal, a line says every ten seconds that this runs. Its
-        centres, scaled to unit norm, decide what is compared with what, so fits of
-        ``metric="cosine"`` suit best; rows are assigned anew to the most similar one.
+        Fitted; where it is `verbose`, a line says every ten seconds that this runs. Its centres, scaled to unit norm,
+        decide what is compared with what, so fits of ``metric="cosine"`` suit best; rows are assigned anew to the most
+        similar one.
     X : array-like or SciPy sparse matrix of shape (n_samples, n_features), torch tensor, or path of a file
         Any rows of as many columns as the model was fitted to. When not given, the files that it was fitted on are
         opened again, if they did not change since. Sparse rows are made dense a block at a time.

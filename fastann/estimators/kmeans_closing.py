@@ -87,8 +87,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
     whole = table.all(rows, task.k, memory)
     found = Clustering(space, spec, means, whole, done.history, done.stop_reason, recall, outliers=outliers)
     log.info(
-        "%d clusters of %d rows after %d iterations: inertia %.6g, recall %.4f, index %s; %s",
-        *(task.k, found.rows.n, len(found.history), rows.inertia, rows.recall, spec, done.stop_reason.sentence),
+        "%d clusters of %d rows after %d iterations: inertia %.6g, recall %.4f, index %s. %s",
+        *(task.k, found.rows.n, len(found.history), rows.inertia, rows.recall, spec, found.stopped(model.tol)),
     )
     return found
 

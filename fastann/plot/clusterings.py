@@ -103,7 +103,7 @@ def clusters(
     if names is not None:
         if len(names) != found.k:
             raise ValueError(f"there are {len(names)} names for {found.k} clusters; give one for each")
-        _name(it, [names[j] for j in given["clusters"]], places, sizes)
+        _name(it, [names[j] for j in given["clusters"]], places, sizes, [wide for *_, wide in centres])
     return _axes(it.axes)
 
 
@@ -253,7 +253,8 @@ def silhouette(
         ticks.append(start + (len(own) - 1) / 2)
         start += len(own) + max(1, len(labels) // 100)
     it.axes.axvline(scores.mean(), color=it.roles["mute"], ls="--", label=f"mean {scores.mean():.3f}")
-    it.axes.set(xlabel=f"silhouette, mean {scores.mean():.3f}", ylabel="cluster", yticks=ticks, yticklabels=largest)
+    which = "cluster" if len(largest) == found.k else f"cluster, {len(largest)} of {found.k:,}"
+    it.axes.set(xlabel=f"silhouette, mean {scores.mean():.3f}", ylabel=which, yticks=ticks, yticklabels=largest)
     it.axes.invert_yaxis()
     return _axes(it.axes)
 
@@ -282,7 +283,9 @@ def _colours(places: np.ndarray) -> list[int]:
     return colours
 
 
-def _name(it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int]) -> None:
+def _name(
+    it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int], diameters: Sequence[float]
+) -> None:
     """Write the names of the largest clusters above their centres, where those of larger ones leave room."""
     from matplotlib.patheffects import withStroke
 
@@ -291,7 +294,8 @@ def _name(it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[i
     it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
     taken: list[Any] = []
     for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
-        text = it.axes.annotate(names[i], places[i], (0, 9), ha="center", textcoords="offset points", path_effects=halo)
+        above = (0, diameters[i] / 2 + 2)  # points, as diameters are: the centre stays whole
+        text = it.axes.annotate(names[i], places[i], above, ha="center", textcoords="offset points", path_effects=halo)
         room = text.get_window_extent()
         if any(room.overlaps(other) for other in taken):
             text.remove()

@@ -35,8 +35,9 @@ def sizes(counts: Sequence[float]) -> Section:
     if not full:
         return section
     empty = len(counts) - len(full)
-    caption = f"Clusters by their number of rows: {html.number(min(full))} to {html.number(max(full))}, the median "
-    caption += f"being {html.number(float(np.median(full)))}. "
+    low, high = min(full), max(full)
+    caption = f"Clusters by their number of rows: {html.number(low)} "
+    caption += f"to {html.number(high)}, the median {html.number(float(np.median(full)))}. " if low < high else "each. "
     caption += f"{'No cluster is' if not empty else f'{html.number(empty)} are'} empty."
     edges, heights, x = binned(counts)
     drawing = plots.histogram("sizes", edges, heights, x, CLUSTERS)
@@ -78,10 +79,11 @@ def chart(given: Any) -> Section:
     counts = html.numbers(given.get("sizes"))
     counts = counts if len(counts) == len(centroids) else [1.0] * len(centroids)
     order = sorted(range(len(centroids)), key=lambda i: -counts[i])[:CENTROIDS]
-    few = bool(points) and len(set(labels[: len(points)])) <= COLOURED
-    cloud = [
-        (place, int(label) if few else svg.COLOURS - 1) for place, label in zip(points[:POINTS], labels, strict=False)
-    ]
+    distinct = sorted(set(labels[: len(points)]))
+    few = bool(points) and len(distinct) <= COLOURED
+    # By their order, not their numbers: of a few clusters any may have a number beyond that of colours.
+    colours = {label: i if few else svg.COLOURS - 1 for i, label in enumerate(distinct)}
+    cloud = [(place, colours[label]) for place, label in zip(points[:POINTS], labels, strict=False)]
     centres = [
         (centroids[i], svg.COLOURS - 1 if few else 0, diameter(counts[i], max(counts), len(order))) for i in order
     ]

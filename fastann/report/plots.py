@@ -210,6 +210,8 @@ def stacked(name: str, xs: Sequence[float], layers: Sequence[tuple[str, Sequence
         _scale(it, "x", x, xs)
         _scale(it, "y", y, [0.0, *base])
         it.axes.set_ylim(bottom=0)
+        low, high = it.axes.get_xlim()
+        it.axes.set_xlim(min(low, min(xs) - 0.5), max(high, max(xs) + 0.5))  # of few bars, the first and last are whole
     return it.svg
 
 

@@ -130,7 +130,7 @@ def _reason(manifest: dict[str, Any]) -> str:
         reason = StopReason(given).sentence
     except ValueError:
         return f"Why it stopped is not known ({given or 'nothing'} was recorded)."
-    return reason if told in ("", reason) else f"{reason} {told}"
+    return told or reason  # runs of older versions have no sentence with the numbers of their fit
 
 
 def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, str]]:

@@ -145,7 +145,8 @@ def so_far(found: list[Record], study: Study) -> str:
     ]
     if not base:
         return f"{said} at inertia {best.values['inertia']:.4g}"
-    return f"{said} at {best.values['inertia'] / statistics.median(r.values['inertia'] for r in base) - 1:+z.1%}"
+    more = best.values["inertia"] / statistics.median(r.values["inertia"] for r in base) - 1
+    return f"{said} at inertia {more:+z.1%}"
 
 
 AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
@@ -160,6 +161,10 @@ COLUMNS = {
     "silhouette": ".4f",
     "peak_mib": ".0f",
 }
+
+
+# Columns that a narrow table does without, in this order: the report has them all.
+SPARED = ("peak_mib", "iterations", "distances", "inertia", "seconds_build", "throughput", "silhouette", "speedup")
 
 
 @dataclass
@@ -191,8 +196,15 @@ class Result:
         """The fastest of the good ones: see `best_of`."""
         return best_of(self.rows(), self.study)
 
-    def table(self) -> str:
-        """Medians over seeds as aligned text, the fastest first; then what failed or was skipped, and why."""
+    def table(self, width: int | None = None) -> str:
+        """Medians over seeds as aligned text, the fastest first; then what failed or was skipped, and why.
+
+        Parameters
+        ----------
+        width : int or None, default=None
+            Characters that a line has room for: columns beyond are left out, the least telling first, and named in a
+            last line. None leaves none out.
+        """
         rows = self.rows()
         good = [row for row in rows if row.done]
         searched = self.study.settings.get("m") or []
@@ -200,17 +212,38 @@ class Result:
         columns |= {f"recall_{m}": ".4f" for m in searched}
         names = [name for name in columns if any(name in row.values for row in good)]
         axes = [a for a in AXES if len({getattr(row, a) for row in rows}) > 1]
-        heads = [found.title for name in names if (found := records.metric(name))]
+        heads = [head for name in names if (head := _head(name))]
         lines = [["method", *(AXES[a] for a in axes), "runs", *heads]]
         for row in good:
             cells = [f"{row.values[name]:{columns[name]}}" if name in row.values else "" for name in names]
             lines.append([row.method, *(f"{getattr(row, a):,}" for a in axes), f"{row.done}/{row.runs}", *cells])
+        lines, left_out = _narrowed(lines, [head for name in SPARED if (head := _head(name))], width)
         out = [_aligned(lines)] if good else []
+        out += [f"left out, as lines are short here: {', '.join(left_out)}"] if left_out and good else []
         for row in rows:
             if row.done < row.runs:
                 where = "".join(f" {a}={getattr(row, a)}" for a in axes)
                 out.append(f"{row.method}{where} {row.status}: {row.error}")
         return "\n".join(out)
+
+
+def _head(name: str) -> str:
+    """What a column of a metric is called."""
+    found = records.metric(name)
+    return found.title if found else ""
+
+
+def _narrowed(lines: list[list[str]], spared: list[str], width: int | None) -> tuple[list[list[str]], list[str]]:
+    """Lines of cells without the first few of the columns that can be spared, and these: as many as it takes."""
+    left_out: list[str] = []
+    for head in spared:
+        if width is None or len(_aligned(lines).partition("\n")[0]) <= width:
+            break
+        if head in lines[0]:
+            at = lines[0].index(head)
+            lines = [line[:at] + line[at + 1 :] for line in lines]
+            left_out.append(head)
+    return lines, left_out
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastann import checks, records
-from fastann.cluster.progress import Bar
+from fastann.cluster.progress import Bar, seen
 from fastann.cluster.space import METRICS
 from fastann.records import Record, RecordError, Study
 from fastann.study import grid, process
@@ -405,7 +405,8 @@ def _do(folder: Path, study: Study, order: dict[str, Any], progress: Watch | Non
         else:
             asked = {"method": run.method, "n": run.n, "n_clusters": run.n_clusters, "seed": run.seed}
             asked |= {"d": run.d} if run.d else {}
-            with Bar(progress is not None, f"running {run.label}", drawn=False):
+            # Where somebody watches, the line that `progress` keeps up to date is enough.
+            with Bar(progress is not None and not seen(), f"running {run.label}", drawn=False):
                 answer = runner(order | asked, **limits)
             record.status, record.error = answer.status, answer.error
             record.values, record.series = (answer.result.get(name, {}) for name in ("values", "series"))

@@ -96,7 +96,7 @@ class Tuned:
 
     def summary(self) -> str:
         """The choice, the evidence and the call to use, as lines of text."""
-        width = max(len(str(t.index)) for t in self.trials)
+        width = max(len(word) for word in ("index", *(str(t.index) for t in self.trials)))
         lines = [f"{'index':<{width}}  recall@1  95% interval      seconds a pass"]
         for t in self.trials:
             low, high = t.interval
