@@ -46,7 +46,11 @@ class Some:
 
     def only(self, ids: np.ndarray) -> Some:
         """These alone."""
-        return Some(self.x, (ids if self.rows is None else self.rows[ids]).astype(np.int32))
+        return Some(self.x, self.places(ids))
+
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        """Where these are in the table: int32 [len(ids)]."""
+        return (ids if self.rows is None else self.rows[ids]).astype(np.int32)
 
     def copied(self) -> Any:
         """As a table of their own, or the whole table that they are."""
@@ -135,9 +139,10 @@ def _tell(
     given: Some, labels: np.ndarray, grouped: kernels.Grouped, closest: np.ndarray, index: Index, new: np.ndarray
 ) -> None:
     """Tell the groups near to the new centres of these: their rows may be closer to them."""
-    groups, sqdist = index.search(given[new], min(_NEAR, len(index.centroids)))
+    most, far = min(_NEAR, len(index.centroids)), np.full(len(new), np.inf, np.float32)
+    groups, dist = index.listed(given.x, given.places(new), most, far, rough=True)
     # Farther groups, of more than twice the distance, have few rows to which these centres are nearest.
-    near = (sqdist <= 4 * sqdist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
+    near = (dist <= 2 * dist[:, :1]) & (groups >= 0) & (groups != labels[new, None])
     centre, column = np.nonzero(near)
     order = np.argsort(groups[centre, column], kind="stable")
     group = groups[centre, column][order]

@@ -10,6 +10,8 @@ from scipy import sparse
 from fastann import kernels
 from fastann.index.base import LISTED, Index, Spec, distances_in_cells
 
+_TELL = 32  # centroids, for each cell, that tell where it is
+
 
 class FlatIndex(Index):
     """Exact search by this package's own kernels, certified exact.
@@ -116,25 +118,24 @@ class CellsIndex(Index):
         *,
         screened: bool | None = None,
     ):
+        k, rng = len(centroids), np.random.default_rng(seed)
         self.nprobe, self.screened = min(nprobe, nlist), screened
-        picks = np.random.default_rng(seed).choice(len(centroids), nlist, replace=False)
-        self.centers = centroids[np.sort(picks)]
-        owner = self._nearest_cells(centroids)
+        some = rng.choice(k, min(k, _TELL * nlist), replace=False).astype(np.int32)
+        self.centers, some = centroids[np.sort(some[:nlist])], np.sort(some)
         for _ in range(train_iter):
             sums, counts = np.zeros(self.centers.shape), np.zeros(nlist, np.int64)
-            kernels.add_rows(centroids, None, owner, sums, counts)
+            kernels.add_rows(centroids, None, self._nearest_cells(centroids, some), sums, counts, some)
             self.centers, _ = kernels.means(sums, counts, self.centers, cosine=False)
-            owner = self._nearest_cells(centroids)
         self.centroids = centroids
-        self.offsets, self.columns = kernels.group(owner, nlist)
+        self.offsets, self.columns = kernels.group(self._nearest_cells(centroids, np.arange(k, dtype=np.int32)), nlist)
         mean, rounded = _look_at(centroids, screened)
         self.packed = kernels.pack(centroids, rounded, mean, self.columns, self.offsets)
         self.cells = kernels.pack(self.centers, rounded, mean)
 
-    def _nearest_cells(self, centroids: np.ndarray) -> np.ndarray:
-        """The cell that each centroid goes to, one of about the same distance being as good: int32 [k]."""
-        rows, far = np.arange(len(centroids), dtype=np.int32), np.full(len(centroids), np.inf, np.float32)
-        ids, _ = FlatIndex(self.centers, screened=self.screened).listed(centroids, rows, 1, far, rough=True)
+    def _nearest_cells(self, centroids: np.ndarray, some: np.ndarray) -> np.ndarray:
+        """The cells that some centroids (int32 [s]) go to, one of about the same distance being as good: int32 [s]."""
+        far = np.full(len(some), np.inf, np.float32)
+        ids, _ = FlatIndex(self.centers, screened=self.screened).listed(centroids, some, 1, far, rough=True)
         return np.ascontiguousarray(ids[:, 0])
 
     def moved(self, centroids: np.ndarray, changed: np.ndarray) -> "CellsIndex":
