@@ -25,7 +25,7 @@ from fastann.estimators.kmeans_fitted import Directed
 from fastann.estimators.kmeans_parameters import index_of
 from fastann.index.base import AUTO, Index, Spec
 from fastann.index.recall import Sampled
-from fastann.index.spec import Flat
+from fastann.index.spec import Cells, Flat
 
 log = logging.getLogger(__name__)
 # Share of a sample whose nearest centres are in the cells that `predict` searches in the automatic mode. Of rows that
@@ -53,7 +53,8 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
         done.work.finish()
     centers = space.outward(done.work.settled)
     work = closer(done.work, table.source, table.weights, space.inward(centers), model.exact_labels, memory)
-    audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, model.limits.audited))
+    audited = model.limits.audited_of(work.n, work.k)
+    audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, audited))
     rows = labelled(
         work,
         _closing_index(model, work, task.device, spec, centers),
@@ -118,16 +119,16 @@ def left_out(model: Any, rows: Labelling, trim: Trim | None, space: Space) -> tu
 
 
 def _closing_index(model: Any, work: Pass, device: Any, spec: Spec, centers: np.ndarray) -> Index:
-    """What finds the final labels: the index that predicts, or where rows remember, what searched in the fit."""
+    """What finds the final labels: the index that predicts; where rows remember, searched as often as in the fit."""
     centroids, asked = work.centroids, index_of(model)
-    if not work.remembers:
-        if model.exact_labels:
-            return Flat().build(centroids)
-        index: Index = model._index_over(centers, spec, lambda: centroids)
-        return index
-    if spec != Flat() and plan.choose_index(asked, work.k, device, model.limits).open is None:
-        spec = plan.searcher(asked, work.k, work.source.d, device, model.limits)
-    return spec.build(centroids, device=device)
+    if not work.remembers and model.exact_labels:
+        return Flat().build(centroids)
+    if work.remembers and isinstance(spec, Cells) and isinstance(asked, str) and asked == "auto":
+        trained = plan.searcher(asked, work.k, work.source.d, device, model.limits)
+        if isinstance(trained, Cells):  # as many centroids
+            spec = spec.at(math.ceil(trained.number("nprobe") / trained.nlist_for(work.k) * spec.nlist_for(work.k)))
+    index: Index = model._index_over(centers, spec, lambda: centroids)
+    return index
 
 
 def foreseen(

@@ -294,7 +294,7 @@ def _begun(x: np.ndarray, n: int, k: int, planned: plan.Plan, n_jobs: int | None
 
 def _audited(d: int, k: int, n: int) -> float:
     """Seconds to measure on a sample what labels and predictions miss."""
-    sample: int = min(n, KMeans.limits.audited)
+    sample: int = KMeans.limits.audited_of(n, k)
     return sample * _searched(Flat(), d, k)[0]
 
 
