@@ -210,7 +210,7 @@ class Fit:
                 begun, trim = robust.plus_plus(lot, task.k, trim, task.space, rng, task.memory, task.plan.swaps)
             else:
                 if task.plan.swaps and name in start.PLUS_PLUS and narrow.suits(task.source):
-                    wide = narrow.Narrow.of(lot, task.k, rng, task.memory)
+                    wide = narrow.Narrow.of(lot, task.k, task.space, rng, task.memory)
                 begun = start.start(name, lot, task.k, rng, task.memory) if wide is None else start.Begun(wide.rows)
             centroids = dense(lot.take(begun.rows)) if begun.centres is None else begun.centres
         if wide is not None:

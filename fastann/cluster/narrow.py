@@ -9,7 +9,6 @@ al., Dimensionality reduction for k-means clustering, 2015).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from fastann.cluster import start
 from fastann.cluster.draw import draw_any, draw_either
 from fastann.cluster.greedy import Some, among
 from fastann.cluster.memory import Memory
-from fastann.cluster.space import Euclidean, Space
+from fastann.cluster.space import Space
 from fastann.cluster.swap import Swaps
 from fastann.cluster.update import Sums
 from fastann.data.source import Source, dense
@@ -69,7 +68,7 @@ class Narrow:
     narrow: np.ndarray
 
     @classmethod
-    def of(cls, lot: start.Lot, k: int, rng: np.random.Generator, memory: Memory) -> Narrow | None:
+    def of(cls, lot: start.Lot, k: int, space: Space, rng: np.random.Generator, memory: Memory) -> Narrow | None:
         """Choose a sample, directions, and the rows to start from; None if directions do not tell where all rows are.
 
         A few rows that lie elsewhere, far from all others, are worth centres of their own, which nothing would give
@@ -80,6 +79,8 @@ class Narrow:
         x, weights = start.table(lot, some.ids).copied(), some.weights
         tell = _some(lot, weights, len(x), _TELL, rng)
         mean, q = directions(x[tell.ids], tell.weights, rng)
+        if space.unit:  # how long the sum of a cluster's rows is they cannot tell without what all rows share
+            q = orthonormal(np.concatenate([mean[None], q]))
         y = kernels.project(x, q)
         if _elsewhere(x, y, weights, mean, q, k):
             return None
@@ -92,9 +93,15 @@ class Narrow:
     def best(self, n: int, space: Space, rng: np.random.Generator) -> np.ndarray:
         """Means of the clusters that swaps and breaths lead to, for `n` rows in all: float32 [k, d]."""
         k, weights = len(self.centres), self.weights
-        again = partial(start.again, self.y[self.few.ids], self.few.weights, k, rng)
+
+        def again() -> np.ndarray:
+            return space.restored(start.again(self.y[self.few.ids], self.few.weights, k, rng))
+
+        # What is left of rows of unit norm is shorter. Their distances to centres of unit norm among the directions are
+        # less than those of the rows by what each row has lost, whichever the centre.
+        narrow = space.restored(self.narrow.copy())
         as_many = n * self.x.shape[1] // self.y.shape[1]  # of these as long to look at as the rows themselves
-        best = Swaps(self.y, weights, k, Euclidean(), rng).best_found(self.narrow, as_many, again)
+        best = Swaps(self.y, weights, k, space, rng).best_found(narrow, as_many, again)
         sums = Sums.zero(self.centres, weighted=weights is not None)
         sums.add(self.x, weights, best.ids[:, 0])
         means: np.ndarray = sums.means(space, self.centres)
