@@ -29,7 +29,7 @@ def cost(x, centres):
 
 def view(x, k, weights=None, seed=0):
     lot = start.Whole(as_source(x), weights)
-    return narrow.Narrow.of(lot, k, np.random.default_rng(seed), Memory())
+    return narrow.Narrow.of(lot, k, Euclidean(), np.random.default_rng(seed), Memory())
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,42 @@ def test_rows_that_differ_in_few_directions(x, rng):
     _, q = narrow.directions(x, None, rng)
     assert np.isfinite(q).all()
     lot = start.Whole(as_source(x), None)
-    some = narrow.Narrow.of(lot, 2, rng, Memory())
+    some = narrow.Narrow.of(lot, 2, Euclidean(), rng, Memory())
     assert some is not None
     assert np.isfinite(some.best(len(x), Euclidean(), rng)).all()
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 10])
+@pytest.mark.parametrize("rest", [0.0, 7.1])
+def test_distances_in_directions_are_no_larger_than_they_are(columns, rest, rng):
+    x = np.full((3000, 200), rest, np.float32)
+    x[:, :columns] = rng.normal(0, 1, (3000, columns)) * np.geomspace(1, 0.1, columns)
+    _, q = narrow.directions(x, None, rng)
+    among = (x[:1500] - x[1500:]).astype(float)
+    np.testing.assert_allclose(((among @ q.T) ** 2).sum(1), (among**2).sum(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("heavy", [40, 300])
+def test_directions_and_starts_are_those_of_rows_that_have_a_weight(heavy):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (20_000, 130)).astype(np.float32)
+    weights = np.zeros(len(x))
+    some = rng.choice(len(x), heavy, replace=False)
+    weights[some] = 1
+    found = [view(x, 20, weights, s).best(len(x), Euclidean(), np.random.default_rng(s)) for s in range(4)]
+    alone = [view(x[some], 20, seed=s).best(heavy, Euclidean(), np.random.default_rng(s)) for s in range(4)]
+    assert np.mean([cost(x[some], c) for c in found]) < 1.02 * np.mean([cost(x[some], c) for c in alone])
+
+
+@pytest.mark.parametrize("shared", [0.0, 10.0])
+def test_directions_are_clustered_by_their_angles(shared):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1.5, (70, 130))[rng.integers(70, size=6000)] + rng.normal(0, 1, (6000, 130))
+    x[:, 0] += shared  # what all rows have in common, which makes the sums of clusters long
+    x = x.astype(np.float32)
+    found = [KMeans(40, metric="cosine", random_state=s).fit(x).inertia_ for s in range(4)]
+    plain = [KMeans(40, metric="cosine", swaps=False, random_state=s).fit(x).inertia_ for s in range(4)]
+    assert np.mean(found) < 0.99 * np.mean(plain)
 
 
 def test_what_is_looked_at_in_directions():

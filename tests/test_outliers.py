@@ -160,6 +160,16 @@ def test_labels_of_outliers_are_nearest_or_minus_one(tmp_path):
         np.testing.assert_array_equal(again.predict(x, reject=0.9), marked.predict(x, reject=0.9))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_more_clusters_than_distinct_rows(metric):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (40, 400)).astype(np.float32)[rng.integers(40, size=5000)]
+    km = KMeans(300, metric=metric, trim=0.05, random_state=0).fit(x)
+    assert km.cluster_centers_.shape == (300, 400)
+    assert km.inertia_ < 1e-6
+
+
 def test_without_trimming_nothing_is_left_out():
     x, _, _ = mixture()
     km = KMeans(3, random_state=0).fit(x)

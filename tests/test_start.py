@@ -184,6 +184,58 @@ def test_rows_of_no_weight_come_last():
     np.testing.assert_array_equal(np.sort(w), [0, 1, 2])
 
 
+@pytest.mark.parametrize("d", [8, 130])
+@pytest.mark.parametrize("light", [0, 1e-12])
+@pytest.mark.parametrize("k", [50, 300])
+def test_few_rows_with_nearly_all_the_weight(d, light, k):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (60_000, d)).astype(np.float32)
+    w = np.full(len(x), float(light))
+    w[rng.choice(len(x), 20, replace=False)] = 1
+    km = KMeans(k, random_state=0).fit(x, sample_weight=w)
+    assert km.cluster_centers_.shape == (k, d)
+    assert km.inertia_ < 60_000 * 1.1 * d * light + 1e-9  # as many clusters are there for the heavy rows as these are
+
+
+def test_a_sample_has_as_many_rows_as_wanted_whatever_they_weigh():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(0, 1, (50_000, 3)).astype(np.float32), np.full(50_000, 1e-9)
+    w[:30] = 1
+    for seed in range(5):
+        ids, kept = start.coreset(lot(x, w), x[:9].copy(), 2000, np.random.default_rng(seed), Memory())
+        assert set(range(30)) < set(ids)
+        assert len(ids) == pytest.approx(2000, rel=0.15)
+        assert kept[30:].sum() == pytest.approx(w[30:].sum(), rel=0.15)
+    w[30:] = 0
+    found = start.chosen(lot(x, w), 100, 2000, rng, Memory())
+    assert len(found.ids) == 100
+    assert found.weights.sum() == 30
+
+
+@pytest.mark.parametrize("k", [200, 300])
+def test_rows_of_no_weight_that_lie_far_away_change_no_start(k):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (9000, 8)).astype(np.float32)
+    x[1500:3000] += 300
+    w = np.repeat([1.0, 0.0], [1500, 7500])
+
+    def cost(seen):
+        begun = [start.start("auto", seen, k, np.random.default_rng(s), Memory()).rows for s in range(5)]
+        return np.mean([((x[:1500, None] - x[rows]) ** 2).sum(2).min(1).sum() for rows in begun])
+
+    assert cost(lot(x, w)) < 1.05 * cost(lot(x[:1500]))
+
+
+def test_empty_clusters_go_to_rows_that_have_a_weight():
+    x = np.concatenate([np.linspace(0, 9, 10), np.linspace(0, 9, 1001) + 0.003])[:, None].astype(np.float32)
+    w = np.repeat([1.0, 0.0], [10, 1001])
+    init = np.concatenate([[0.0, 9.0], np.linspace(100, 200, 8)])[:, None]
+    for empty in ("split", "farthest"):
+        km = KMeans(10, init=init, empty=empty, tol=0, max_iter=300, random_state=0).fit(x, sample_weight=w)
+        assert km.inertia_ < 2.1  # four to a cluster would be 5, and two 0.5
+        assert np.bincount(km.labels_[:10], minlength=10).max() <= 3
+
+
 # ----------------------------------------------------------------- when there is nothing more to find
 
 

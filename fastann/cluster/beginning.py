@@ -51,7 +51,7 @@ class Beginning:
         """
         wide = swaps and name in start.PLUS_PLUS and self.trim is None and narrow.suits(self.lot.source)
         with clock("start"):
-            view = narrow.Narrow.of(self.lot, self.k, self.rng, self.memory) if wide else None
+            view = narrow.Narrow.of(self.lot, self.k, self.space, self.rng, self.memory) if wide else None
             begun, trim = (start.Begun(view.rows), None) if view is not None else self._begun(name, swaps)
             centroids = dense(self.lot.take(begun.rows)) if begun.centres is None else begun.centres
         if swaps:

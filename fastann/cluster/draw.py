@@ -49,6 +49,21 @@ def by_weight(weights: np.ndarray, size: int, rng: np.random.Generator) -> tuple
         return picks, np.where(weights[picks] > 0, weights[picks] / chance, 0.0)
 
 
+def draw_either(weights: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same, half by weight and half of all rows that have one: neither heavy rows are missed, nor light ones.
+
+    Light rows may be many, and far from others.
+    """
+    held = weights > 0
+    total = float(weights.sum())
+    if not total > 0:
+        picks = draw_any(len(weights), size, rng)
+        return picks, weights[picks]
+    chances = weights / total + held / max(1, int(np.count_nonzero(held)))
+    picks, kept = by_weight(chances, size, rng)
+    return picks, np.where(held[picks], kept * weights[picks] / np.where(held, chances, 1.0)[picks], 0.0)
+
+
 def draw_at(cumulative: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The places at which a running sum reaches some shares of its last value: int64 [len(shares)]."""
     at = np.searchsorted(cumulative, shares * cumulative[-1], side="right")

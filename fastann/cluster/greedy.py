@@ -100,7 +100,7 @@ def _in_groups(given: Some, weights: np.ndarray | None, k: int, rng: np.random.G
     groups near to a centre hear of it before the next wave.
     """
     weights = np.ones(len(given)) if weights is None else weights
-    means = _means(given, weights, _groups_for(k), rng)
+    means = _means(given, weights, min(_groups_for(k), len(given)), rng)
     index, groups = Flat().build(means), len(means)
     labels = given.nearest(index)
     grouped = kernels.grouped(given.x, labels, groups, rounded=True, rows=given.rows)
@@ -112,7 +112,8 @@ def _in_groups(given: Some, weights: np.ndarray | None, k: int, rng: np.random.G
         new = new[new >= 0]
         found = np.concatenate([found, new])
         _tell(given, labels, grouped, closest, index, new)
-        total = np.cumsum(kernels.tally(labels, groups, closest.astype(np.float32), weights))
+        cost = np.where(weights > 0, closest, 0).astype(np.float32)  # infinite for groups of rows without a weight
+        total = np.cumsum(kernels.tally(labels, groups, cost, weights))
         wave = min(k - len(found), max(1, len(found) // _WAVE))
         if wave == 0 or not len(new) or not total[-1] > 0:
             return found

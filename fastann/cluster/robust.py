@@ -132,9 +132,9 @@ def _even(given: Problem, found: Found) -> bool:
     """
     weights = np.ones(given.x.shape[0]) if given.weights is None else given.weights
     kept = np.where(found.sqdist[:, 0] < found.limit, weights, 0.0)
-    held = np.bincount(found.ids[:, 0], kept, given.k)
+    held = np.bincount(found.ids[:, 0], kept, len(found.centres))
     alone = (held < _LIGHT * held.mean()) & (neighbours(found.centres) > found.limit)
-    return bool(alone.sum() <= _WASTED * given.k and found.farthest <= _FAINT * found.limit)
+    return bool(alone.sum() <= _WASTED * len(held) and found.farthest <= _FAINT * found.limit)
 
 
 def _among_nearest(given: Problem, trim: Trim, least: Callable[[], float]) -> Seeds | None:

@@ -138,7 +138,8 @@ def coreset(
 
     Half of the draws go by weight, half by weight times squared distance to the nearest of a few centres: a few rows
     far from all others are never missed, as a uniform sample misses them. A row drawn with probability p counts by its
-    weight over p, so that the sample costs what all rows cost, in the mean (Bachem, Lucic and Krause, 2018).
+    weight over p, so that the sample costs what all rows cost, in the mean (Bachem, Lucic and Krause, 2018). Where few
+    rows have nearly all the weight, others are drawn more often than that says, until there are as many as are wanted.
     """
     sqdist, index, step = memory.empty(lot.n, np.float32), Flat().build(centres), min(memory.part, _AT_ONCE)
     for start, block in lot.chunks():
@@ -147,16 +148,44 @@ def coreset(
             sqdist[start + at : start + at + some.shape[0]] = index.search(some, 1)[1][:, 0]
     rows = Rows(np.empty(0, np.int32), sqdist, lot.weights, memory.part)
     total, mass = rows.inertia(), float(lot.n) if lot.weights is None else float(lot.weights.sum())
-    picks, kept = [], []
-    for part in (slice(start, start + step) for start in range(0, lot.n, step)):
-        far = sqdist[part].astype(np.float64)
-        weights = np.ones(len(far)) if lot.weights is None else lot.weights[part]
-        share = weights / mass if total <= 0 else weights * (0.5 / mass + 0.5 / total * far)
-        chance = np.minimum(size * share, 1)
-        taken = np.flatnonzero(rng.random(len(far)) < chance)
-        picks.append(part.start + taken)
-        kept.append(weights[taken] / chance[taken])
-    return np.concatenate(picks), np.concatenate(kept)
+
+    def shares() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        for start in range(0, lot.n, step):
+            far = sqdist[start : start + step].astype(np.float64)
+            weights = np.ones(len(far)) if lot.weights is None else lot.weights[start : start + step]
+            share = weights / mass if total <= 0 else weights * (0.5 / mass + 0.5 / total * far)
+            yield start, weights, share
+
+    def drawn(scale: float) -> tuple[np.ndarray, np.ndarray, float]:
+        picks, kept, expected = [], [], 0.0
+        for start, weights, share in shares():
+            chance = np.minimum(scale * share, 1)
+            taken = np.flatnonzero(rng.random(len(chance)) < chance)
+            picks.append(start + taken)
+            kept.append(weights[taken] / chance[taken])
+            expected += float(chance.sum())
+        return np.concatenate(picks), np.concatenate(kept), expected
+
+    ids, kept, expected = drawn(size)
+    if 2 * expected < size:
+        ids, kept, _ = drawn(_scale(lambda: (share for _, _, share in shares()), size))
+    return ids, kept
+
+
+def _scale(shares: Callable[[], Iterator[np.ndarray]], size: int) -> float:
+    """What to multiply shares by, so that those of at most 1 that come of it add up to about `size`."""
+    scale = float(size)
+    while True:
+        sure, rest = 0, 0.0
+        for share in shares():
+            certain = scale * share >= 1
+            sure += int(np.count_nonzero(certain))
+            rest += float(share[~certain].sum())
+        # Each turn makes more of them certain; when none is left, or few are missing, it is enough.
+        wanted = (size - sure) / rest if rest > 0 else scale
+        if not 1.01 * scale < wanted < np.inf:
+            return scale
+        scale = wanted
 
 
 # ----------------------------------------------------------------- starts
@@ -180,7 +209,14 @@ def chosen(lot: Lot, k: int, size: int, rng: np.random.Generator, memory: Memory
     if lot.n <= size:
         return Sample(np.arange(lot.n), lot.weights)
     few = dense(lot.take(draw(lot.n, lot.weights, min(k, LOOK), rng)))
-    return Sample(*coreset(lot, few, size, rng, memory))
+    ids, weights = coreset(lot, few, size, rng, memory)
+    if len(ids) < k:  # so few rows have a weight: all of these are there, and others make up the number
+        more = np.setdiff1d(draw(lot.n, lot.weights, k, rng), ids)
+        ids = np.concatenate([ids, more])
+        weights = np.concatenate([weights, np.zeros(len(more))])
+        order = np.argsort(ids, kind="stable")
+        ids, weights = ids[order], weights[order]
+    return Sample(ids, weights)
 
 
 def plus_plus(lot: Lot, k: int, rng: np.random.Generator, memory: Memory) -> Begun:

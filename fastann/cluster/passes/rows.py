@@ -55,16 +55,26 @@ class Rows:
         return kernels.tally(self.labels, k, self.sqdist, self.weights)
 
     def members(self, clusters: np.ndarray, shares: np.ndarray, k: int) -> np.ndarray:
-        """A row of each of some different clusters, so far on in it as its share, in [0, 1), says: int64 [c]."""
-        sizes = kernels.tally(self.labels, k)[clusters]
-        return kernels.members_at(self.labels, clusters, (shares * sizes).astype(int))
+        """A row of each of some different clusters, so far on in it as its share, in [0, 1), says: int64 [c].
+
+        Rows that weigh nothing are passed over: the clusters must have others.
+        """
+        labels = self.labels if self.weights is None else np.where(self.weights > 0, self.labels, np.int32(k))
+        sizes = kernels.tally(labels, k + 1)[clusters]
+        return kernels.members_at(labels, clusters, (shares * sizes).astype(int))
 
     def farthest(self, count: int) -> np.ndarray:
-        """The rows farthest from their centroids, these first: int64 [count]; looks at a part at a time."""
+        """The rows farthest from their centroids, these first: int64 [count]; looks at a part at a time.
+
+        Those that weigh nothing come last.
+        """
         best = np.empty(0, np.int64)
         for part in self.parts():
             some = np.concatenate([best, np.arange(part.start, min(part.stop, len(self)))])
-            best = some[np.argsort(-self.sqdist[some], kind="stable")[:count]]
+            far = self.sqdist[some]
+            if self.weights is not None:
+                far[self.weights[some] <= 0] = -1
+            best = some[np.argsort(-far, kind="stable")[:count]]
         return best
 
     def parts(self) -> list[slice]:

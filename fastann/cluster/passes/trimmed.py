@@ -20,7 +20,6 @@ from fastann.cluster.passes.every import Every
 from fastann.cluster.passes.rows import Rows
 from fastann.cluster.trim import Trim
 from fastann.cluster.update import Tally
-from fastann.data.source import dense
 
 _TAKEN = 0.1  # share of the rows up to which those that changed are taken one by one, not by reading all
 _LEFT = 1e-6  # of the largest cluster's weight, below which that of a cluster may be a rounding error
@@ -117,26 +116,6 @@ class Trimming(Pass):
         assert self.rows.weights is not None
         self.rows.weights[:] = state["kept"]
         self.fresh = False
-
-    # ----------------------------------------------------------------- rows for empty clusters: none that are left out
-
-    def _inside(self) -> Rows:
-        rows = self.rows
-        assert rows.weights is not None
-        kept = rows.weights > 0
-        labels, sqdist = np.where(kept, rows.labels, np.int32(-1)), np.where(kept, rows.sqdist, np.float32(0))
-        return Rows(labels, sqdist, rows.weights, rows.part)
-
-    def members(self, clusters: np.ndarray, shares: np.ndarray) -> np.ndarray:
-        inside = self._inside()
-        offsets, order = kernels.group(inside.labels, self.k)
-        first, sizes = offsets[clusters], np.diff(offsets)[clusters]
-        return dense(self.take(np.asarray(order[first + (shares * sizes).astype(int)], np.int64)))
-
-    def farthest(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        far = self._inside().farthest(min(count, self.n))
-        assert self.rows.weights is not None
-        return dense(self.take(far)), self.rows.labels[far], self.rows.weights[far]
 
 
 class TrimmedEvery(Trimming, Every):

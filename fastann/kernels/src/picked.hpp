@@ -58,7 +58,9 @@ void round_rows(const float* x, const float* shift, Grouped& g) {
                 shifted[t] = v;
                 top = top > size ? top : size;
             }
-            if (!(top < 1e30f)) top = 0;  // so that it is found to have moved beyond all measure
+            // Rounded to zero are rows so large that they are found to have moved beyond all measure, and rows so small
+            // that 127 / top is infinite: these hardly move by it.
+            if (!(top < 1e30f && top > 1e-30f)) top = 0;
             const float step = top / 127, inverse = step > 0 ? 127 / top : 0;
             for (int64_t t = 0; t < g.stride; t++) {  // beyond the columns all is zero
                 whole[t] = static_cast<float>(static_cast<int32_t>(shifted[t] * inverse + 128.5f) - 128);

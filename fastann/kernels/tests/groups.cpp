@@ -108,6 +108,27 @@ void starts(int64_t n, int64_t d) {
     CHECK(fastann::table().greedy(equal.data(), n, d, nullptr, k, trials, random.data(), picks.data()) == 1);
 }
 
+// Rows whose values are next to nothing, or too large to be rounded, are as far from others as they are.
+void extreme_rows(int64_t d) {
+    const int64_t n = 12;
+    std::vector<float> x(static_cast<size_t>(n * d));
+    for (int64_t i = 0; i < n; i++) {
+        const float scale = i < 4 ? 1e-38f : i < 8 ? 1.0f : 1e18f;
+        for (int64_t t = 0; t < d; t++) x[i * d + t] = scale * static_cast<float>((i * 5 + t * 3) % 7 - 3);
+    }
+    const std::vector<int32_t> labels(n, 0);
+    fastann::Grouped g(labels.data(), nullptr, n, 1, d, true);
+    const std::vector<float> shift(d, 0.0f);
+    fastann::table().round_rows(x.data(), shift.data(), g);
+    std::vector<double> closest(n, INFINITY);
+    const int64_t first[] = {0, 1}, pick[] = {5};
+    fastann::table().hear({x.data(), n, d}, closest.data(), g, pick, first, fastann::level().dots);
+    for (int64_t i = 0; i < n; i++) {
+        const double far = sqdist_plain(x.data() + i * d, x.data() + 5 * d, d);
+        CHECK(std::abs(closest[i] - far) <= 0.15 * far);  // an eighth at most is what rounding changes
+    }
+}
+
 // A step of descent lowers a loss that falls with the scores of all pairs.
 void descent(int64_t n, int64_t d) {
     const int64_t k = 6, m = 2;
@@ -143,6 +164,7 @@ void test_groups() {
         nearest_in_group(60, d);
         starts(50, d);
         descent(40, d);
+        extreme_rows(d);
     }
     nearest_in_group(3000, 33);  // enough for several threads
     descent(3000, 33);
