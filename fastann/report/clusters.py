@@ -96,8 +96,8 @@ def chart(given: Any) -> Section:
     caption = f"{' and '.join(filter(None, parts))}, by {method}. A centroid's area follows its cluster's size."
     for across, up in combinations(range(axes), 2):  # a map in three dimensions is seen from three sides
         name = "map" if (across, up) == (0, 1) else f"map-{across}-{up}"
-        seen = [(place[across], place[up], colour) for place, colour in cloud]
-        seen_centres = [(place[across], place[up], colour, wide) for place, colour, wide in centres]
+        seen = [(place[across], place[up], (colour, 0)) for place, colour in cloud]
+        seen_centres = [(place[across], place[up], (colour, 0), wide) for place, colour, wide in centres]
         side = plots.scatter(name, seen, seen_centres, (titles[across], titles[up]))
         told = caption if axes == 2 else f"{caption} Directions {across + 1} and {up + 1} of three."
         section.figures.append(Figure(side, told, told))
