@@ -25,6 +25,7 @@ from fastann.data.csr import Densified
 from fastann.data.open import as_source, can_reopen, reopen
 from fastann.data.source import Source, Without, dense
 from fastann.estimators.base import Model
+from fastann.estimators.foreign import KMEANS
 from fastann.estimators.kmeans_novelty import Novelty
 from fastann.estimators.summary import of_centers
 from fastann.index.base import AUTO, Index, Spec
@@ -83,7 +84,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     index_ : spec
     """
 
-    _read = staticmethod(runs.read)
+    _read, _words = staticmethod(runs.read), KMEANS
     index_: Spec
     clustering_: Clustering
     checkpoint: Any
@@ -360,11 +361,12 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def _facts(self) -> dict[str, str]:
         return of_centers(self)
 
-    def __getattr__(self, name: str) -> Any:
-        """Called for what is not there; says so of labels that were not saved."""
-        if name in ("labels_", "distances_") and "clustering_" in self.__dict__:
-            raise AttributeError(f"{WITHOUT}, so it has no {name}; predict and kneighbors find them of any rows")
-        return object.__getattribute__(self, name)  # says what is wrong
+    def _absence(self, name: str) -> str | None:
+        if name in ("labels_", "distances_", "margins_", "second_labels_") and "clustering_" in vars(self):
+            if self.clustering_.rows.labels is None:
+                return f"{WITHOUT}, so it has no {name}; predict and kneighbors find them of any rows"
+            return f"it was fitted without margins, so it has no {name}; fit with KMeans(margins=True)"
+        return super()._absence(name)
 
     # ----------------------------------------------------------------- saving
 
