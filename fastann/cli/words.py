@@ -9,8 +9,11 @@ import click
 
 from fastann import checks
 
-# Of parameters of commands: what Python calls them.
-ALIASES = {"seed": "random_state", "data": "X", "labels": "y", "checkpoint": "checkpoint_seconds"}
+# Of arguments of commands that messages speak of, and of other parameters that have two names: what Python calls them.
+ALIASES = {
+    **{"data": "X", "batches": "X", "labels": "y", "queries": "queries"},
+    **{"seed": "random_state", "checkpoint": "checkpoint_seconds"},
+}
 _VALUE = r"""('[^']*'|"[^"]*"|[^\s,;:()\[\]]+(?:\([^)]*\))?)"""
 
 
@@ -35,10 +38,11 @@ def _translated(text: str, named: list[tuple[str, str, bool]]) -> str:
     for name, word, option in named:
         if option:
             text = re.sub(rf"(?<![\w.-]){name}={_VALUE}", rf"{word} \1", text)
-            text = re.sub(rf"^{name}(?= (must|was|is|needs|has|names)\b)", word, text)
+        if option or len(name) > 1:  # a word of prose too, so only where it is what the message is about
+            text = re.sub(rf"(?:^|(?<=^Input )){name}(?= (must|was|is|needs|has|have|names|contains?)\b)", word, text)
         if "_" in name:
             text = re.sub(rf"(?<![\w.=-]){name}\b(?![=(])", word, text)
-        elif not option:
+        elif not option and len(name) == 1:
             text = re.sub(rf"(?<![\w.'-]){name}\b(?!['(=])(?!\.\w)", word, text)
     words = {name: word for name, word, option in named if option}
     listed = re.compile(r"(?:(?<=takes )|(?<=give ))(?:both )?(\w+)(?: and (\w+))?(?=[;:])")
@@ -52,7 +56,7 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         name = parameter.name or ""
         option = isinstance(parameter, click.Option)
         if option or name in ALIASES:
-            word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[]")
+            word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[].")
             if isinstance(parameter, click.Option) and parameter.is_flag:
                 yield f"{name}=True", word, option
             yield ALIASES.get(name, name), word, option

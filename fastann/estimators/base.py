@@ -152,19 +152,22 @@ class Model(BaseEstimator):
 
     # ----------------------------------------------------------------- what fits and fitted models share
 
-    def _source(self, X: Any, *, reset: bool = False) -> Source:
-        """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered."""
-        source = as_source(X)
+    def _source(self, X: Any, name: str = "X", *, reset: bool = False) -> Source:
+        """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered.
+
+        `name` is what the user calls them.
+        """
+        source = as_source(X, name)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
         if not (isinstance(X, Source) or files.is_elsewhere(X)):
             if not (named := _has_names(X, source.d)):
-                checks.features(source.d, self.n_features_in_, type(self).__name__)
+                checks.features(source.d, self.n_features_in_, type(self).__name__, name)
             # Columns that a frame lacks are named before any are counted. A column of vectors has no names for theirs.
             table = source.array if isinstance(source, ArraySource) and not named else X
             validate_data(self, table, reset=reset, skip_check_array=True)
-        checks.features(source.d, self.n_features_in_, type(self).__name__)
+        checks.features(source.d, self.n_features_in_, type(self).__name__, name)
         return source
 
     def _device(self) -> str | tuple[int, ...]:

@@ -284,7 +284,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         with self._threads():
             lists: Lists = self._built_once(key, over, lambda: self._listed(rows), "search")
             lists.check(m, probe, recall)
-            return lists, as_kind(self._view(queries), lists.rows.sparse)
+            return lists, as_kind(self._view(queries, "queries"), lists.rows.sparse)
 
     def _listed(self, rows: Any) -> Lists:
         """The rows of every cluster: of those the model was fitted on, or of others."""
@@ -299,7 +299,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 "the model was fitted on rows in memory, and has their labels alone; pass the rows to search: rows=X"
             )
         given = reopen(found.rows.data) if rows is None else rows
-        view, labels = self._view(given), found.rows.labels
+        view, labels = self._view(given, "rows"), found.rows.labels
         if labels is None or not found.has(view):
             labels = self._search(given, 1)[1][:, 0]
         return Lists.of(view, labels, self._centroids(), self._index(), zeros_of(view), seed=found.means.seed)
@@ -400,9 +400,9 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         if self.checkpoint is not None:
             remove(self.checkpoint)
 
-    def _view(self, X: Any) -> Source:
+    def _view(self, X: Any, name: str = "X") -> Source:
         """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
-        view = self._space.view(self._source(X), zero_rows=True)
+        view = self._space.view(self._source(X, name), zero_rows=True, name=name)
         return Densified(view) if view.sparse and self.index_ != Flat() else view
 
     def _centroids(self) -> np.ndarray:
