@@ -31,6 +31,12 @@ SAID = {
     "run exists already; pass force (--force) to replace it": "run exists already; pass --force to replace it",
     "for example by 1 / X.std()": "for example by 1 / X.std()",
     "the file x_n_clusters.npy": "the file x_n_clusters.npy",
+    "runs/max_iter exists; max_iter=3 is too few": "runs/max_iter exists; --max-iter 3 is too few",
+    "max_iter/labels.npy and max_iter.npy are gone": "max_iter/labels.npy and max_iter.npy are gone",
+    "/data/X/rows.npy has n_clusters, X has none": "/data/X/rows.npy has --n-clusters, DATA has none",
+    "runs/tol=3/x.npy is empty": "runs/tol=3/x.npy is empty",
+    "C:\\X\\max_iter holds max_iter": "C:\\X\\max_iter holds --max-iter",
+    "no more than tol, 0.01%.": "no more than --tol, 0.01%.",
 }
 
 
@@ -140,6 +146,25 @@ def test_rows_that_do_not_fit_are_called_what_the_command_calls_them(here):
         done = CliRunner().invoke(main, words.split())
         assert done.exit_code == 2, (words, done.output)
         assert part in done.output, (words, done.output)
+
+
+def test_what_a_fit_says_of_its_end_names_options(here):
+    done = CliRunner().invoke(main, ["fit", "x.npy", "-k", "9", "--max-iter", "1", "--out", "max_iter/x"])
+    assert "iterations  1: --max-iter iterations were done" in done.output
+    assert done.output.splitlines()[-1].split() == ["run", "max_iter/x"]
+
+
+def test_deduplication_advises_its_options(here):
+    from fastann import KMeans
+
+    x = np.random.default_rng(1).standard_normal((400, 2))
+    np.save("x.npy", x)
+    KMeans(40, metric="cosine", random_state=0).fit("x.npy").save("done")
+    args = ["dedup", "done", "--threshold", "0.9", "--neighbours", "1", "--out", "raise threshold/neighbours"]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 0, done.output
+    assert "; raise --neighbours or --threshold\n" in done.output
+    assert done.output.splitlines()[-1] == "written    raise threshold/neighbours"
 
 
 def test_a_flag_is_named_without_a_value():
