@@ -130,11 +130,15 @@ def recall_of(study: Study) -> str:
 
 
 def so_far(found: list[Record], study: Study) -> str:
-    """The best so far in a few words, "" if there is none."""
-    rows = rows_of(found)
-    best = best_of(rows, study)
+    """The best so far in a few words, "" if there is none; also of which size, where the study has several."""
+    best = best_of(rows_of(found), study)
     if best is None:
         return ""
+    sizes = [f"{getattr(best, axis):,} {AXES[axis]}" for axis in AXES if len(study.settings.get(ASKED[axis]) or ()) > 1]
+    return _in_words(best, found, study) + (f", with {' and '.join(sizes)}" if sizes else "")
+
+
+def _in_words(best: Row, found: list[Record], study: Study) -> str:
     said = f"{best.method} {best.values['seconds']:.3g} s"
     if study.what != "fit":
         return f"{said} at recall {best.values[recall_of(study)]:.4f}"
@@ -150,6 +154,7 @@ def so_far(found: list[Record], study: Study) -> str:
 
 
 AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
+ASKED = {"n": "sizes", "d": "dims", "n_clusters": "n_clusters"}  # what a study's settings call them
 COLUMNS = {
     "seconds": ".3g",
     "speedup": ".2f",
