@@ -90,6 +90,11 @@ def test_an_evaluation_is_printed_saved_and_reported(folder):
     assert "--sample 50 would tell more" in few.output
 
 
+def test_tune_says_what_its_budget_leaves_out():
+    told = " ".join(run("tune", "--help").stdout.split())
+    assert "Reading DATA, a short fit before and timing the fastest again afterwards come on top." in told
+
+
 def test_tune_prints_the_call_to_use(folder):
     done = run("tune", folder / "x.npy", "-k", 64, "--recall", 0.9, "--index", "ivf", "--budget", "2s")
     assert done.exit_code == 0, done.output
