@@ -140,7 +140,8 @@ def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, s
     data["index"], data["device"] = manifest.get("index"), manifest.get("device")
     seconds = {phase: spent for phase, spent in html.mapping(manifest, "seconds").items() if html.is_number(spent)}
     data["seconds of the fit"] = in_words(seconds) if seconds else None
-    pairs = html.facts(data) + [p for p in html.facts(manifest.get("parameters")) if p[0] != "index"]
+    parameters = html.facts(manifest.get("parameters"), code=True)
+    pairs = html.facts(data) + [pair for pair in parameters if pair[0] not in data]
     pairs += html.facts({"parameters not saved": manifest.get("not_saved")})
     return pairs + html.facts(manifest.get("machine")) + html.facts(manifest.get("versions"))
 
