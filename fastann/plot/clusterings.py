@@ -21,12 +21,11 @@ from fastann.records import METRICS
 from fastann.report import plots
 from fastann.report.clusters import CLUSTERS, binned, diameter, directions
 from fastann.report.runs import course
-from fastann.report.svg import Board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 20  # clusters that get a name, or a place in a plot of silhouettes: the largest
+SHOWN = 20  # clusters that get a place in a plot of silhouettes: the largest
 
 
 def clusters(
@@ -104,8 +103,8 @@ def clusters(
     if names is not None:
         if len(names) != found.k:
             raise ValueError(f"there are {len(names)} names for {found.k} clusters; give one for each")
-        heights = [plots.height(look, wide) for *_, look, wide in centres]
-        _name(it, [names[j] for j in given["clusters"]], places, sizes, heights)
+        largest = np.argsort(sizes)[: -plots.NAMED - 1 : -1]
+        plots.draw_names(it, [(names[given["clusters"][i]], centres[i]) for i in largest])
     return _axes(it.axes)
 
 
@@ -297,24 +296,6 @@ def _free(taken: Sequence[int], far: np.ndarray, many: int, most: int) -> int:
     np.minimum.at(apart, np.array(taken, int), far)
     apart[np.bincount(taken, minlength=many) >= most] = -1
     return int(apart.argmax())
-
-
-def _name(it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int], heights: Sequence[float]) -> None:
-    """Write the names of the largest clusters above their centres, where those of larger ones leave room."""
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=3, foreground=it.roles["paper"])]
-    it.axes.margins(0.16, 0.08)
-    it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
-    taken: list[Any] = []
-    for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
-        above = (0, heights[i] + 2)  # points, as heights are: the centre stays whole
-        text = it.axes.annotate(names[i], places[i], above, ha="center", textcoords="offset points", path_effects=halo)
-        room = text.get_window_extent()
-        if any(room.overlaps(other) for other in taken):
-            text.remove()
-        else:
-            taken.append(room)
 
 
 def _axes(ax: Any) -> Axes:

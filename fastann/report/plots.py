@@ -247,20 +247,24 @@ def draw_histogram(it: Board, edges: Sequence[float], counts: Sequence[float], x
 SHAPES = 6  # of a map: markers that can be told apart as small as rows are drawn; the first is a disc
 Look = tuple[int, int]  # colour and shape
 Cloud = Sequence[tuple[float, float, Look]]  # x, y
-Centres = Sequence[tuple[float, float, Look, float]]  # x, y, diameter in pixels
+Centre = tuple[float, float, Look, float]  # x, y, diameter in pixels
+NAMED = 20  # clusters of a map that get a name: the largest
 
 
-def scatter(name: str, points: Cloud, centroids: Centres, titles: Sequence[str]) -> list[str]:
-    """A map: points below centroids. Wide and narrow."""
+def scatter(
+    name: str, points: Cloud, centroids: Sequence[Centre], titles: Sequence[str], names: Sequence[str] = ()
+) -> list[str]:
+    """A map: points below centroids, the first of which have names. Wide and narrow."""
     drawings = []
     for i, size in enumerate((WIDE, NARROW)):
         with canvas(f"{name}-{i}", size) as it:
             draw_map(it, points, centroids, titles)
+            draw_names(it, list(zip(names, centroids, strict=False)))
         drawings.append(it.svg)
     return drawings
 
 
-def draw_map(it: Board, points: Cloud, centroids: Centres, titles: Sequence[str]) -> None:
+def draw_map(it: Board, points: Cloud, centroids: Sequence[Centre], titles: Sequence[str]) -> None:
     """A map on axes: points below centroids. Points other than discs are larger, so that corners can be seen."""
     for look in sorted({p[2] for p in points}):
         own = [p for p in points if p[2] == look]
@@ -285,9 +289,23 @@ def _seen(it: Board, look: Look, size: float) -> dict[str, Any]:
     return of | {"color": it.roles[f"c{colour % COLOURS}"]}
 
 
-def height(look: Look, diameter: float) -> float:
-    """How far a centre of a map reaches above its place."""
-    return max(y for _, y in _MARKERS[look[1]]) * diameter / 2
+def draw_names(it: Board, named: Sequence[tuple[str, Centre]]) -> None:
+    """Names above centres of a map, where those before them leave room."""
+    if not named:
+        return
+    it.axes.margins(0.16, 0.08)
+    it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
+    taken: list[Any] = []
+    for i, (name, (x, y, look, diameter)) in enumerate(named):
+        if not name:
+            continue
+        above = (0, max(up for _, up in _MARKERS[look[1]]) * diameter / 2 + 2)  # in points: the centre stays whole
+        text = it.axes.annotate(name, (x, y), above, ha="center", textcoords="offset points", **it.halo(f"n{i}"))
+        room = text.get_window_extent()
+        if any(room.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(room)
 
 
 def _id(look: Look) -> str:
