@@ -351,7 +351,7 @@ def estimate(
     from fastann.study.estimate import table
 
     rows = rows_of(data, column, id_column, dtype, d)
-    click.echo(table(run(data=rows, index=list(index) or None, **options)))
+    say(table(run(data=rows, index=list(index) or None, **options), width_of_lines()))
 
 
 @main.command(short_help="Write report.html into the folder of a fit, a study or an evaluation.")

@@ -222,9 +222,7 @@ class Result:
         for row in good:
             cells = [f"{row.values[name]:{columns[name]}}" if name in row.values else "" for name in names]
             lines.append([row.method, *(f"{getattr(row, a):,}" for a in axes), f"{row.done}/{row.runs}", *cells])
-        lines, left_out = _narrowed(lines, [head for name in SPARED if (head := _head(name))], width)
-        out = [_aligned(lines)] if good else []
-        out += [f"left out, as lines are short here: {', '.join(left_out)}"] if left_out and good else []
+        out = [fitted(lines, [head for name in SPARED if (head := _head(name))], width)] if good else []
         for row in rows:
             if row.done < row.runs:
                 where = "".join(f" {a}={getattr(row, a)}" for a in axes)
@@ -238,8 +236,8 @@ def _head(name: str) -> str:
     return found.title if found else ""
 
 
-def _narrowed(lines: list[list[str]], spared: list[str], width: int | None) -> tuple[list[list[str]], list[str]]:
-    """Lines of cells without the first few of the columns that can be spared, and these: as many as it takes."""
+def fitted(lines: list[list[str]], spared: Sequence[str], width: int | None) -> str:
+    """Cells as aligned columns; the first few of those that can be spared, as many as it takes, are named below."""
     left_out: list[str] = []
     for head in spared:
         if width is None or len(_aligned(lines).partition("\n")[0]) <= width:
@@ -248,7 +246,8 @@ def _narrowed(lines: list[list[str]], spared: list[str], width: int | None) -> t
             at = lines[0].index(head)
             lines = [line[:at] + line[at + 1 :] for line in lines]
             left_out.append(head)
-    return lines, left_out
+    told = f"\nleft out, as lines are short here: {', '.join(left_out)}" if left_out else ""
+    return _aligned(lines) + told
 
 
 def _aligned(lines: list[list[str]]) -> str:
