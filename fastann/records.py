@@ -66,7 +66,12 @@ _METRICS = [
     Metric("recall_low", "recall@1, lower", "", "higher", "lower end of its 95% interval (Wilson)"),
     Metric("recall_high", "recall@1, upper", "", "higher", "upper end of its 95% interval (Wilson)"),
     Metric(
-        "inertia", "inertia a row", "", "lower", "mean squared distance (2 - 2 cosine for cosine) of all rows, float64"
+        "inertia",
+        "inertia a row",
+        "",
+        "lower",
+        "mean squared distance (2 - 2 cosine for cosine) of all rows, those left out too, float64; a model's inertia_ "
+        "is the sum over the rows kept",
     ),
     Metric("relative_inertia", "relative inertia", "", "lower", "inertia over the baseline's, less one"),
     Metric("distances", "distances a row", "", "lower", "distance computations per row and search"),

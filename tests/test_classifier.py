@@ -175,6 +175,8 @@ def test_refinement_is_kept_only_where_it_helps():
     assert 150 < verdict.rows < 250
     assert verdict.kept == (verdict.after > verdict.before)
     assert verdict.kept
+    told = f"kept: accuracy {verdict.before:.4f} -> {verdict.after:.4f}, balanced {verdict.balanced_before:.4f} -> "
+    assert str(verdict).startswith(f"{told}{verdict.balanced_after:.4f}, on {verdict.rows} rows held out")
     assert [e.phase for e in model.history_[-5:]] == ["refine"] * 5
     far = np.repeat(np.eye(4), 50, axis=0) + 1e-3 * np.random.default_rng(0).standard_normal((200, 4))
     easy = fitted((np.tile(far, (3, 1)), np.tile(np.repeat(range(4), 50), 3)))
@@ -182,6 +184,7 @@ def test_refinement_is_kept_only_where_it_helps():
     assert {e.phase for e in easy.history_} == {"k-means"}
     few = fitted(modes(n=40))
     assert (few.refinement_.rows, few.refinement_.before, few.refinement_.kept) == (0, None, False)
+    assert str(few.refinement_) == "none: too few rows to hold some out"
     assert fitted((x, y), refine="none").refinement_ is None
     assert fitted((x, y), refine="softmax").refinement_ is None
 

@@ -163,7 +163,7 @@ BAD = {
     "a longer list": (
         "jsonl",
         '{"x": [1], "label": "a"}\n{"x": [2], "label": "b"}\n{"x": [1, 2], "label": "b"}\n',
-        ["X has 2 features, but PrototypeClassifier is expecting 1"],
+        ["BATCHES has 2 features, but PrototypeClassifier is expecting 1"],
     ),
     "text in a list": (
         "jsonl",

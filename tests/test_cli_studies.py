@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-from fastann.cli import main
+from fastann.cli import common, main, studies
 from fastann.records import load_records
 
 
@@ -90,6 +91,11 @@ def test_an_evaluation_is_printed_saved_and_reported(folder):
     assert "--sample 50 would tell more" in few.output
 
 
+def test_tune_says_what_its_budget_leaves_out():
+    told = " ".join(run("tune", "--help").stdout.split())
+    assert "Reading DATA, a short fit before and timing the fastest again afterwards come on top." in told
+
+
 def test_tune_prints_the_call_to_use(folder):
     done = run("tune", folder / "x.npy", "-k", 64, "--recall", 0.9, "--index", "ivf", "--budget", "2s")
     assert done.exit_code == 0, done.output
@@ -100,6 +106,20 @@ def test_estimate_prints_a_table():
     done = run("estimate", "--rows", "1e6", "--dims", 8, "-k", 100, "--index", "flat")
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[1].startswith("flat")
+    assert "operations  assignment  update  closing" in done.output  # whole, as it is no terminal
+
+
+@pytest.mark.parametrize("index", ["auto", "ivf:nlist=10,nprobe=2"])
+def test_estimate_fits_a_terminal(monkeypatch, index):
+    for module in (common, studies):
+        monkeypatch.setattr(module, "width_of_lines", lambda: 80)
+    done = run("estimate", "--rows", "1e8", "--dims", 8, "-k", 100, "--index", "flat", "--index", index)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {"index", "operations", "memory", "a pass", "a fit"} <= set(re.split("  +", lines[0]))
+    assert any(line.startswith("left out, as lines are short here: update, closing") for line in lines)
+    assert all(re.search(r"GiB.*[a-z]$", line) for line in lines[1:3])  # to the last column
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,12 @@ SAID = {
     "run exists already; pass force (--force) to replace it": "run exists already; pass --force to replace it",
     "for example by 1 / X.std()": "for example by 1 / X.std()",
     "the file x_n_clusters.npy": "the file x_n_clusters.npy",
+    "runs/max_iter exists; max_iter=3 is too few": "runs/max_iter exists; --max-iter 3 is too few",
+    "max_iter/labels.npy and max_iter.npy are gone": "max_iter/labels.npy and max_iter.npy are gone",
+    "/data/X/rows.npy has n_clusters, X has none": "/data/X/rows.npy has --n-clusters, DATA has none",
+    "runs/tol=3/x.npy is empty": "runs/tol=3/x.npy is empty",
+    "C:\\X\\max_iter holds max_iter": "C:\\X\\max_iter holds --max-iter",
+    "no more than tol, 0.01%.": "no more than --tol, 0.01%.",
 }
 
 
@@ -42,6 +48,20 @@ def test_messages_are_said_with_the_options_of_the_command(message):
 def test_labels_are_an_argument_of_classify():
     assert in_words_of(CLASSIFY, "y has 2 labels for 3 rows of X") == "LABELS has 2 labels for 3 rows of DATA"
     assert in_words_of(CLASSIFY, "dtype must be a type") == "--dtype must be a type"
+
+
+SEARCH = {
+    "queries have 3 features": "QUERIES have 3 features",
+    "Input queries contains NaN": "Input QUERIES contains NaN",
+    "rows have 3 features": "--rows have 3 features",
+    "pass the rows to search: rows=X": "pass the rows to search: --rows X",
+    "as many queries as there are rows": "as many queries as there are rows",
+}
+
+
+@pytest.mark.parametrize("message", SEARCH)
+def test_messages_of_a_search_tell_queries_from_rows(message):
+    assert in_words_of(main.commands["search"], message) == SEARCH[message]
 
 
 @pytest.fixture
@@ -98,6 +118,53 @@ def test_every_command_opens_files_by_the_same_options(here, command):
             words = [str(word).format(file) for word in [*COMMANDS[command], *options]]
             done = CliRunner().invoke(main, words + ["--force"] * ("evaluate" not in command))
             assert done.exit_code == 0, (file, done.output)
+
+
+def test_rows_that_do_not_fit_are_called_what_the_command_calls_them(here):
+    from fastann import KMeans, PrototypeClassifier, build_index
+
+    KMeans(9, random_state=0).fit("x.npy").save("done")
+    PrototypeClassifier(random_state=0).fit(here, np.arange(60) % 3).save("named")
+    build_index("x.npy", "flat").save("index")
+    bad = here.copy()
+    bad[7, 2] = np.nan
+    np.save("narrow.npy", here[:, :3])
+    np.save("bad.npy", bad)
+    np.save("labelled.npy", here[:, :3])  # two columns and a label
+    said = {
+        "search done narrow.npy --out out.npy": "QUERIES have 3 features",
+        "search index narrow.npy --out out.npy": "QUERIES have 3 columns",
+        "search done bad.npy --out out.npy": "Input QUERIES contains NaN, first in row 7",
+        "search done x.npy --rows narrow.npy --out out.npy": "--rows have 3 features",
+        "search done x.npy --rows bad.npy --out out.npy": "Input --rows contains NaN, first in row 7",
+        "predict done narrow.npy --out out.npy": "DATA has 3 features",
+        "dedup done bad.npy --out out.csv": "Input DATA contains NaN",
+        "classify predict named narrow.npy --out out.npy": "DATA has 3 features",
+        "classify stream named labelled.npy": "BATCHES has 2 features",
+    }
+    for words, part in said.items():
+        done = CliRunner().invoke(main, words.split())
+        assert done.exit_code == 2, (words, done.output)
+        assert part in done.output, (words, done.output)
+
+
+def test_what_a_fit_says_of_its_end_names_options(here):
+    done = CliRunner().invoke(main, ["fit", "x.npy", "-k", "9", "--max-iter", "1", "--out", "max_iter/x"])
+    assert "iterations  1: --max-iter iterations were done" in done.output
+    assert done.output.splitlines()[-1].split() == ["run", "max_iter/x"]
+
+
+def test_deduplication_advises_its_options(here):
+    from fastann import KMeans
+
+    x = np.random.default_rng(1).standard_normal((400, 2))
+    np.save("x.npy", x)
+    KMeans(40, metric="cosine", random_state=0).fit("x.npy").save("done")
+    args = ["dedup", "done", "--threshold", "0.9", "--neighbours", "1", "--out", "raise threshold/neighbours"]
+    done = CliRunner().invoke(main, args)
+    assert done.exit_code == 0, done.output
+    assert "; raise --neighbours or --threshold\n" in done.output
+    assert done.output.splitlines()[-1] == "written    raise threshold/neighbours"
 
 
 def test_a_flag_is_named_without_a_value():

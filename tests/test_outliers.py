@@ -416,6 +416,18 @@ def test_an_evaluation_says_what_was_found_and_what_is_far(tmp_path):
     assert out[without.tail["rows"]].all()
 
 
+def test_an_evaluation_says_of_which_rows_its_inertia_is():
+    x = np.random.default_rng(0).standard_normal((400, 4))
+    km = KMeans(3, trim=0.1, random_state=0).fit(x)
+    found = evaluate(km, x)
+    assert found.values["inertia"] == pytest.approx(km.inertia_all_ / 400)
+    kept = km.inertia_ / km.inlier_mask_.sum()
+    (note,) = [note for note in found.notes if "not left out" in note]
+    assert note == f"The inertia a row is the mean of all rows; of those not left out it is {kept:.5g}."
+    assert note in found.summary()
+    assert not [note for note in evaluate(KMeans(3, random_state=0).fit(x), x).notes if "left out" in note]
+
+
 def test_an_evaluation_refuses_outliers_it_cannot_compare():
     x, out, _ = mixture(n=60)
     km = KMeans(3, random_state=0).fit(x)

@@ -13,11 +13,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import colors, pyplot
+from matplotlib.markers import MarkerStyle
 from sklearn.metrics import silhouette_samples
 
 from fastann import KMeans, plot, records
 from fastann.plot.axes import COLOURS
 from fastann.records import Record, Study
+from fastann.report import plots
 
 
 @pytest.fixture(autouse=True)
@@ -70,12 +72,47 @@ def test_a_map_of_many_clusters_gives_near_ones_different_colours(rows):
     centres = {
         tuple(np.round(p, 6)): line.get_color()
         for line in ax.lines
-        if line.get_markersize() > 3
+        if line.get_markeredgewidth() > 0
         for p in line.get_xydata()
     }
     near = [(a, b) for a, b in combinations(centres, 2) if np.hypot(a[0] - b[0], a[1] - b[1]) < 2]
     assert len(near) == 2
     assert all(centres[a] != centres[b] for a, b in near)
+
+
+def look(line):
+    return line.get_color(), str(line.get_marker())
+
+
+@pytest.mark.parametrize("k", [12, 48])
+def test_clusters_of_one_colour_differ_in_their_markers(k):
+    places = np.random.default_rng(1).uniform(size=(k, 2)) * [100, 1]  # most are far from few: these lend colours often
+    labels = np.repeat(np.arange(k), 3)
+    ax = plot.clusters(labels, places[labels])
+    centres = [line for line in ax.lines if line.get_markeredgewidth() > 0]
+    clouds = [line for line in ax.lines if line.get_markeredgewidth() == 0]
+    assert len({line.get_color() for line in clouds}) == 8
+    assert [len(line.get_xdata()) for line in clouds] == [3] * k  # the rows of a cluster each
+    assert {look(line) for line in clouds} == {look(line) for line in centres}
+    for cloud in clouds:
+        (own,) = [line for line in centres if look(line) == look(cloud)]
+        assert np.allclose(own.get_xydata(), cloud.get_xydata().mean(axis=0))
+
+
+def test_names_leave_centres_of_all_shapes_whole():
+    places = np.random.default_rng(4).uniform(size=(15, 2))
+    labels = np.repeat(np.arange(15), 3)
+    ax = plot.clusters(labels, places[labels], names=[str(j) for j in range(15)])
+    ax.figure.canvas.draw()
+    seen = set()
+    for text in ax.texts:
+        (centre,) = [line for line in ax.lines if line.get_markeredgewidth() > 0 and text.xy in line.get_xydata()]
+        drawn = MarkerStyle(centre.get_marker())
+        outline = drawn.get_path().transformed(drawn.get_transform()).vertices * centre.get_markersize()
+        top = ax.transData.transform(text.xy)[1] + outline[:, 1].max() * ax.figure.dpi / 72
+        assert text.get_window_extent().y0 >= top - 1
+        seen.add(str(centre.get_marker()))
+    assert len(seen) > 1
 
 
 def test_names_stand_beside_their_clusters(km, rows):
@@ -152,6 +189,19 @@ def test_the_frontier_of_a_study_is_joined(study):
     assert joined.get_xydata().tolist() == [[5.0, 0.1], [20.0, 0.0]]  # of the larger size
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["flat", "ivf", "1: ivf:nprobe=1", "2: flat"]
     assert "relative inertia" in ax.get_ylabel()
+
+
+def test_more_kinds_of_methods_than_colours_differ_in_their_markers(tmp_path):
+    records.save_study(tmp_path, Study("sweep", "fit", {"name": "x", "n": 100}, {}, baseline="kind0"))
+    for i in range(12):
+        found = {"seconds": 1.0 + i, "inertia": 1.0, "relative_inertia": i / 100}
+        settings = {"n": 100, "n_clusters": 5, "seed": 0}
+        records.save_record(tmp_path, Record(f"run-{i}", f"kind{i}", settings, values=found))
+    ax = plot.frontier(tmp_path)
+    kinds = [line for line in ax.lines if line.get_label().startswith("kind")]
+    assert len(kinds) == len({look(line) for line in kinds}) == 12
+    keys = {(key.colour, key.outline) for key in (plots.key("", i) for i in range(12))}  # of a report's legend
+    assert len(keys) == 12
 
 
 def test_an_elbow_is_the_inertia_by_clusters(study, rows, km):

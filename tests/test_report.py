@@ -392,6 +392,13 @@ def test_a_fit_is_reported_from_its_run_directory(fitted):
     assert [row[1] for row in rows] == [html.number(record.inertia / record.rows) for record in km.history_]
 
 
+def test_the_setup_of_a_fit_has_every_entry_once_and_parameters_by_their_names(fitted):
+    names = re.findall(r"<dt>(.*?)</dt>", report.build(fitted[1]).read_text(encoding="utf-8"))
+    assert {"device", "index", "max_iter", "n_init", "tol"} <= set(names)
+    assert len(names) == len(set(names))
+    assert "max iter" not in names
+
+
 def test_few_clusters_differ_in_colour_whatever_their_numbers():
     labels = [0, 8, 9, 40]
     places = [[float(i), float(i % 2)] for i in range(4)]

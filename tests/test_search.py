@@ -427,8 +427,10 @@ def test_an_index_of_centres_and_other_centres_are_searched(x, q):
 def test_what_cannot_be_searched_in_clusters_is_refused(km, x, q, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         km.search(q, rows=x, **options)
-    with pytest.raises(ValueError, match="5 features"):
+    with pytest.raises(ValueError, match="queries have 5 features"):
         km.search(q[:, :5], rows=x)
+    with pytest.raises(ValueError, match="rows have 5 features"):
+        km.search(q, rows=x[:, :5])
 
 
 # --------------------------------------------------------------------- the command line

@@ -852,6 +852,17 @@ def test_progress_is_plain_lines_elsewhere(x, tmp_path, pretend):
     ]
 
 
+def test_progress_says_of_which_size_the_best_is(tmp_path, pretend):
+    stream = io.StringIO()
+    sizes = {"dims": [2, 10], "sizes": [300, 2000], "n_clusters": 3}
+    watch = ProgressLine(stream)
+    pretend.bench(None, **sizes, methods=["flat"], baseline="flat", seeds=1, out=tmp_path / "out", progress=watch)
+    first, second, *_, last = stream.getvalue().splitlines()
+    assert "best" not in first
+    assert second.endswith("best so far flat 1 s at inertia +0.0%, with 300 rows and 2 columns")
+    assert last == "4 of 4 done, best flat 1 s at inertia +0.0%, with 2,000 rows and 10 columns"
+
+
 # --------------------------------------------------------------------- vanilla
 
 

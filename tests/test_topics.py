@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -171,6 +172,29 @@ def test_a_run_of_other_centres_is_not_named(run, km):
         found.save()
     with pytest.raises(ValueError, match="no run directory"):
         describe(km, TEXTS).save()
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_described_run_has_names_in_the_map_of_its_report(tmp_path, evaluated):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    x = np.concatenate([X, X + [9, -9], X + [40, 40]])
+    texts = [f"{text} {place}" for place in ("here", "there", "yonder") for text in TEXTS]
+    km = KMeans(6, random_state=0).fit(x)
+    km.save(tmp_path / "run")
+    if evaluated:
+        fastann.evaluate(km, x, sample=10).save(tmp_path / "run")
+    drawn = re.compile(r'class="name"><text[^>]*>([^<]+)</text>')
+    assert not drawn.findall(report(tmp_path / "run").read_text())
+    found = describe(tmp_path / "run", texts)
+    found.save()
+    text = report(tmp_path / "run").read_text()
+    for number in (0, 1):  # wide and narrow
+        svg = next(part for part in text.split("<svg")[1:] if f'id="map-{number}-' in part)
+        names = drawn.findall(svg)
+        assert len(names) > 1
+        assert set(names) <= set(found.names)
+    assert "Named, where there is room: 6 of the largest." in text
 
 
 def test_a_report_shows_words_and_texts(run):

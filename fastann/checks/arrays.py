@@ -179,11 +179,12 @@ def csr(x: Any, name: str = "X") -> Any:
     return rows
 
 
-def features(d: int, expected: int, estimator: str) -> None:
-    """Check that data has as many columns as the fitted model."""
+def features(d: int, expected: int, estimator: str, name: str = "X") -> None:
+    """Check that data of a name has as many columns as the fitted model."""
     if d != expected:
+        have = "have" if name.endswith("s") else "has"  # rows, queries
         raise ValueError(
-            f"X has {d} features, but {estimator} is expecting {expected} features as input; "
+            f"{name} {have} {d} features, but {estimator} is expecting {expected} features as input; "
             f"pass rows of {expected} columns or fit again"
         )
 

@@ -77,6 +77,17 @@ class Verdict:
     balanced_after: float | None = None
     fell: tuple[Fall, ...] = ()
 
+    def __str__(self) -> str:
+        """What it is in words, with the class that lost the most recall."""
+        if not self.rows:
+            return "none: too few rows to hold some out"
+        told = [
+            f"{'kept' if self.kept else 'not kept'}: accuracy {self.before:.4f} -> {self.after:.4f}, balanced "
+            f"{self.balanced_before:.4f} -> {self.balanced_after:.4f}, on {self.rows:,} rows held out"
+        ]
+        told += [f"recall of {f.label}: {f.before:.4f} -> {f.after:.4f} ({f.rows:,} rows)" for f in self.fell[:1]]
+        return "\n".join(told)
+
     @classmethod
     def of(cls, data: LabelledRows, before: np.ndarray, after: np.ndarray) -> Verdict:
         """From which rows are found without and with refinement: bool [n] each.

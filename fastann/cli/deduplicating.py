@@ -8,6 +8,7 @@ import click
 
 from fastann.cli.common import choices, data_argument, errors, main, say, with_options
 from fastann.cli.fitting import data_options, rows_of
+from fastann.cli.words import in_words_of
 
 if TYPE_CHECKING:
     from fastann.duplicates.result import Duplicates
@@ -89,7 +90,7 @@ def summary(found: Duplicates, out: str) -> str:
         "dropped": f"{m:,} ({m / found.rows:.2%})"
         + (f", near-duplicates of {found.groups:,} of the kept rows; {low}" if m else ""),
         "threshold": f"{found.threshold:g}",
-        "certainty": found.certainty,
+        "certainty": in_words_of(dedup, found.certainty),
         "seconds": f"{found.seconds:.1f}",
         "written": out,
     }

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from fastann.cli.common import COUNT, WHOLE, Option, choices, data_argument, errors, main, say, with_options
+from fastann.cli.words import in_words_of
 
 if TYPE_CHECKING:
     from fastann.estimators.kmeans import KMeans
@@ -392,4 +393,5 @@ def summary(km: KMeans, out: str) -> str:
     """Lines that say what was done, how good it is and where it lies."""
     from fastann.estimators.summary import of_centers, text
 
-    return text(of_centers(km) | {"run": out})
+    said = {name: in_words_of(fit, value) for name, value in of_centers(km).items()}
+    return text(said | {"run": out})

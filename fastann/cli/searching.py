@@ -97,6 +97,7 @@ def search(
         given, count = None if rows is None else as_source(rows), PROBE if probe is None else probe
         if count == "auto":
             count = km.probe_for(source, m, rows=given, recall=recall)
+        assert not isinstance(count, str)
         distances, ids = km.search(source, m, probe=count, rows=given, recall=None if probe == "auto" else recall)
         measured = km.search_recall(source, m, probe=count, rows=given) if measure else None
         names, how = km.ids_ if given is None else given.ids(), f"{count} of {len(km.cluster_centers_):,} clusters"

@@ -211,12 +211,18 @@ def _photographs() -> Any:
     return patches()
 
 
+BUDGET = (
+    "Time to try indexes for, such as 500ms, 60s, 5min or 1h. Reading DATA, a short fit before and timing the fastest "
+    "again afterwards come on top."
+)
+
+
 @main.command()
 @data_argument()
 @click.option("--n-clusters", "-k", type=COUNT, required=True, help="Number of clusters.")
 @click.option("--recall", default=0.99, show_default=True, help="Share of rows that must get their nearest centroid.")
 @click.option("--index", default=None, help="Only this kind of index, such as ivf or ivf:nlist=64.")
-@click.option("--budget", default="60s", show_default=True, help="Time to spend, such as 500ms, 60s, 5min or 1h.")
+@click.option("--budget", default="60s", show_default=True, help=BUDGET)
 @with_options(data_options)
 @_metric
 @_jobs
@@ -345,7 +351,7 @@ def estimate(
     from fastann.study.estimate import table
 
     rows = rows_of(data, column, id_column, dtype, d)
-    click.echo(table(run(data=rows, index=list(index) or None, **options)))
+    say(table(run(data=rows, index=list(index) or None, **options), width_of_lines()))
 
 
 @main.command(short_help="Write report.html into the folder of a fit, a study or an evaluation.")

@@ -9,8 +9,13 @@ import click
 
 from fastann import checks
 
-# Of parameters of commands: what Python calls them.
-ALIASES = {"seed": "random_state", "data": "X", "labels": "y", "checkpoint": "checkpoint_seconds"}
+# Of arguments of commands that messages speak of, and of other parameters that have two names: what Python calls them.
+ALIASES = {
+    **{"data": "X", "batches": "X", "labels": "y", "queries": "queries"},
+    **{"seed": "random_state", "checkpoint": "checkpoint_seconds"},
+}
+UNMISTAKABLE = ("tol",)  # names without an underscore that are no words of prose
+_NO_PATH = r"(?![/\\]|\.\w)"  # may not follow a name, as no slash may stand before it: folders and files keep theirs
 _VALUE = r"""('[^']*'|"[^"]*"|[^\s,;:()\[\]]+(?:\([^)]*\))?)"""
 
 
@@ -34,16 +39,17 @@ _CALL = re.compile(r"(\b[A-Z]\w+\((?:[^()]|\([^()]*\))*\))")
 def _translated(text: str, named: list[tuple[str, str, bool]]) -> str:
     for name, word, option in named:
         if option:
-            text = re.sub(rf"(?<![\w.-]){name}={_VALUE}", rf"{word} \1", text)
-            text = re.sub(rf"^{name}(?= (must|was|is|needs|has|names)\b)", word, text)
-        if "_" in name:
-            text = re.sub(rf"(?<![\w.=-]){name}\b(?![=(])", word, text)
-        elif not option:
-            text = re.sub(rf"(?<![\w.'-]){name}\b(?!['(=])(?!\.\w)", word, text)
+            text = re.sub(rf"(?<![\w./\\-]){name}={_VALUE}", rf"{word} \1", text)
+        if option or len(name) > 1:  # a word of prose too, so only where it is what the message is about
+            text = re.sub(rf"(?:^|(?<=^Input )){name}(?= (must|was|is|needs|has|have|names|contains?)\b)", word, text)
+        if "_" in name or name in UNMISTAKABLE:
+            text = re.sub(rf"(?<![\w.=/\\-]){name}\b(?![=(]){_NO_PATH}", word, text)
+        elif not option and len(name) == 1:
+            text = re.sub(rf"(?<![\w.'/\\-]){name}\b(?!['(=]){_NO_PATH}", word, text)
     words = {name: word for name, word, option in named if option}
-    listed = re.compile(r"(?:(?<=takes )|(?<=give ))(?:both )?(\w+)(?: and (\w+))?(?=[;:])")
+    listed = re.compile(r"\b(takes|give|raise) (both )?[\w-]+( (and|or) [\w-]+)?(?=[;:]|$)")
     text = re.sub(r"(--[a-z-]+ )'([\w.,:/+-]+)'", r"\1\2", text)  # a shell needs no quotes there
-    return listed.sub(lambda found: re.sub(r"\w+", lambda one: words.get(one[0], one[0]), found[0]), text)
+    return listed.sub(lambda found: re.sub(r"[\w-]+", lambda one: words.get(one[0], one[0]), found[0]), text)
 
 
 def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
@@ -52,7 +58,7 @@ def _named(command: click.Command) -> Iterator[tuple[str, str, bool]]:
         name = parameter.name or ""
         option = isinstance(parameter, click.Option)
         if option or name in ALIASES:
-            word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[]")
+            word = max(parameter.opts, key=len) if option else parameter.human_readable_name.strip("[].")
             if isinstance(parameter, click.Option) and parameter.is_flag:
                 yield f"{name}=True", word, option
             yield ALIASES.get(name, name), word, option

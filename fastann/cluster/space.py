@@ -40,10 +40,11 @@ class Space(ABC):
     per_score: ClassVar[float]
     mean: np.ndarray | None = None
 
-    def view(self, source: Source, *, zero_rows: bool = False) -> Source:
+    def view(self, source: Source, *, zero_rows: bool = False, name: str = "X") -> Source:
         """See `source` in this space, after checking every row of it.
 
         With `zero_rows` these pass under the cosine metric too, as rows at the same distance from every direction.
+        Messages call the rows by their `name`.
 
         Raises
         ------
@@ -51,7 +52,7 @@ class Space(ABC):
             If a row has NaN or infinity, is too large for float32, or is zero under the cosine metric;
             the message names the first such row.
         """
-        return self.seen(source, survey(source), zero_rows)
+        return self.seen(source, survey(source, name), zero_rows)
 
     @abstractmethod
     def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:
@@ -126,9 +127,9 @@ class Euclidean(Space):
     per_score: ClassVar[float] = 1.0
     mean: np.ndarray | None = None
 
-    def view(self, source: Source, *, zero_rows: bool = False) -> Source:
+    def view(self, source: Source, *, zero_rows: bool = False, name: str = "X") -> Source:
         seen = source if self.mean is None else Centred(source, self.mean)
-        survey(seen)  # rows may be too far from the origin, and yet near to the mean
+        survey(seen, name)  # rows may be too far from the origin, and yet near to the mean
         return seen
 
     def seen(self, source: Source, look: Survey, zero_rows: bool = False) -> Source:

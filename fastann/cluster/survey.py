@@ -36,8 +36,8 @@ class Survey:
     zeros: np.ndarray
 
 
-def survey(source: Source) -> Survey:
-    """Look at every row once; refuse those that float32 arithmetic cannot hold."""
+def survey(source: Source, name: str = "X") -> Survey:
+    """Look at every row once; refuse those that float32 arithmetic cannot hold, by the `name` of the rows."""
     total = np.zeros(source.d)
     squares, least, least_row, most = 0.0, np.inf, 0, 0.0
     zeros = [np.empty(0, np.int64)]
@@ -48,7 +48,7 @@ def survey(source: Source) -> Survey:
             sqnorm, sums = kernels.survey(block)
         bad = np.flatnonzero(~(sqnorm <= _LARGEST))
         if len(bad):
-            _refuse(source, start + int(bad[0]))
+            _refuse(source, start + int(bad[0]), name)
         total += sums
         squares += float(sqnorm.sum())
         most = max(most, float(sqnorm.max()))
@@ -98,13 +98,13 @@ def warn_of_lost_digits(view: Source) -> None:
     )
 
 
-def _refuse(source: Source, row: int) -> None:
+def _refuse(source: Source, row: int, name: str) -> None:
     values: Any = source.native(np.array([row]))
     values = np.asarray(values.toarray() if source.sparse else values)[0]
     for what, bad in (("NaN", np.isnan(values)), ("infinity", np.isinf(values))):
         if bad.any():
             raise ValueError(
-                f"Input X contains {what}, first in row {row}, column {int(bad.argmax())}; "
+                f"Input {name} contains {what}, first in row {row}, column {int(bad.argmax())}; "
                 "every value must be finite: remove or impute such rows"
             )
     worst = float(np.abs(values.astype(np.float64)).max())

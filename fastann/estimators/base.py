@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from fastann.data import open as files
 from fastann.data.open import as_source
 from fastann.data.source import ArraySource, Source
 from fastann.estimators import summary as summaries
+from fastann.estimators.foreign import Word
 from fastann.index import gpu
 from fastann.index.faiss import faiss, faiss_threads
 
@@ -48,6 +49,7 @@ class Model(BaseEstimator):
     n_features_in_: int
     feature_names_in_: np.ndarray
     _read: ClassVar[Callable[..., tuple[Any, Any, list[str]]]]
+    _words: ClassVar[Mapping[str, Word]]  # of other packages
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -101,21 +103,71 @@ class Model(BaseEstimator):
         """Set what a result says as attributes."""
         raise TypeError(f"{type(self).__name__} publishes no result")
 
+    # ----------------------------------------------------------------- what is called otherwise, or not there
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the estimator.
+
+        Parameters
+        ----------
+        **params : any
+            Values by the names of parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that it does not have.
+        """
+        own = self._get_param_names()  # a class that derives from this one may have a parameter of such a name
+        for name in sorted(params.keys() & self._words.keys() - set(own)):
+            if self._words[name].kind == "parameter":
+                raise ValueError(self._words[name].refusal(type(self).__name__, "parameter", name))
+        super().set_params(**params)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why something is not there, or what it is called here; only what is missing comes to this."""
+        told = None if name.startswith("_") else self._absence(name)
+        if told is None:
+            return object.__getattribute__(self, name)  # says what is wrong, of a property too
+        raise AttributeError(told, name=name, obj=self)
+
+    def _absence(self, name: str) -> str | None:
+        """Why there is no such attribute, where more can be said than that."""
+        of, word, fitted = type(self).__name__, self._words.get(name), "index_" in vars(self)
+        if word is not None and word.kind != "argument":
+            return word.refusal(of, "method" if word.kind == "method" else "attribute", name)
+        missing = f"{of!r} object has no attribute {name!r}"
+        if name.endswith("_") and not fitted:
+            return f"{missing}: it is not fitted yet"
+        if name == "feature_names_in_":
+            return f"{missing}, as columns had no names in the rows it was fitted to; a data frame has names"
+        if f"{name}_" in vars(self) or hasattr(type(self), f"{name}_"):
+            return f"{missing}; what a fit finds ends in an underscore: {name}_"
+        return None
+
     # ----------------------------------------------------------------- what fits and fitted models share
 
-    def _source(self, X: Any, *, reset: bool = False) -> Source:
-        """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered."""
-        source = as_source(X)
+    def _source(self, X: Any, name: str = "X", *, reset: bool = False) -> Source:
+        """The rows of `X`, whose columns are checked against those fitted on; or, with `reset`, remembered.
+
+        `name` is what the user calls them.
+        """
+        source = as_source(X, name)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.d
         if not (isinstance(X, Source) or files.is_elsewhere(X)):
             if not (named := _has_names(X, source.d)):
-                checks.features(source.d, self.n_features_in_, type(self).__name__)
+                checks.features(source.d, self.n_features_in_, type(self).__name__, name)
             # Columns that a frame lacks are named before any are counted. A column of vectors has no names for theirs.
             table = source.array if isinstance(source, ArraySource) and not named else X
             validate_data(self, table, reset=reset, skip_check_array=True)
-        checks.features(source.d, self.n_features_in_, type(self).__name__)
+        checks.features(source.d, self.n_features_in_, type(self).__name__, name)
         return source
 
     def _device(self) -> str | tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -23,9 +23,9 @@ from fastann.cluster.progress import Bar
 from fastann.data import tensors
 from fastann.data.csr import Densified, Sparsified
 from fastann.data.source import Source
-from fastann.estimators import foreign
 from fastann.estimators.base import Model
 from fastann.estimators.classifier_parameters import OUTPUTS
+from fastann.estimators.foreign import CLASSIFIER, explains
 from fastann.estimators.summary import of_classes
 from fastann.index.base import Index, Spec
 from fastann.index.repair import search
@@ -46,7 +46,7 @@ class Prototyped(Model):
     index_ : spec
     """
 
-    _read = staticmethod(runs.read)
+    _read, _words = staticmethod(runs.read), CLASSIFIER
     classification_: Classification
     classes_: np.ndarray
     scale_: float
@@ -60,7 +60,7 @@ class Prototyped(Model):
     reject_below: float | None
     reject_label: Any
 
-    @foreign.explains("predict")
+    @explains("predict")
     def predict(self, X: Any) -> Any:
         """Class of the nearest prototype of each row of `X`, found through the index.
 
@@ -127,7 +127,7 @@ class Prototyped(Model):
             return self._answer(far[:, 0] - far[:, 1], X)
         return self._answer(np.where(known, self.classification_.space.similarity(sqdist), -1), X)
 
-    @foreign.explains("predict_proba")
+    @explains("predict_proba")
     def predict_proba(self, X: Any) -> Any:
         """Probability of each class for rows `X`: the softmax of `scale_` times cosines, or minus squared distances.
 
@@ -290,35 +290,3 @@ class Prototyped(Model):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classification_")
-
-    # ----------------------------------------------------------------- words of another package
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of the estimator.
-
-        Parameters
-        ----------
-        **params : any
-            Values by the names of parameters.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            For a name that it does not have.
-        """
-        for name in params.keys() & foreign.PARAMETERS.keys():
-            raise ValueError(foreign.refusal(type(self).__name__, "parameter", name, foreign.PARAMETERS[name]))
-        super().set_params(**params)
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        """Say what an attribute of FastKMeansClassifier is called here; only what is missing comes to this."""
-        of, here = type(self).__name__, foreign.METHODS.get(name, foreign.PARAMETERS.get(name))
-        message = f"{of!r} object has no attribute {name!r}"
-        if here is not None:
-            message = foreign.refusal(of, "method" if name in foreign.METHODS else "attribute", name, here)
-        raise AttributeError(message, name=name, obj=self)

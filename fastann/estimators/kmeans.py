@@ -22,6 +22,7 @@ from fastann.cluster.trim import Trim
 from fastann.data.csr import entries_per_row
 from fastann.data.source import Source
 from fastann.estimators.callbacks import Callbacks, CallbackSupport, with_callbacks
+from fastann.estimators.foreign import explains
 from fastann.estimators.kmeans_closing import close
 from fastann.estimators.kmeans_fitted import Centers, Directed
 from fastann.estimators.kmeans_parameters import (
@@ -230,6 +231,7 @@ class KMeans(CallbackSupport, Centers):
 
     limits: ClassVar[plan.Limits] = plan.LIMITS  # sizes at which the plan changes
 
+    @explains()
     def __init__(
         self,
         n_clusters: int = 8,

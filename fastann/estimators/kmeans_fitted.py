@@ -25,6 +25,7 @@ from fastann.data.csr import Densified
 from fastann.data.open import as_source, can_reopen, reopen
 from fastann.data.source import Source, Without, dense
 from fastann.estimators.base import Model
+from fastann.estimators.foreign import KMEANS
 from fastann.estimators.kmeans_novelty import Novelty
 from fastann.estimators.summary import of_centers
 from fastann.index.base import AUTO, Index, Spec
@@ -83,7 +84,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     index_ : spec
     """
 
-    _read = staticmethod(runs.read)
+    _read, _words = staticmethod(runs.read), KMEANS
     index_: Spec
     clustering_: Clustering
     checkpoint: Any
@@ -283,7 +284,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         with self._threads():
             lists: Lists = self._built_once(key, over, lambda: self._listed(rows), "search")
             lists.check(m, probe, recall)
-            return lists, as_kind(self._view(queries), lists.rows.sparse)
+            return lists, as_kind(self._view(queries, "queries"), lists.rows.sparse)
 
     def _listed(self, rows: Any) -> Lists:
         """The rows of every cluster: of those the model was fitted on, or of others."""
@@ -298,7 +299,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
                 "the model was fitted on rows in memory, and has their labels alone; pass the rows to search: rows=X"
             )
         given = reopen(found.rows.data) if rows is None else rows
-        view, labels = self._view(given), found.rows.labels
+        view, labels = self._view(given, "rows"), found.rows.labels
         if labels is None or not found.has(view):
             labels = self._search(given, 1)[1][:, 0]
         return Lists.of(view, labels, self._centroids(), self._index(), zeros_of(view), seed=found.means.seed)
@@ -360,11 +361,12 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
     def _facts(self) -> dict[str, str]:
         return of_centers(self)
 
-    def __getattr__(self, name: str) -> Any:
-        """Called for what is not there; says so of labels that were not saved."""
-        if name in ("labels_", "distances_") and "clustering_" in self.__dict__:
-            raise AttributeError(f"{WITHOUT}, so it has no {name}; predict and kneighbors find them of any rows")
-        return object.__getattribute__(self, name)  # says what is wrong
+    def _absence(self, name: str) -> str | None:
+        if name in ("labels_", "distances_", "margins_", "second_labels_") and "clustering_" in vars(self):
+            if self.clustering_.rows.labels is None:
+                return f"{WITHOUT}, so it has no {name}; predict and kneighbors find them of any rows"
+            return f"it was fitted without margins, so it has no {name}; fit with KMeans(margins=True)"
+        return super()._absence(name)
 
     # ----------------------------------------------------------------- saving
 
@@ -398,9 +400,9 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         if self.checkpoint is not None:
             remove(self.checkpoint)
 
-    def _view(self, X: Any) -> Source:
+    def _view(self, X: Any, name: str = "X") -> Source:
         """Rows to use the fitted model on, in its space; sparse ones dense, by chunks, where its index needs that."""
-        view = self._space.view(self._source(X), zero_rows=True)
+        view = self._space.view(self._source(X, name), zero_rows=True, name=name)
         return Densified(view) if view.sparse and self.index_ != Flat() else view
 
     def _centroids(self) -> np.ndarray:

@@ -76,13 +76,4 @@ def _refinement(model: Any) -> str:
     verdict = model.refinement_
     if verdict is None:
         return f"{model.refine}, as asked"
-    if not verdict.rows:
-        return "none: too few rows to hold some out"
-    kept = "kept" if verdict.kept else "not kept"
-    lines = [
-        f"{kept}: accuracy {verdict.before:.4f} -> {verdict.after:.4f}, balanced {verdict.balanced_before:.4f} -> "
-        f"{verdict.balanced_after:.4f}, on {verdict.rows:,} rows held out"
-    ]
-    for fall in verdict.fell[:1]:
-        lines.append(f"recall of {fall.label}: {fall.before:.4f} -> {fall.after:.4f} ({fall.rows:,} rows)")
-    return f"\n{'':<11}".join(lines)
+    return str(verdict).replace("\n", f"\n{'':<11}")

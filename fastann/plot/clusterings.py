@@ -21,12 +21,11 @@ from fastann.records import METRICS
 from fastann.report import plots
 from fastann.report.clusters import CLUSTERS, binned, diameter, directions
 from fastann.report.runs import course
-from fastann.report.svg import Board
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHOWN = 20  # clusters that get a name, or a place in a plot of silhouettes: the largest
+SHOWN = 20  # clusters that get a place in a plot of silhouettes: the largest
 
 
 def clusters(
@@ -42,7 +41,8 @@ def clusters(
 ) -> Axes:
     """Draw a map: rows coloured by cluster below centroids, whose areas follow the sizes of their clusters.
 
-    With more than eight clusters colours repeat, and go to clusters that lie far from each other.
+    With more than eight clusters colours repeat, in clusters that lie far from each other: these differ in the marker
+    of their rows and centre, so that up to 48 clusters look different.
 
     Parameters
     ----------
@@ -93,17 +93,18 @@ def clusters(
     picks = draw(len(found.labels), sample, np.random.default_rng([random_state, 1]))
     given = draw_map(found, picks, projection, random_state, replace(LIMITS, map_rows=sample))
     places, sizes = np.array(given["centroids"]), given["sizes"]
-    colours = dict(zip(given["clusters"], _colours(places), strict=True))
-    points = [(px, py, colours.get(j, GREY)) for (px, py), j in zip(given["points"], given["labels"], strict=True)]
+    looks = dict(zip(given["clusters"], _looks(places), strict=True))
+    points = [(px, py, looks.get(j, (GREY, 0))) for (px, py), j in zip(given["points"], given["labels"], strict=True)]
     centres = [
-        (px, py, colours[j], diameter(size, max(sizes), len(sizes)))
+        (px, py, looks[j], diameter(size, max(sizes), len(sizes)))
         for (px, py), j, size in zip(given["centroids"], given["clusters"], sizes, strict=True)
     ]
     plots.draw_map(it, points, centres, directions(given)[0])
     if names is not None:
         if len(names) != found.k:
             raise ValueError(f"there are {len(names)} names for {found.k} clusters; give one for each")
-        _name(it, [names[j] for j in given["clusters"]], places, sizes, [wide for *_, wide in centres])
+        largest = np.argsort(sizes)[: -plots.NAMED - 1 : -1]
+        plots.draw_names(it, [(names[given["clusters"][i]], centres[i]) for i in largest])
     return _axes(it.axes)
 
 
@@ -273,34 +274,28 @@ def _result(model: Any) -> Clustering:
     return found
 
 
-def _colours(places: np.ndarray) -> list[int]:
-    """A colour for each cluster: its own while there are enough, else that of the clusters farthest from it."""
-    colours: list[int] = []
+def _looks(places: np.ndarray) -> list[plots.Look]:
+    """A colour for each cluster, and a shape that others of its colour do not have, as far as there are enough."""
+    looks: list[plots.Look] = []
     for i, place in enumerate(places):
-        apart = np.full(GREY, np.inf)
-        np.minimum.at(apart, np.array(colours, int), np.hypot(*(places[:i] - place).T))
-        colours.append(int(apart.argmax()))
-    return colours
+        far, colours = np.hypot(*(places[:i] - place).T), [colour for colour, _ in looks]
+        # However clusters lie, no colour serves so many that they differ in nothing while other colours have shapes.
+        most = plots.SHAPES * (1 + i // (GREY * plots.SHAPES))
+        colour = _free(colours, far, GREY, most)
+        same = [j for j, other in enumerate(colours) if other == colour]
+        looks.append((colour, _free([looks[j][1] for j in same], far[same], plots.SHAPES, i + 1)))
+    return looks
 
 
-def _name(
-    it: Board, names: Sequence[str], places: np.ndarray, sizes: Sequence[int], diameters: Sequence[float]
-) -> None:
-    """Write the names of the largest clusters above their centres, where those of larger ones leave room."""
-    from matplotlib.patheffects import withStroke
+def _free(taken: Sequence[int], far: np.ndarray, many: int, most: int) -> int:
+    """The first of `many` that no cluster has taken, else that of the farthest, of those taken less than `most` times.
 
-    halo = [withStroke(linewidth=3, foreground=it.roles["paper"])]
-    it.axes.margins(0.16, 0.08)
-    it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
-    taken: list[Any] = []
-    for i in np.argsort(sizes)[: -SHOWN - 1 : -1]:
-        above = (0, diameters[i] / 2 + 2)  # points, as diameters are: the centre stays whole
-        text = it.axes.annotate(names[i], places[i], above, ha="center", textcoords="offset points", path_effects=halo)
-        room = text.get_window_extent()
-        if any(room.overlaps(other) for other in taken):
-            text.remove()
-        else:
-            taken.append(room)
+    `taken` and `far` are of the clusters that have one: which, and how far they are.
+    """
+    apart = np.full(many, np.inf)
+    np.minimum.at(apart, np.array(taken, int), far)
+    apart[np.bincount(taken, minlength=many) >= most] = -1
+    return int(apart.argmax())
 
 
 def _axes(ax: Any) -> Axes:

@@ -189,6 +189,8 @@ def evaluate(
     Returns
     -------
     Evaluation
+        Its ``values["inertia"]`` is the mean squared distance of all rows, where a model's `inertia_` is the sum over
+        those that it did not leave out.
 
     Raises
     ------

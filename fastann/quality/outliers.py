@@ -70,6 +70,9 @@ def measure_outliers(
     if threshold is not None:
         found = distances.astype(np.float32) > threshold
         out.put("left_out", found.mean())
+        if found.any() and not found.all():
+            kept = own[~found].mean()
+            out.notes.append(f"The inertia a row is the mean of all rows; of those not left out it is {kept:.5g}.")
         if truth is not None:
             right = float((found & truth).sum())
             out.put("outlier_recall", right / truth.sum() if truth.any() else np.nan)

@@ -33,7 +33,7 @@ def page(manifest: dict[str, Any], tensors: dict[str, np.ndarray], arrays: dict[
         raise RecordError("the classifier's prototypes and classes do not fit each other; fit again")
     history = [record for record in manifest.get("history", []) if isinstance(record, dict)]
     facts = html.facts({"columns": manifest.get("n_features"), "index": manifest.get("index")})
-    facts += [pair for pair in html.facts(manifest.get("parameters")) if pair[0] != "index"]
+    facts += [pair for pair in html.facts(manifest.get("parameters"), code=True) if pair[0] != "index"]
     return Page(
         kind="Classifier",
         title=f"{len(classes):,} classes, {len(owner):,} prototypes",

@@ -59,13 +59,17 @@ def pca(centroids: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
     return {
         "method": "pca",
         "centroids": (centred @ directions[:2].T * signs).tolist(),
+        "clusters": kept.tolist(),
         "sizes": counts[kept].tolist(),
         "explained": (scales[:2] ** 2 / total).tolist() if total else [],
     }
 
 
-def chart(given: Any) -> Section:
-    """The map of an evaluation: sampled rows below centroids, which are as large as their clusters."""
+def chart(given: Any, names: Sequence[str] = ()) -> Section:
+    """The map of an evaluation: sampled rows below centroids, which are as large as their clusters.
+
+    `names` are those of all clusters, by number.
+    """
     section = Section("Map")
     if not isinstance(given, dict):
         return section
@@ -87,6 +91,7 @@ def chart(given: Any) -> Section:
     centres = [
         (centroids[i], svg.COLOURS - 1 if few else 0, diameter(counts[i], max(counts), len(order))) for i in order
     ]
+    named = _named(given, names, order[: plots.NAMED])
     titles, method = directions(given, axes)
     parts = [f"{len(centres):,} of {len(centroids):,} centroids, the largest" if len(centres) < len(centroids) else ""]
     parts[0] = parts[0] or (f"{len(centres):,} centroids" if centres else "")
@@ -94,14 +99,22 @@ def chart(given: Any) -> Section:
         [f"{len(cloud):,} rows{', coloured by cluster, centroids grey' if few and centres else ''}"] if cloud else []
     )
     caption = f"{' and '.join(filter(None, parts))}, by {method}. A centroid's area follows its cluster's size."
+    caption += f" Named, where there is room: {html.number(len(named))} of the largest." if named else ""
     for across, up in combinations(range(axes), 2):  # a map in three dimensions is seen from three sides
         name = "map" if (across, up) == (0, 1) else f"map-{across}-{up}"
-        seen = [(place[across], place[up], colour) for place, colour in cloud]
-        seen_centres = [(place[across], place[up], colour, wide) for place, colour, wide in centres]
-        side = plots.scatter(name, seen, seen_centres, (titles[across], titles[up]))
+        seen = [(place[across], place[up], (colour, 0)) for place, colour in cloud]
+        seen_centres = [(place[across], place[up], (colour, 0), wide) for place, colour, wide in centres]
+        side = plots.scatter(name, seen, seen_centres, (titles[across], titles[up]), named)
         told = caption if axes == 2 else f"{caption} Directions {across + 1} and {up + 1} of three."
         section.figures.append(Figure(side, told, told))
     return section
+
+
+def _named(given: dict[str, Any], names: Sequence[str], order: Sequence[int]) -> list[str]:
+    """Names of the centroids at some places in a map, which says what clusters these are of."""
+    numbers = [int(number) for number in html.numbers(given.get("clusters"))]
+    known = all(i < len(numbers) and 0 <= numbers[i] < len(names) for i in order)
+    return [names[numbers[i]] for i in order] if known else []
 
 
 def directions(given: dict[str, Any], axes: int = 2) -> tuple[list[str], str]:

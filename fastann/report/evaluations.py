@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,15 @@ def page(content: dict[str, Any]) -> Page:
     )
 
 
-def sections(content: dict[str, Any]) -> list[Section]:
-    """All that an evaluation says."""
+def sections(content: dict[str, Any], names: Sequence[str] = ()) -> list[Section]:
+    """All that an evaluation says; `names` are those of all clusters, where they have some."""
     values = html.mapping(content, "values")
     metrics = html.present([values])
     return [
         _metrics(content, metrics),
         _retrieval(content),
         clusters.sizes(_sizes(content)),
-        clusters.chart(content.get("map")),
+        clusters.chart(content.get("map"), names),
         _clusters(content),
         _tail(content),
         html.how(metrics),

@@ -210,11 +210,14 @@ def how(metrics: Iterable[Metric]) -> Section:
     return Section("How the numbers were computed", terms=terms)
 
 
-def facts(mapping: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A mapping as pairs of texts, in its order; what is empty is left out."""
+def facts(mapping: Any, *, code: bool = False) -> list[tuple[str, str]]:
+    """A mapping as pairs of texts, in its order; what is empty is left out. With `code` names are as they are written.
+
+    Those are names of parameters, which a reader types.
+    """
     if not isinstance(mapping, Mapping):
         return []
-    pairs = [(f"{prefix}{name}".replace("_", " "), plain(value)) for name, value in mapping.items()]
+    pairs = [(str(name) if code else str(name).replace("_", " "), plain(value)) for name, value in mapping.items()]
     return [(name, text) for name, text in pairs if text]
 
 

@@ -38,11 +38,20 @@ _SHAPES = [(24, 0), (4, 0.25), (3, 0.5), (4, 0), (3, -0.5), (5, 0.5, 0.45), (6, 
 _MARKERS = [_outline(int(corners), *rest) for corners, *rest in _SHAPES]
 
 
+def _corners(kind: int) -> list[tuple[float, float]]:
+    """The outline of a kind's marker; where there are more kinds than colours, those of one colour differ in it."""
+    return _MARKERS[(kind + kind // COLOURS) % len(_MARKERS)]
+
+
 def marker(kind: int, size: float, paper: str) -> dict[str, Any]:
-    """Arguments of a marker: all kinds cover the same area, though matplotlib fits each into a square."""
-    corners = _MARKERS[kind % COLOURS]
+    """Arguments of a kind's marker, with an edge in the colour of what it lies on."""
+    return _shaped(_corners(kind), size) | {"mec": paper, "mew": 0.8}
+
+
+def _shaped(corners: list[tuple[float, float]], size: float) -> dict[str, Any]:
+    """Arguments of an outline: all cover the same area, though matplotlib fits each into a square."""
     reach = max(abs(value) for corner in corners for value in corner)
-    return {"marker": corners, "ms": size * reach, "mec": paper, "mew": 0.8}
+    return {"marker": corners, "ms": size * reach}
 
 
 def dashes(kind: int) -> Any:
@@ -55,7 +64,7 @@ def key(label: str, colour: int, dash: int | None = None) -> Key:
     """The entry of a legend; with `dash` for a line, else for points."""
     if dash is not None:
         return Key(label, colour % COLOURS, dash=_DASHES[dash % len(_DASHES)])
-    corners = _MARKERS[colour % COLOURS][:-1]
+    corners = _corners(colour)[:-1]
     return Key(
         label, colour % COLOURS, outline="M" + "L".join(f"{4.5 * x:.1f} {-4.5 * y:.1f}" for x, y in corners) + "Z"
     )
@@ -235,37 +244,72 @@ def draw_histogram(it: Board, edges: Sequence[float], counts: Sequence[float], x
     it.axes.set_ylim(bottom=0)
 
 
-Cloud = Sequence[tuple[float, float, int]]  # x, y, colour
-Centres = Sequence[tuple[float, float, int, float]]  # x, y, colour, diameter in pixels
+SHAPES = 6  # of a map: markers that can be told apart as small as rows are drawn; the first is a disc
+Look = tuple[int, int]  # colour and shape
+Cloud = Sequence[tuple[float, float, Look]]  # x, y
+Centre = tuple[float, float, Look, float]  # x, y, diameter in pixels
+NAMED = 20  # clusters of a map that get a name: the largest
 
 
-def scatter(name: str, points: Cloud, centroids: Centres, titles: Sequence[str]) -> list[str]:
-    """A map: points below centroids. Wide and narrow."""
+def scatter(
+    name: str, points: Cloud, centroids: Sequence[Centre], titles: Sequence[str], names: Sequence[str] = ()
+) -> list[str]:
+    """A map: points below centroids, the first of which have names. Wide and narrow."""
     drawings = []
     for i, size in enumerate((WIDE, NARROW)):
         with canvas(f"{name}-{i}", size) as it:
             draw_map(it, points, centroids, titles)
+            draw_names(it, list(zip(names, centroids, strict=False)))
         drawings.append(it.svg)
     return drawings
 
 
-def draw_map(it: Board, points: Cloud, centroids: Centres, titles: Sequence[str]) -> None:
-    """A map on axes: points below centroids."""
-    for colour in sorted({p[2] for p in points}):
-        own = [p for p in points if p[2] == colour]
-        style = it.artist(f"m{colour}", "", "cloud")
-        style |= {"ls": "", "marker": "o", "mew": 0, "ms": 3, "color": it.roles[f"c{colour % COLOURS}"]}
+def draw_map(it: Board, points: Cloud, centroids: Sequence[Centre], titles: Sequence[str]) -> None:
+    """A map on axes: points below centroids. Points other than discs are larger, so that corners can be seen."""
+    for look in sorted({p[2] for p in points}):
+        own = [p for p in points if p[2] == look]
+        style = it.artist(f"m{_id(look)}", "", "cloud") | {"ls": "", "mew": 0} | _seen(it, look, 4 if look[1] else 3)
         it.axes.plot([p[0] for p in own], [p[1] for p in own], **style)
-    # One artist per colour and size: each is a shape that is drawn once and used many times.
-    for diameter, colour in sorted({(c[3], c[2]) for c in centroids}, reverse=True):
-        own_c = [c for c in centroids if (c[3], c[2]) == (diameter, colour)]
-        style = it.artist(f"c{colour}-{diameter:g}".replace(".", "-"), "", "centre")
-        style |= {"ls": "", "marker": "o", "mec": it.roles["paper"], "mew": 0.7, "ms": diameter}
-        it.axes.plot([c[0] for c in own_c], [c[1] for c in own_c], color=it.roles[f"c{colour % COLOURS}"], **style)
+    # One artist per look and size: each is a shape that is drawn once and used many times.
+    for diameter, look in sorted({(c[3], c[2]) for c in centroids}, reverse=True):
+        own_c = [c for c in centroids if (c[3], c[2]) == (diameter, look)]
+        style = it.artist(f"c{_id(look)}-{diameter:g}".replace(".", "-"), "", "centre")
+        style |= {"ls": "", "mec": it.roles["paper"], "mew": 0.7} | _seen(it, look, diameter)
+        it.axes.plot([c[0] for c in own_c], [c[1] for c in own_c], **style)
     it.axes.set(xticks=[], yticks=[])
     it.axes.margins(0.04)
     it.axes.set_xlabel(titles[0], loc="left")
     it.title_y(titles[1])
+
+
+def _seen(it: Board, look: Look, size: float) -> dict[str, Any]:
+    """Arguments of a map's marker."""
+    colour, shape = look
+    of = _shaped(_MARKERS[shape], size) if shape else {"marker": "o", "ms": size}
+    return of | {"color": it.roles[f"c{colour % COLOURS}"]}
+
+
+def draw_names(it: Board, named: Sequence[tuple[str, Centre]]) -> None:
+    """Names above centres of a map, where those before them leave room."""
+    if not named:
+        return
+    it.axes.margins(0.16, 0.08)
+    it.axes.autoscale_view()  # now: places on the figure, which tell what overlaps, depend on the limits
+    taken: list[Any] = []
+    for i, (name, (x, y, look, diameter)) in enumerate(named):
+        if not name:
+            continue
+        above = (0, max(up for _, up in _MARKERS[look[1]]) * diameter / 2 + 2)  # in points: the centre stays whole
+        text = it.axes.annotate(name, (x, y), above, ha="center", textcoords="offset points", **it.halo(f"n{i}"))
+        room = text.get_window_extent()
+        if any(room.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(room)
+
+
+def _id(look: Look) -> str:
+    return "-".join(map(str, look))
 
 
 # --------------------------------------------------------------------- axes

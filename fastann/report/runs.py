@@ -41,8 +41,10 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     content = own | {name: value for name, value in (evaluation or {}).items() if value}
     # What both measured is the evaluation's: it knows its sample.
     content["values"] = values | html.mapping(evaluation or {}, "values")
-    content["clusters"] = _described(folder, html.mapping(content, "clusters"), counts, checksum(centroids))
-    first, *rest = evaluations.sections(content)
+    description = topics.read(folder, checksum(centroids))
+    if description is not None:
+        content["clusters"] = _described(description, html.mapping(content, "clusters"), counts)
+    first, *rest = evaluations.sections(content, topics.names(description))
     return Page(
         kind="Fit",
         title=f"{len(centroids):,} clusters of {html.number(manifest.get('n_rows'))} rows",
@@ -54,11 +56,8 @@ def page(folder: Path, evaluation: dict[str, Any] | None = None) -> Page:
     )
 
 
-def _described(folder: Path, table: dict[str, Any], counts: np.ndarray, centers: int) -> dict[str, Any]:
-    """The table of clusters with words and texts, where the run was described; made where there was no evaluation."""
-    description = topics.read(folder, centers)
-    if description is None:
-        return table
+def _described(description: dict[str, Any], table: dict[str, Any], counts: np.ndarray) -> dict[str, Any]:
+    """The table of clusters with words and texts of a description; made where there was no evaluation."""
     if not table:
         largest = np.sort(np.argsort(-counts, kind="stable")[: evaluations.ROWS])
         table = {"cluster": largest.tolist(), "size": counts[largest].tolist()}
@@ -140,7 +139,8 @@ def _facts(manifest: dict[str, Any], centroids: np.ndarray) -> list[tuple[str, s
     data["index"], data["device"] = manifest.get("index"), manifest.get("device")
     seconds = {phase: spent for phase, spent in html.mapping(manifest, "seconds").items() if html.is_number(spent)}
     data["seconds of the fit"] = in_words(seconds) if seconds else None
-    pairs = html.facts(data) + [p for p in html.facts(manifest.get("parameters")) if p[0] != "index"]
+    parameters = html.facts(manifest.get("parameters"), code=True)
+    pairs = html.facts(data) + [pair for pair in parameters if pair[0] not in data]
     pairs += html.facts({"parameters not saved": manifest.get("not_saved")})
     return pairs + html.facts(manifest.get("machine")) + html.facts(manifest.get("versions"))
 

@@ -75,7 +75,7 @@ def _facts(study: Study, runs: Sequence[Record]) -> list[tuple[str, str]]:
         pairs.append((label, ", ".join(map(html.number, sorted(set(values))))))
     pairs.append(("baseline", study.baseline))
     known = {name for name, _ in pairs}
-    pairs += [pair for pair in html.facts(study.settings) if pair[0] not in known | {"n clusters"}]
+    pairs += [pair for pair in html.facts(study.settings, code=True) if pair[0] not in known | {"n_clusters"}]
     pairs += html.facts(study.machine)
     pairs += html.facts({"fingerprint": study.data.get("fingerprint")})
     return [pair for pair in pairs if pair[1]]

@@ -54,6 +54,12 @@ class Board:
         seen = [OPACITY[name] for name in classes.split() if name in OPACITY]
         return {"alpha": seen[0]} if seen else {}
 
+    def halo(self, gid: str) -> dict[str, Any]:
+        """Arguments of a text that has an edge in the colour of the paper, as it lies on other things."""
+        from matplotlib.patheffects import withStroke
+
+        return {"path_effects": [withStroke(linewidth=3, foreground=self.roles["paper"])]}
+
     def title_y(self, text: str) -> None:
         """Name the vertical axis."""
         self.axes.set_ylabel(text)
@@ -76,6 +82,10 @@ class Canvas(Board):
         """Remember what hovering over an artist tells, and its CSS classes; the arguments are its id."""
         self.titles[gid] = (title, classes)
         return {"gid": gid}
+
+    def halo(self, gid: str) -> dict[str, Any]:
+        """The edge is a matter of CSS: with one of matplotlib's, text would be drawn as outlines."""
+        return self.artist(gid, "", "name")
 
     def title_y(self, text: str) -> None:
         """Name the vertical axis above it, where the name reads as text."""
@@ -119,6 +129,7 @@ def _tag(tag: str, name: str, used: set[str]) -> str:
     tag = re.sub(r'\sid="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag)
     tag = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', tag).replace("url(#", f"url(#{name}-")
     tag = re.sub(r'font: (?:\w+ )*([\d.]+)px [^;"]*', r"font-size: \1px", tag)
+    tag = re.sub(r'font-family: [^;"]*;? ?', "", tag)  # of text that is not left-aligned
     tag = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), tag)
     for role, colour in ROLES.items():
         tag = tag.replace(colour, f"var(--{role})")

@@ -29,6 +29,12 @@ def read(folder: Path, centers: int) -> dict[str, Any] | None:
     return content if content.get("centers") == centers else None
 
 
+def names(content: dict[str, Any] | None) -> list[str]:
+    """Names of all clusters, by number; none without a description."""
+    given = (content or {}).get("names")
+    return list(map(str, given)) if isinstance(given, list) else []
+
+
 def columns(content: dict[str, Any], clusters: list[int]) -> dict[str, list[str]]:
     """Key words and the nearest row's text of some clusters, by number."""
     words, texts = content["words"], content["texts"]

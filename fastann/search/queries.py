@@ -19,7 +19,7 @@ def queries_of(queries: Any, d: int, space: Space, *, sparse: bool) -> Source:
     source = as_source(queries, "queries")
     if source.d != d:
         raise ValueError(f"queries have {source.d} columns, and the rows have {d}; pass queries of {d} columns")
-    view = space.view(source, zero_rows=True)
+    view = space.view(source, zero_rows=True, name="queries")
     return as_kind(view, sparse)
 
 

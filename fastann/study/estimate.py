@@ -23,6 +23,7 @@ from fastann.index.faiss import faiss_threads
 from fastann.index.own import FlatIndex
 from fastann.index.parse import parse_index
 from fastann.index.spec import Flat, kinds
+from fastann.study.results import fitted
 
 SIZES = (1024, 4096)  # clusters at which searches are timed: two, so that fixed and growing costs come apart
 ROWS = 16_384  # rows per timed search
@@ -144,19 +145,30 @@ def estimate(
     return sorted(found, key=lambda e: e.seconds)
 
 
-def table(found: list[Estimate]) -> str:
-    """Estimates as lines of text, and below these the seconds of each by phase."""
-    width = max(5, *(len(e.index) for e in found))
-    head = "distances a row  operations  assignment   update  closing     memory    a pass       a fit"
-    lines = [f"{'index':<{width}}  {head}"]
-    for e in found:
-        lines.append(
-            f"{e.index:<{width}}  {e.distances:>15,.0f}  {e.operations:>10.2g}  {e.operations_assign:>10.2g}"
-            f"  {e.operations_update:>7.2g}  {e.operations_close:>7.2g}  {e.memory / 2**30:>6.1f} GiB"
-            f"  {_duration(e.seconds_pass):>8}  {_duration(e.seconds):>10}"
-        )
-    lines += ["", "seconds of a fit by phase", *(f"{e.index:<{width}}  {in_words(e.seconds_by_phase)}" for e in found)]
-    return "\n".join(lines)
+HEADS = ("index", "distances a row", "operations", "assignment", "update", "closing", "memory", "a pass", "a fit")
+SPARED = (
+    "update",
+    "closing",
+    "assignment",
+    "distances a row",
+)  # columns that a narrow table does without, in this order
+
+
+def table(found: list[Estimate], width: int | None = None) -> str:
+    """Estimates as lines of text of at most `width` characters, and below these the seconds of each by phase."""
+    cells = [
+        [
+            e.index,
+            f"{e.distances:,.0f}",
+            *(f"{of:.2g}" for of in (e.operations, e.operations_assign, e.operations_update, e.operations_close)),
+            f"{e.memory / 2**30:.1f} GiB",
+            *(_duration(seconds) for seconds in (e.seconds_pass, e.seconds)),
+        ]
+        for e in found
+    ]
+    longest = max(5, *(len(e.index) for e in found))
+    phases = [f"{e.index:<{longest}}  {in_words(e.seconds_by_phase)}" for e in found]
+    return "\n".join([fitted([[*HEADS], *cells], SPARED, width), "", "seconds of a fit by phase", *phases])
 
 
 def _duration(seconds: float) -> str:

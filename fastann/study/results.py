@@ -130,11 +130,15 @@ def recall_of(study: Study) -> str:
 
 
 def so_far(found: list[Record], study: Study) -> str:
-    """The best so far in a few words, "" if there is none."""
-    rows = rows_of(found)
-    best = best_of(rows, study)
+    """The best so far in a few words, "" if there is none; also of which size, where the study has several."""
+    best = best_of(rows_of(found), study)
     if best is None:
         return ""
+    sizes = [f"{getattr(best, axis):,} {AXES[axis]}" for axis in AXES if len(study.settings.get(ASKED[axis]) or ()) > 1]
+    return _in_words(best, found, study) + (f", with {' and '.join(sizes)}" if sizes else "")
+
+
+def _in_words(best: Row, found: list[Record], study: Study) -> str:
     said = f"{best.method} {best.values['seconds']:.3g} s"
     if study.what != "fit":
         return f"{said} at recall {best.values[recall_of(study)]:.4f}"
@@ -150,6 +154,7 @@ def so_far(found: list[Record], study: Study) -> str:
 
 
 AXES = {"n": "rows", "d": "columns", "n_clusters": "clusters"}
+ASKED = {"n": "sizes", "d": "dims", "n_clusters": "n_clusters"}  # what a study's settings call them
 COLUMNS = {
     "seconds": ".3g",
     "speedup": ".2f",
@@ -217,9 +222,7 @@ class Result:
         for row in good:
             cells = [f"{row.values[name]:{columns[name]}}" if name in row.values else "" for name in names]
             lines.append([row.method, *(f"{getattr(row, a):,}" for a in axes), f"{row.done}/{row.runs}", *cells])
-        lines, left_out = _narrowed(lines, [head for name in SPARED if (head := _head(name))], width)
-        out = [_aligned(lines)] if good else []
-        out += [f"left out, as lines are short here: {', '.join(left_out)}"] if left_out and good else []
+        out = [fitted(lines, [head for name in SPARED if (head := _head(name))], width)] if good else []
         for row in rows:
             if row.done < row.runs:
                 where = "".join(f" {a}={getattr(row, a)}" for a in axes)
@@ -233,8 +236,8 @@ def _head(name: str) -> str:
     return found.title if found else ""
 
 
-def _narrowed(lines: list[list[str]], spared: list[str], width: int | None) -> tuple[list[list[str]], list[str]]:
-    """Lines of cells without the first few of the columns that can be spared, and these: as many as it takes."""
+def fitted(lines: list[list[str]], spared: Sequence[str], width: int | None) -> str:
+    """Cells as aligned columns; the first few of those that can be spared, as many as it takes, are named below."""
     left_out: list[str] = []
     for head in spared:
         if width is None or len(_aligned(lines).partition("\n")[0]) <= width:
@@ -243,7 +246,8 @@ def _narrowed(lines: list[list[str]], spared: list[str], width: int | None) -> t
             at = lines[0].index(head)
             lines = [line[:at] + line[at + 1 :] for line in lines]
             left_out.append(head)
-    return lines, left_out
+    told = f"\nleft out, as lines are short here: {', '.join(left_out)}" if left_out else ""
+    return _aligned(lines) + told
 
 
 def _aligned(lines: list[list[str]]) -> str:

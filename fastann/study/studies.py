@@ -420,4 +420,4 @@ def _prepare(order: dict[str, Any], runner: Runner) -> None:
     """Have what is searched, and the truth."""
     answer = runner(order, time_limit=None, memory_limit=None)
     if answer.status != process.DONE:
-        raise RuntimeError(f"what is to be searched and found could not be made: {answer.error}")
+        raise RuntimeError(f"rows to search, and the nearest ones, could not be made: {answer.error}")
