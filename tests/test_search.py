@@ -412,6 +412,19 @@ def test_an_index_of_centres_and_other_centres_are_searched(x, q):
     check(distances, ids, x, q)
 
 
+def test_fewer_clusters_than_are_searched_by_default_are_all_searched(x, q, tmp_path):
+    few = KMeans(3, random_state=0).fit(x)
+    check(*few.search(q, 10, rows=x), x, q)
+    assert few.search_recall(q, 10, rows=x).value == 1
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "q.npy", q)
+    KMeans(3, random_state=0).fit(tmp_path / "x.npy").save(tmp_path / "run")
+    order = ["search", f"{tmp_path}/run", f"{tmp_path}/q.npy", "--out", f"{tmp_path}/found.npz"]
+    done = CliRunner().invoke(main, order)
+    assert done.exit_code == 0, done.output
+    assert "through 3 of 3 clusters" in done.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

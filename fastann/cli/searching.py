@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastann.search.rows import RowIndex
 
 ARRAYS = ("npz", "npy")
-PROBE = 8  # clusters searched where nothing is said
 
 _jobs = click.option("--jobs", "n_jobs", type=int, default=None, help="Threads; all cores when not given.")
 
@@ -36,7 +35,7 @@ def _probe(context: click.Context, param: click.Parameter, value: str | None) ->
     "--probe",
     callback=_probe,
     default=None,
-    help="Clusters to search (8 when not given); of a saved index its nprobe, ef_search or rerank; auto: by --recall.",
+    help="Clusters to search, 8 if there are as many; of a saved index its nprobe, ef_search or rerank; auto: by --recall.",
 )
 @click.option(
     "--recall", type=float, default=None, help="With --probe auto, the recall@m to reach; 0.99 when not given."
@@ -73,6 +72,7 @@ def search(
     """
     from fastann import KMeans, storage
     from fastann.data.open import as_source
+    from fastann.search.clusters import PROBE
     from fastann.search.rows import RowIndex, is_saved
     from fastann.storage import tables
 
@@ -94,7 +94,9 @@ def search(
         names, how = index.ids, str(index.index)
     else:
         km = KMeans.load(run).set_params(verbose=True, n_jobs=n_jobs)
-        given, count = None if rows is None else as_source(rows), PROBE if probe is None else probe
+        given, count = None if rows is None else as_source(rows), probe
+        if count is None:
+            count = min(PROBE, len(km.cluster_centers_))
         if count == "auto":
             count = km.probe_for(source, m, rows=given, recall=recall)
         assert not isinstance(count, str)

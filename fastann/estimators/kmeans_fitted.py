@@ -32,7 +32,7 @@ from fastann.index.base import AUTO, Index, Spec
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
-from fastann.search.clusters import Lists
+from fastann.search.clusters import PROBE, Lists
 from fastann.search.exact import SearchRecall
 from fastann.search.queries import ORTHOGONAL, as_kind, zeros_of
 
@@ -187,7 +187,13 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         return (self._space.distance(sqdist), ids) if return_distance else ids
 
     def search(
-        self, queries: Any, m: int = 10, *, probe: int | str = 8, rows: Any = None, recall: float | None = None
+        self,
+        queries: Any,
+        m: int = 10,
+        *,
+        probe: int | str | None = None,
+        rows: Any = None,
+        recall: float | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find the `m` nearest rows of each query through the clusters, nearest first.
 
@@ -201,8 +207,9 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             Of as many columns as the centres: shape (n_queries, n_features).
         m : int, default=10
             Rows to find for each query; at most as many as there are rows.
-        probe : int or "auto", default=8
-            Clusters searched for a query; all of them is exact search. "auto": as few as reach `recall`.
+        probe : int, "auto" or None, default=None
+            Clusters searched for a query; all of them is exact search. None is 8, or all where there are fewer; "auto":
+            as few as reach `recall`.
         rows : whatever `fit` takes, optional
             The rows to search. Those fitted on keep their labels; others go to their nearest centres, as in `predict`.
             What is found out about them serves later calls with the same object, so do not change it in place. When
@@ -226,6 +233,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         FileNotFoundError
             If a file that the model was fitted on is gone.
         """
+        probe = self._usual_probe if probe is None else probe
         lists, view = self._to_search(queries, m, probe, rows, recall)
         if probe == AUTO:
             probe = self.probe_for(queries, m, recall=recall, rows=rows)
@@ -241,7 +249,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
             ids[zeros], sqdist[zeros] = np.sort(lists.members)[:m] if len(zeros) else 0, ORTHOGONAL
         return self._space.distance(sqdist), ids
 
-    def search_recall(self, queries: Any, m: int = 10, *, probe: int = 8, rows: Any = None) -> SearchRecall:
+    def search_recall(self, queries: Any, m: int = 10, *, probe: int | None = None, rows: Any = None) -> SearchRecall:
         """Measure recall@m of `search` against exact search, on a sample of 200 to 1,000 of the queries.
 
         Parameters
@@ -254,7 +262,8 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         SearchRecall
             Its ``value``, its 95% ``interval``, and of how many ``queries``.
         """
-        lists, view = self._to_search(queries, m, checks.integer(probe, "probe", 1), rows, None)
+        probe = self._usual_probe if probe is None else checks.integer(probe, "probe", 1)
+        lists, view = self._to_search(queries, m, probe, rows, None)
         with self._threads():
             return lists.measure(lists.truth(view, m), probe)
 
@@ -275,6 +284,12 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         lists, view = self._to_search(queries, m, AUTO, rows, recall)
         with self._threads():
             return lists.probe_for(lists.truth(view, m), plan.RECALL if recall is None else recall)
+
+    @property
+    def _usual_probe(self) -> int:
+        """Clusters that `search` goes through when not told: 8, or all where there are fewer."""
+        check_is_fitted(self)
+        return min(PROBE, len(self.clustering_.centers))
 
     def _to_search(self, queries: Any, m: Any, probe: Any, rows: Any, recall: Any) -> tuple[Lists, Source]:
         """Rows by cluster and queries, all checked."""

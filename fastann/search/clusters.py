@@ -14,6 +14,7 @@ from fastann.index.base import AUTO, Index
 from fastann.index.recall import least
 from fastann.search.exact import Found, SearchRecall, Truth, first, nearest
 
+PROBE = 8  # clusters searched where nothing is said
 CANDIDATES = 2**22  # neighbours held at once of all probed clusters
 
 
