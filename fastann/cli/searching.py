@@ -35,7 +35,7 @@ def _probe(context: click.Context, param: click.Parameter, value: str | None) ->
     "--probe",
     callback=_probe,
     default=None,
-    help="Clusters to search, 8 if there are as many; of a saved index its nprobe, ef_search or rerank; auto: by --recall.",
+    help="Clusters to search, 8 if there are so many; of a saved index nprobe, ef_search or rerank; auto: by --recall.",
 )
 @click.option(
     "--recall", type=float, default=None, help="With --probe auto, the recall@m to reach; 0.99 when not given."
