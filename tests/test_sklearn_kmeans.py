@@ -90,10 +90,10 @@ class KMeans(fastann.KMeans):
             empty=empty,
         )
 
-    def _source(self, X, *, reset=False):
+    def _source(self, X, name="X", *, reset=False):
         if reset:
             self._dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
-        return super()._source(X, reset=reset)
+        return super()._source(X, name, reset=reset)
 
     def _centers(self):
         return fastann.KMeans.cluster_centers_.fget(self).astype(self._dtype)

@@ -79,9 +79,7 @@ class Limits:
     gain_on_sample : float
         Relative decrease of inertia at which a sample is left, whose optimum is not the one sought.
     audited : int
-        Rows of the sample on which recall is measured, at most: at 0.99 its interval is about 0.6% wide then.
-    audits : int
-        Comparisons for that, for each of all rows, beyond which the sample is smaller, but no less than half of that.
+        Rows of the sample on which recall is measured: at 0.99 its interval is about 0.6% wide.
     part : int
         Rows that are looked at once where that takes memory for each of them.
     """
@@ -105,12 +103,7 @@ class Limits:
     gain_swapped: float = 1e-4
     gain_on_sample: float = 4e-3
     audited: int = 4096
-    audits: int = 200  # a fit makes some thousands
     part: int = PART
-
-    def audited_of(self, n: int, k: int) -> int:
-        """Rows, of `n` in `k` clusters, on which recall is measured."""
-        return min(n, self.audited, max(self.audited // 2, self.audits * n // k))
 
 
 LIMITS = Limits()

@@ -150,6 +150,7 @@ def coreset(
     total, mass = rows.inertia(), float(lot.n) if lot.weights is None else float(lot.weights.sum())
 
     def shares() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Of each part: its first row, weights, and shares of all draws."""
         for start in range(0, lot.n, step):
             far = sqdist[start : start + step].astype(np.float64)
             weights = np.ones(len(far)) if lot.weights is None else lot.weights[start : start + step]
@@ -168,16 +169,16 @@ def coreset(
 
     ids, kept, expected = drawn(size)
     if 2 * expected < size:
-        ids, kept, _ = drawn(_scale(lambda: (share for _, _, share in shares()), size))
+        ids, kept, _ = drawn(_scale(shares, size))
     return ids, kept
 
 
-def _scale(shares: Callable[[], Iterator[np.ndarray]], size: int) -> float:
-    """What to multiply shares by, so that those of at most 1 that come of it add up to about `size`."""
+def _scale(shares: Callable[[], Iterator[tuple[int, np.ndarray, np.ndarray]]], size: int) -> float:
+    """What to multiply shares by, so that what comes of them, 1 at most, adds up to about `size`."""
     scale = float(size)
     while True:
         sure, rest = 0, 0.0
-        for share in shares():
+        for _, _, share in shares():
             certain = scale * share >= 1
             sure += int(np.count_nonzero(certain))
             rest += float(share[~certain].sum())

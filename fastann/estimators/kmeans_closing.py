@@ -53,8 +53,7 @@ def close(model: Any, task: Task, done: Trained, table: Directed, spec: Spec) ->
         done.work.finish()
     centers = space.outward(done.work.settled)
     work = closer(done.work, table.source, table.weights, space.inward(centers), model.exact_labels, memory)
-    audited = model.limits.audited_of(work.n, work.k)
-    audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, audited))
+    audit = lru_cache(partial(Sampled, work, work.centroids, task.seed, model.limits.audited))
     rows = labelled(
         work,
         _closing_index(model, work, task.device, spec, centers),

@@ -58,8 +58,7 @@ def take_in(model: Any, X: Any, sample_weight: Any) -> Clustering:
             seen, centers = before.seen + mass, space.outward(online.centroids)
             means = Means(centers, online.seen.counts, online.lengths, step, before.seed, seen)
             work.centroids = space.inward(centers)
-            audited = model.limits.audited_of(work.n, work.k)
-            audit = lru_cache(partial(Sampled, work, work.centroids, step, audited))
+            audit = lru_cache(partial(Sampled, work, work.centroids, step, model.limits.audited))
             index = model._index_over(centers, model.index_, lambda: work.centroids)
             rows = labelled(work, index, NEAREST, audit, margins=model.margins)
             recall = foreseen(model.index_, lambda: index, audit)[1]

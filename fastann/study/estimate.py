@@ -306,7 +306,7 @@ def _begun(x: np.ndarray, n: int, k: int, planned: plan.Plan, n_jobs: int | None
 
 def _audited(d: int, k: int, n: int) -> float:
     """Seconds to measure on a sample what labels and predictions miss."""
-    sample: int = KMeans.limits.audited_of(n, k)
+    sample: int = min(n, KMeans.limits.audited)
     return sample * _searched(Flat(), d, k)[0]
 
 
