@@ -104,7 +104,7 @@ found |= {f"error, {name}, {how}": value for (name, how), value in errors.items(
 # ## What was found
 #
 # - Eight colours show the photographs well, but fall into thousands of pieces: colour alone knows no neighbourhood.
-# - Some position, with as many segments, makes well over a third fewer pieces, and shows colours less well.
+# - Some position, with as many segments, makes a third fewer pieces or more, and shows colours less well.
 # - Superpixels of a smoothed photograph are hardly more pieces than segments.
 # - The weight of the position is a choice of the unit of columns, which is what k-means goes by.
 #
