@@ -135,23 +135,20 @@ def test_the_version_is_said():
     assert done.stdout == f"fastann, version {fastann.__version__}\n"
 
 
-def test_broken_links_are_found(tmp_path):
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        from links import broken
-    finally:
-        sys.path.pop(0)
+@pytest.fixture
+def broken(monkeypatch):
+    """What `tools/links.py` finds in a site."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("links").broken
+
+
+def test_broken_links_are_found(tmp_path, broken):
     (tmp_path / "a.html").write_text('<p id="here"></p><a href="b.html#there"></a><a href="c.html"></a>')
     (tmp_path / "b.html").write_text('<p id="other"></p><a href="a.html#here"></a><a href="https://x.y/z"></a>')
     assert broken(tmp_path) == ["a.html: b.html#there has no such place", "a.html: c.html is not there"]
 
 
-def test_directives_that_a_page_shows_as_text_are_found(tmp_path):
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        from links import broken
-    finally:
-        sys.path.pop(0)
+def test_directives_that_a_page_shows_as_text_are_found(tmp_path, broken):
     (tmp_path / "a.html").write_text("<p>.. autoclass:: KMeans\n:members:</p><pre>.. note:: this is code</pre>")
     (tmp_path / "b.html").write_text("<p>All is well ... really:: yes</p>")
     assert broken(tmp_path) == ["a.html: shows '.. autoclass:: KMeans' as text"]

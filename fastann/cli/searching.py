@@ -72,7 +72,7 @@ def search(
     """
     from fastann import KMeans, storage
     from fastann.data.open import as_source
-    from fastann.search.clusters import PROBE
+    from fastann.search.clusters import usual_probe
     from fastann.search.rows import RowIndex, is_saved
     from fastann.storage import tables
 
@@ -96,7 +96,7 @@ def search(
         km = KMeans.load(run).set_params(verbose=True, n_jobs=n_jobs)
         given, count = None if rows is None else as_source(rows), probe
         if count is None:
-            count = min(PROBE, len(km.cluster_centers_))
+            count = usual_probe(len(km.cluster_centers_))
         if count == "auto":
             count = km.probe_for(source, m, rows=given, recall=recall)
         assert not isinstance(count, str)

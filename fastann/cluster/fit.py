@@ -60,6 +60,9 @@ class Task:
     device : "cpu" or tuple of int
     seed : int
     memory : Memory
+    told : bool
+        Whether those who are told of iterations may keep the centroids; else the next iteration writes over them, which
+        takes less memory.
     """
 
     source: Source
@@ -73,6 +76,7 @@ class Task:
     device: Any
     seed: int
     memory: Memory
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,27 +123,25 @@ class Fit:
 
     reason = StopReason.CONVERGED
 
-    def __init__(self, task: Task, clock: Clock | None = None, *, recorded: bool = False, told: bool = True):
-        self.task, self.clock, self.recorded, self.told = task, clock or Clock(), recorded, told
+    def __init__(self, task: Task, clock: Clock | None = None, *, recorded: bool = False):
+        self.task, self.clock, self.recorded = task, clock or Clock(), recorded
         self.best: Trained | None = None
         self.work: Any = None
         self.seeds: np.ndarray | None = None
 
     @classmethod
-    def begin(cls, task: Task, clock: Clock | None = None, *, recorded: bool = False, told: bool = True) -> Self:
-        """From the first start; `recorded` if it may go on from a checkpoint, `told` as in `cluster`."""
-        fit = cls(task, clock, recorded=recorded, told=told)
+    def begin(cls, task: Task, clock: Clock | None = None, *, recorded: bool = False) -> Self:
+        """From the first start; `recorded` if it may go on from a checkpoint."""
+        fit = cls(task, clock, recorded=recorded)
         fit._attempt(0)
         return fit
 
     @classmethod
-    def resume(
-        cls, task: Task, found: Snapshot | None, clock: Clock | None = None, *, told: bool = True
-    ) -> Self | None:
+    def resume(cls, task: Task, found: Snapshot | None, clock: Clock | None = None) -> Self | None:
         """From where a checkpoint of the same task was made; None if there is none."""
         if found is None:
             return None
-        fit = cls(task, clock, recorded=True, told=told)
+        fit = cls(task, clock, recorded=True)
         fit._restore(found)
         return fit
 
@@ -234,7 +236,7 @@ class Fit:
 
     def _pass(self, source: Source, weights: np.ndarray | None) -> Pass:
         work = self.task.plan.work(source, weights, self.task.k, self.task.space, self.task.memory)
-        work.told = self.told
+        work.told = self.task.told
         return work
 
     def _done(self) -> None:
@@ -312,7 +314,6 @@ def cluster(
     *,
     checkpoints: Checkpoints | None = None,
     watchers: Sequence[Callable[[State], Any]] = (),
-    told: bool = True,
     bar: Bar | None = None,
     clock: Clock | None = None,
 ) -> Trained:
@@ -321,8 +322,7 @@ def cluster(
     Each start trains on the samples the plan names, one after the other, the last being all rows. Each of
     `watchers` is called with every state; one that returns True ends the fit. So does Ctrl-C, after the
     running iteration. With `checkpoints` it goes on from the last of these. `bar` shows the iterations, `clock` gets
-    the seconds. Watchers may keep the centroids that they are `told` of; if not, the next iteration writes over them,
-    which takes less memory.
+    the seconds.
     """
     # Each sample takes one iteration at least, and all rows one.
     task = replace(task, plan=replace(task.plan, levels=task.plan.levels[-rules.max_iter :]))
@@ -330,7 +330,7 @@ def cluster(
     watchers = [partial(_show, bar), *watchers]
     clock = clock or Clock()
     found, recorded = None if checkpoints is None else checkpoints.latest, checkpoints is not None
-    fit = Fit.resume(task, found, clock, told=told) or Fit.begin(task, clock, recorded=recorded, told=told)
+    fit = Fit.resume(task, found, clock) or Fit.begin(task, clock, recorded=recorded)
     keep = None if checkpoints is None else partial(checkpoints.offer, fit.record)
     with CtrlC() as ctrl_c:
         for attempt in fit.attempts():

@@ -372,11 +372,10 @@ class KMeans(CallbackSupport, Centers):
                     done = untrained(task)
                 else:
                     done = cluster(
-                        task,
+                        replace(task, told=self.callback is not None or callbacks.root is not None),
                         Rules(self.max_iter, self.tol, deadline),
                         checkpoints=checkpoints,
                         watchers=[callbacks] if self.callback is None else [callbacks, self.callback],
-                        told=self.callback is not None or callbacks.root is not None,
                         bar=bar,
                         clock=clock,
                     )

@@ -32,7 +32,7 @@ from fastann.index.base import AUTO, Index, Spec
 from fastann.index.repair import search
 from fastann.index.spec import Flat
 from fastann.runs import clustering as runs
-from fastann.search.clusters import PROBE, Lists
+from fastann.search.clusters import Lists, usual_probe
 from fastann.search.exact import SearchRecall
 from fastann.search.queries import ORTHOGONAL, as_kind, zeros_of
 
@@ -233,8 +233,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         FileNotFoundError
             If a file that the model was fitted on is gone.
         """
-        probe = self._usual_probe if probe is None else probe
-        lists, view = self._to_search(queries, m, probe, rows, recall)
+        lists, view, probe = self._to_search(queries, m, probe, rows, recall)
         if probe == AUTO:
             probe = self.probe_for(queries, m, recall=recall, rows=rows)
         assert not isinstance(probe, str)
@@ -262,8 +261,8 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         SearchRecall
             Its ``value``, its 95% ``interval``, and of how many ``queries``.
         """
-        probe = self._usual_probe if probe is None else checks.integer(probe, "probe", 1)
-        lists, view = self._to_search(queries, m, probe, rows, None)
+        probe = None if probe is None else checks.integer(probe, "probe", 1)
+        lists, view, probe = self._to_search(queries, m, probe, rows, None)
         with self._threads():
             return lists.measure(lists.truth(view, m), probe)
 
@@ -281,25 +280,20 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         rows : whatever `fit` takes, optional
             The rows to search, as of `search`.
         """
-        lists, view = self._to_search(queries, m, AUTO, rows, recall)
+        lists, view, _ = self._to_search(queries, m, AUTO, rows, recall)
         with self._threads():
             return lists.probe_for(lists.truth(view, m), plan.RECALL if recall is None else recall)
 
-    @property
-    def _usual_probe(self) -> int:
-        """Clusters that `search` goes through when not told: 8, or all where there are fewer."""
-        check_is_fitted(self)
-        return min(PROBE, len(self.clustering_.centers))
-
-    def _to_search(self, queries: Any, m: Any, probe: Any, rows: Any, recall: Any) -> tuple[Lists, Source]:
-        """Rows by cluster and queries, all checked."""
+    def _to_search(self, queries: Any, m: Any, probe: Any, rows: Any, recall: Any) -> tuple[Lists, Source, Any]:
+        """Rows by cluster, queries, and the clusters to search, all checked."""
         check_is_fitted(self)
         found = self.clustering_
         key, over = (found, self.index_), found if rows is None else rows
         with self._threads():
             lists: Lists = self._built_once(key, over, lambda: self._listed(rows), "search")
+            probe = usual_probe(len(lists.centroids)) if probe is None else probe
             lists.check(m, probe, recall)
-            return lists, as_kind(self._view(queries, "queries"), lists.rows.sparse)
+            return lists, as_kind(self._view(queries, "queries"), lists.rows.sparse), probe
 
     def _listed(self, rows: Any) -> Lists:
         """The rows of every cluster: of those the model was fitted on, or of others."""

@@ -14,8 +14,13 @@ from fastann.index.base import AUTO, Index
 from fastann.index.recall import least
 from fastann.search.exact import Found, SearchRecall, Truth, first, nearest
 
-PROBE = 8  # clusters searched where nothing is said
+_PROBE = 8  # clusters searched where nothing is said, if there are so many
 CANDIDATES = 2**22  # neighbours held at once of all probed clusters
+
+
+def usual_probe(k: int) -> int:
+    """Clusters, of `k`, that are searched where nothing is said."""
+    return min(_PROBE, k)
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,7 +211,7 @@ class Bounded(Pass):
         emptied = self.sizes == 0  # taking all rows of a cluster away leaves rounding errors
         self.sums.sums[emptied], self.sums.counts[emptied] = 0, 0
         self.changed = self.touched | self.led  # one that led, and does not move again, comes back to its mean
-        # The first update makes them anew: nobody's start is written over.
+        # Made anew by the first update, as a start is somebody's, and once an iteration where somebody is told of it.
         fresh, before, led = self.batch == 0 and (self.told or self.means is None), self.settled, None
         if self.means is not None:
             led = np.empty_like(before) if before is self.centroids else self.centroids
