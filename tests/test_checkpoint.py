@@ -20,6 +20,7 @@ from scipy import sparse
 from fastann import KMeans, open_source, storage
 from fastann.cli import main
 from fastann.cluster import checkpoint
+from fastann.cluster.beginning import Beginning
 
 
 class Cut(BaseException):
@@ -78,7 +79,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("after", [1, 2, 4, 6])
+@pytest.mark.parametrize("after", [0, 1, 4, 6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_cut_off_ends_as_one_that_was_not(x, folder, kind, after):
     whole = KMeans(random_state=0, **KINDS[kind]).fit(x)
@@ -86,7 +87,7 @@ def test_a_fit_cut_off_ends_as_one_that_was_not(x, folder, kind, after):
     assert_same(resumed, whole)
 
 
-@pytest.mark.parametrize("after", [1, 3, 5, 7])
+@pytest.mark.parametrize("after", [0, 1, 3, 5, 7])
 def test_samples_trained_on_first_are_drawn_again(x, folder, after):
     options = {"n_clusters": 7, "max_iter": 10, "tol": 0, "effort": 100, "init": "random"}
     whole = Large(random_state=0, **options).fit(x)
@@ -114,6 +115,30 @@ def test_it_may_be_cut_off_again_and_again(x, folder):
     whole = KMeans(random_state=0, **options).fit(x)
     for _ in range(5):
         resumed = interrupted(x, folder, 1, **options)
+    assert_same(resumed.fit(x), whole)
+
+
+def test_a_fit_of_several_starts_ends_however_often_it_is_cut_off(x, folder):
+    """Each run lasts for two iterations, of which the second is lost: also from one start to the next."""
+    options = {"n_clusters": 30, "n_init": 3, "max_iter": 4, "init": "random"}
+    whole = KMeans(random_state=0, **options).fit(x)
+    for _ in range(3 * 4 + 1):
+        with suppress(Cut):
+            km = KMeans(checkpoint=folder, checkpoint_seconds=0, callback=cut_after(1), random_state=0, **options)
+            assert_same(km.fit(x), whole)
+            return
+    pytest.fail("it made no progress")
+
+
+def test_a_start_is_written_down_before_the_first_iteration(x, folder, monkeypatch):
+    options = {"n_clusters": 1500, "max_iter": 4}
+    whole = KMeans(random_state=0, **options).fit(x)
+    resumed = interrupted(x, folder, 0, **options)
+
+    def again(*_args, **_options):
+        raise AssertionError("the start is made a second time")
+
+    monkeypatch.setattr(Beginning, "centroids", again)
     assert_same(resumed.fit(x), whole)
 
 
@@ -152,7 +177,7 @@ def test_time_spent_before_counts(x, folder):
 
 def test_only_the_last_checkpoint_is_kept(x, folder):
     interrupted(x, folder, 5, n_clusters=50, swaps=False)
-    assert [path.name for path in folder.iterdir()] == ["000005"]
+    assert [path.name for path in folder.iterdir()] == ["000006"]
 
 
 def test_there_are_none_before_their_time(x, folder):
@@ -193,7 +218,7 @@ def test_other_parameters_are_refused(x, folder, change, says):
     with pytest.raises(ValueError, match="holds checkpoints of a fit with") as caught:
         km.fit(x)
     assert says in str(caught.value)
-    assert [path.name for path in folder.iterdir()] == ["000003"]
+    assert [path.name for path in folder.iterdir()] == ["000004"]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +235,7 @@ def test_other_data_is_refused(x, folder, other):
     km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
     with pytest.raises(ValueError, match="holds checkpoints of other data"):
         km.fit(other(x))
-    assert [path.name for path in folder.iterdir()] == ["000003"]
+    assert [path.name for path in folder.iterdir()] == ["000004"]
 
 
 def test_other_places_of_the_same_sparse_values_are_refused(folder):
@@ -289,7 +314,7 @@ def test_a_file_that_changed_is_refused(x, folder, tmp_path):
     np.save(file, x[:-10])
     with pytest.raises(ValueError, match=r"rows\.npy"):
         km.fit(file)
-    assert [path.name for path in folder.iterdir()] == ["000003"]
+    assert [path.name for path in folder.iterdir()] == ["000004"]
 
 
 def test_a_file_that_vanished_is_named(x, folder, tmp_path):
@@ -303,10 +328,23 @@ def test_a_file_that_vanished_is_named(x, folder, tmp_path):
 
 def test_a_damaged_checkpoint_is_named(x, folder):
     km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
-    path = folder / "000003" / "work_labels.npy"
+    path = folder / "000004" / "work_labels.npy"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(storage.RunError, match=r"work_labels\.npy"):
         km.fit(x)
+
+
+@pytest.mark.parametrize(("left", "wrote"), [({}, "of an earlier version"), ({"fastann": "9.1", "format": 99}, "9.1")])
+def test_a_checkpoint_of_another_version_is_refused(x, folder, left, wrote):
+    km = interrupted(x, folder, 3, n_clusters=50, swaps=False)
+    [path] = folder.glob("*/checkpoint.json")
+    values = json.loads(path.read_text())
+    kept = {name: value for name, value in values.items() if name not in ("fastann", "format")}
+    path.write_text(json.dumps(kept | left))
+    with pytest.raises(ValueError, match=rf"fastann {wrote} wrote, with which .* or remove .* to begin anew"):
+        km.fit(x)
+    path.write_text(json.dumps(values))
+    km.fit(x)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(x, folder):
@@ -362,7 +400,7 @@ from fastann import KMeans
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 x = np.load(sys.argv[1])
 KMeans(50, swaps=False, random_state=0).fit(x[:1000])
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
 try:
     KMeans(50, swaps=False, checkpoint=sys.argv[2], checkpoint_seconds=0, random_state=0).fit(x)
 except OSError as error:
@@ -500,14 +538,14 @@ def test_a_source_that_changed_is_named_and_the_checkpoint_stays(begun, x):
     assert "rows.npy" in invoke("fit", "--resume", run, code=2).output
     data.unlink()
     assert "rows.npy" in invoke("fit", "--resume", run, code=2).output
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000003"]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000004"]
 
 
 def test_another_model_does_not_finish_a_run_that_was_begun(begun, x):
     run = begun[1]
     with pytest.raises(FileExistsError, match="unfinished"):
         KMeans(3, random_state=0).fit(x[:100]).save(run)
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000003"]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000004"]
 
 
 def test_what_cannot_be_written_down_is_not_begun(x, tmp_path):
@@ -534,7 +572,7 @@ def test_parameters_are_checked_before_anything_is_replaced(begun, x, tmp_path):
     data, run = begun
     for bad in (["-k", "40000"], ["-k", "5", "--metric", "cosmic"], ["-k", "5", "--index", "ivf:nlist=0"]):
         invoke("fit", data, *bad, "--out", run, "--force", "--checkpoint", 0, code=2)
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000003"]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["000004"]
 
 
 def test_a_classifier_is_not_a_fit_to_go_on_with(tmp_path):

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
+from fastann import KMeans
 from fastann.cli import common, main, studies
 from fastann.records import load_records
 
@@ -96,10 +98,21 @@ def test_tune_says_what_its_budget_leaves_out():
     assert "Reading DATA, a short fit before and timing the fastest again afterwards come on top." in told
 
 
-def test_tune_prints_the_call_to_use(folder):
-    done = run("tune", folder / "x.npy", "-k", 64, "--recall", 0.9, "--index", "ivf", "--budget", "2s")
+@pytest.mark.parametrize("options", [(), ("--metric", "cosine", "--dtype", "float32", "--dim", 8)])
+def test_tune_prints_the_command_to_use(folder, options):
+    data, fitted = folder / "x.npy", folder / f"fitted{len(options)}"
+    if options:
+        data = folder / "x 1.raw"
+        np.load(folder / "x.npy")[:, :8].tofile(data)
+    done = run("tune", data, "-k", 64, *options, "--recall", 0.9, "--index", "ivf", "--budget", "2s")
     assert done.exit_code == 0, done.output
-    assert done.output.rstrip().splitlines()[-1].startswith('KMeans(n_clusters=64, index="ivf')
+    words = shlex.split(done.output.rstrip().splitlines()[-1])
+    assert words[:3] == ["fastann", "fit", str(data)]
+    assert words[words.index("--index") + 1].startswith("ivf:nlist=")
+    assert words[-2:] == ["--out", "RUN"]
+    done = run(*words[1:-1], fitted)
+    assert done.exit_code == 0, done.output
+    assert KMeans.load(fitted).metric == ("cosine" if options else "euclidean")
 
 
 def test_estimate_prints_a_table():
@@ -170,7 +183,7 @@ def test_tune_and_sweep_take_sparse_rows(folder):
     sparse.save_npz(folder / "x.npz", sparse.random(900, 30, 0.1, "csr", np.float32, random_state=0))
     done = run("tune", folder / "x.npz", "-k", 8, "--budget", "1s")
     assert done.exit_code == 0, done.output
-    assert done.output.rstrip().splitlines()[-1] == 'KMeans(n_clusters=8, index="flat")'
+    assert done.output.rstrip().splitlines()[-1] == f"fastann fit {folder / 'x.npz'} -k 8 --index flat --out RUN"
     done = run(
         "sweep", folder / "x.npz", "-k", 8, "--index", "auto", "--seeds", 1, "--no-report", "--out", folder / "sp"
     )

@@ -107,7 +107,7 @@ def begun(request, x, tmp_path):
     km.begin_run(open_source(data, **options), tmp_path / "run")
     with pytest.raises(Cut):
         km.fit(open_source(data, **options))
-    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["000002"]
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["000003"]
     whole = KMeans(20, init="random", max_iter=6, tol=0, random_state=0).fit(open_source(data, **options))
     return FORMATS[request.param], data, tmp_path / "run", whole
 
@@ -171,7 +171,7 @@ def test_other_rows_of_the_same_size_are_refused(begun, x, tmp_path, moved):
         touch(now)
     told = invoke("fit", *([now] if moved else []), "--resume", run, code=2)
     assert ("does not hold what" if moved else "is not as it was before (it was modified since)") in told
-    assert [p.name for p in (run / "checkpoints").iterdir()] == ["000002"]
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["000003"]
 
 
 def test_other_rows_under_an_old_time_are_a_matter_of_trust(begun):

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -786,9 +787,11 @@ def fails(monkeypatch, step):
     }[step]
     real = {"second array": np.save, "rename": Path.rename}.get(step)
 
+    calls = itertools.count()
+
     def fail(first, *args, **kwargs):
         # The new run's own rename is the one that fails, and the first array is written.
-        harmless = {"second array": "distances" not in str(first), "rename": not str(first).endswith(".partial")}
+        harmless = {"second array": next(calls) == 0, "rename": not str(first).endswith(".partial")}
         return (real if harmless.get(step) else no_space)(first, *args, **kwargs)
 
     monkeypatch.setattr(f"{owner}.{name}", fail)
@@ -883,6 +886,30 @@ def test_a_file_in_place_of_the_parent_is_reported(tmp_path, other):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):
         other.save(tmp_path / "file" / "run")
+
+
+SMALL_DISK = """
+import numpy as np, resource, signal, sys
+from fastann.storage import write_array
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    write_array(sys.argv[1], np.arange(int(sys.argv[3])))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("room", "rows"), [(100, 300), (2000, 300), (8192, 1020), (40_000, 5000)])
+def test_a_disk_that_is_full_before_the_last_bytes_is_an_error(tmp_path, room, rows):
+    path = tmp_path / "labels.npy"
+    write_array(path, np.arange(3))
+    before = contents(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, path, str(room), str(rows)], capture_output=True, text=True, check=True
+    )
+    assert "File too large" in done.stdout
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("step", ["array", "flush"])

@@ -143,6 +143,11 @@ def test_all_kinds_are_tried_and_the_evidence_is_shown(tuned):
     assert eval(tuned.call, {"KMeans": KMeans}).n_clusters == 128
 
 
+def test_the_call_says_how_rows_are_compared(clouds):
+    found = fastann.tune(clouds, 128, index="flat", metric="cosine", random_state=0)
+    assert eval(found.call, {"KMeans": KMeans}).metric == "cosine"
+
+
 def test_a_given_kind_keeps_its_options(clouds):
     found = fastann.tune(clouds, 128, recall=0.9, index="ivf:nlist=16", random_state=0)
     assert {t.index.nlist for t in found.trials} == {16}

@@ -192,7 +192,7 @@ def rows_of(data: str | None, column: str | None, id_column: str | None, dtype: 
     "--checkpoint",
     type=float,
     default=None,
-    help="Write checkpoints, at least so many seconds apart; 0: after every iteration.",
+    help="Write checkpoints, at least so many seconds apart; 0: after every start and iteration.",
 )
 @click.option("--out", type=click.Path(), default=None, help="Run directory to write; needed without --resume.")
 @click.option("--resume", type=click.Path(), default=None, help="Unfinished run to go on with; DATA only if it moved.")

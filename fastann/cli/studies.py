@@ -236,6 +236,7 @@ def tune(
     id_column: str | None,
     dtype: str | None,
     d: int | None,
+    metric: str,
     seed: int,
     **options: Any,
 ) -> None:
@@ -247,8 +248,12 @@ def tune(
 
     rows = rows_of(data, column, id_column, dtype, d)
     with Bar(True, "tune", drawn=False):
-        found = run(rows, n_clusters, budget=_seconds(budget), random_state=seed, **options)
-    say(found.summary())
+        found = run(rows, n_clusters, budget=_seconds(budget), metric=metric, random_state=seed, **options)
+    given: dict[str, Any] = {"--column": column, "--id-column": id_column, "--dtype": dtype, "--dim": d}
+    given |= {"--metric": None if metric == "euclidean" else metric}
+    given |= {"-k": n_clusters, "--index": found.index, "--out": "RUN"}
+    words = [str(word) for name, value in given.items() if value is not None for word in (name, value)]
+    say(found.summary(shlex.join(["fastann", "fit", data, *words])))
 
 
 def _seconds(text: str) -> float:

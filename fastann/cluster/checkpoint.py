@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fastann import storage
+from fastann import __version__, storage
 from fastann.cluster.memory import size_of
 from fastann.data.identity import check_identity, checksum, lasting
 
 NAME = "checkpoint.json"
+FORMAT = 2  # of what is written; one more whenever what a fit remembers is another thing
 _HALF = re.compile(r"\.[0-9]{6,}\..*\.partial")  # what a crash leaves of one
 
 Snapshot = tuple[dict[str, Any], dict[str, np.ndarray]]  # plain values, arrays
@@ -34,7 +35,7 @@ class Checkpoints:
     folder : path
         Made when missing.
     seconds : float
-        At least this long from one to the next; 0 writes one after every iteration.
+        At least this long from one to the next; 0 writes one after every start and iteration.
     task : dict
         Plain values that tell what is clustered and how: a checkpoint of something else is refused.
 
@@ -52,7 +53,7 @@ class Checkpoints:
     OSError
         If the folder cannot be made or written to.
     ValueError
-        If it holds checkpoints of other data or parameters, or files of something else.
+        If it holds checkpoints of other data or parameters, or of another version of fastann.
     """
 
     def __init__(self, folder: str | os.PathLike, seconds: float, task: dict[str, Any]):
@@ -61,6 +62,7 @@ class Checkpoints:
         self.latest, self.spent = None, 0.0
         if found := self._sweep():
             values, arrays = storage.read_folder(found[0], name=NAME, what="a checkpoint")
+            self._check_format(values)
             self._check(values["task"])
             self.task = values["task"]
             self.latest, self.spent = (values["fit"], arrays), values["seconds"]
@@ -85,7 +87,7 @@ class Checkpoints:
         spent = self.spent + time.perf_counter() - self.began
         self.latest = None  # its files go
         try:
-            whole = {"task": self.task, "seconds": spent, "fit": values}
+            whole = {"format": FORMAT, "fastann": __version__, "task": self.task, "seconds": spent, "fit": values}
             storage.write_folder(self.folder / f"{number:06d}", whole, arrays, name=NAME)
         except OSError as error:
             size = sum(array.nbytes for array in arrays.values())
@@ -122,6 +124,15 @@ class Checkpoints:
             if path.is_dir() and _HALF.fullmatch(path.name):
                 shutil.rmtree(path)
         return self._found()
+
+    def _check_format(self, values: dict[str, Any]) -> None:
+        """Refuse what another version wrote, which remembers other things."""
+        if values.get("format") != FORMAT:
+            version = values.get("fastann", "of an earlier version")
+            raise ValueError(
+                f"{self.folder} holds a checkpoint that fastann {version} wrote, with which {__version__} cannot go on: "
+                f"finish the fit with that version, or remove {self.folder} to begin anew"
+            )
 
     def _check(self, before: dict[str, Any]) -> None:
         """Refuse to go on with a fit of something else."""

@@ -255,7 +255,7 @@ class Fit:
             "attempt": self.attempt,
             "level": self.level,
             "iteration": p.iteration,
-            "last": p.last,
+            "last": p.last if self.part else None,  # infinite before
             "rises": p.rises,
             "rose": p.rose,
             "built": None if built is None else built[1],
@@ -267,7 +267,9 @@ class Fit:
             "part": [asdict(record) for record in self.part],
             "best": None,
         }
-        arrays = {"centroids": self.work.centroids, **{f"work_{name}": a for name, a in self.work.state().items()}}
+        arrays = {"centroids": self.work.centroids}
+        if self.part:  # before the first iteration rows have nothing to remember
+            arrays |= {f"work_{name}": a for name, a in self.work.state().items()}
         if built is not None:
             arrays["built"] = built[0]
         if self.seeds is not None:
@@ -284,7 +286,7 @@ class Fit:
     def _restore(self, record: Snapshot) -> None:
         """Take up what `record` gave, of a fit of the same task."""
         values, arrays = record
-        self.clock.count(values.get("seconds", {}))  # which checkpoints of old lack
+        self.clock.count(values["seconds"])
         self.attempt, self.level = values["attempt"], values["level"]
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = values["entered"]
@@ -295,10 +297,12 @@ class Fit:
             self.upkeep.adapt.spec = parse_index(values["adapt"])
         if values["built"] is not None:
             self.upkeep.built, self.upkeep.follows = (np.array(arrays["built"]), values["built"]), True
-        self.work.restore(_named(arrays, "work_"))
+        if remembered := _named(arrays, "work_"):
+            self.work.restore(remembered)
         self.work.centroids = np.array(arrays["centroids"])
         self.before, self.part = ([Iteration(**one) for one in values[name]] for name in ("before", "part"))
-        self.progress = Progress(*(values[name] for name in ("iteration", "last", "rises", "rose")))
+        if self.part:
+            self.progress = Progress(*(values[name] for name in ("iteration", "last", "rises", "rose")))
         if (best := values["best"]) is not None:
             work = self._pass(self.task.source, self.task.weights)
             work.restore(_named(arrays, "best_"))
@@ -337,6 +341,8 @@ def cluster(
             if task.n_init > 1:
                 bar.begin(f"k-means, start {attempt + 1}")
             for states in fit.stages():
+                if keep is not None and not fit.part:
+                    keep()  # a start of many clusters takes as long as iterations do
                 now = replace(rules, max_iter=fit.allowed(rules.max_iter))
                 enough = partial(task.plan.enough, fit.level)
                 # One of many clusters that gets rows again gains about what it costs: a share of 1 / k.

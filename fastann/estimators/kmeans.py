@@ -130,7 +130,7 @@ class KMeans(CallbackSupport, Centers):
         the same data and parameters, and ends in the centres it would have ended in, to the bit with the same number
         of threads. `save` removes what is there; one fit at a time may have the folder.
     checkpoint_seconds : float, default=300.0
-        Time between two checkpoints at least; 0 writes one after every iteration.
+        Time between two checkpoints at least; 0 writes one after every start and iteration.
     callback : callable or None, default=None
         Called with a `State` (``record``, ``centroids``) after every iteration; returning True stops the
         fit. scikit-learn's own callbacks (``set_callbacks``, scikit-learn >= 1.9) work too.

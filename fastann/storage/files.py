@@ -24,7 +24,23 @@ def check_file(path: str | os.PathLike[str], *, force: bool = False) -> None:
 
 def write_array(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write a .npy file beside its target, then rename it over it."""
-    write_file(path, lambda file: np.save(file, array, allow_pickle=False))
+    write_file(path, lambda file: save_array(file, array))
+
+
+class _Stream:
+    """A file that can be written to, and nothing else."""
+
+    def __init__(self, file: BinaryIO):
+        self.write = file.write
+
+
+def save_array(file: BinaryIO, array: np.ndarray) -> None:
+    """Write an array to an open file as .npy.
+
+    What NumPy is given is not the file itself: to that it writes through a buffer of C's, and does not look at what
+    closing it says, so that on a full disk the last bytes are missing and nothing is raised.
+    """
+    np.save(_Stream(file), array, allow_pickle=False)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

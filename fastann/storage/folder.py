@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.storage.files import PARTIAL, digest, sync, unused, write_file, write_text
+from fastann.storage.files import PARTIAL, digest, save_array, sync, unused, write_file, write_text
 from fastann.storage.manifest import (
     CENTROIDS,
     CHECKPOINTS,
@@ -174,8 +174,9 @@ def _fill(
         if more is not None:
             more(folder)
         for array_name, array in arrays.items():
-            np.save(folder / f"{array_name}.npy", array, allow_pickle=False)
-    except OSError as error:  # NumPy's has neither number nor path
+            with (folder / f"{array_name}.npy").open("xb") as file:
+                save_array(file, array)
+    except OSError as error:  # of closing a file, it has no path
         why = f"{error.strerror or error}; {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
         raise OSError(error.errno or errno.ENOSPC, f"{target} cannot be written ({why})") from error
     files = {p.name: _written(p) for p in sorted(folder.iterdir())}

@@ -70,6 +70,7 @@ class Tuned:
         Everything tried, fastest first; those that did not reach the target come last.
     complete : bool
         Whether the budget sufficed for everything.
+    metric : {"euclidean", "cosine"}
     """
 
     index: Spec
@@ -81,11 +82,13 @@ class Tuned:
     seconds_flat: float
     trials: list[Trial]
     complete: bool
+    metric: str = "euclidean"
 
     @property
     def call(self) -> str:
         """The call to use."""
-        return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}")'
+        metric = "" if self.metric == "euclidean" else f', metric="{self.metric}"'
+        return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}"{metric})'
 
     def _speed(self) -> str:
         if self.index == Flat():
@@ -94,8 +97,8 @@ class Tuned:
         slower = "slower than exact search: index='flat' is better"
         return f"{ratio:.1f} times as fast as exact search" if ratio >= 1 else slower
 
-    def summary(self) -> str:
-        """The choice, the evidence and the call to use, as lines of text."""
+    def summary(self, call: str | None = None) -> str:
+        """The choice, the evidence and the call to use, as lines of text; `call` takes the place of `Tuned.call`."""
         width = max(len(word) for word in ("index", *(str(t.index) for t in self.trials)))
         lines = [f"{'index':<{width}}  recall@1  95% interval      seconds a pass"]
         for t in self.trials:
@@ -107,7 +110,7 @@ class Tuned:
             "* chosen, - below the target" + ("" if self.complete else "; the budget ended before all was tried"),
             "",
             f"{self.index}: recall {self.recall:.4f} on fresh rows (95%: {low:.4f} to {high:.4f}), {self._speed()}",
-            self.call,
+            self.call if call is None else call,
         ]
         return "\n".join(lines)
 
@@ -186,7 +189,8 @@ def tune(
     views = (km.clustering_.space.view(kept(rows)) for rows in (audit, fresh, timed))
     audit, fresh, timed = (view.take(np.arange(view.n)) for view in views)
     with kernels.limit_threads(threads), faiss_threads(threads):
-        return _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
+        found = _search(centroids, audit, fresh, timed, source.n, k, recall, kind, time.perf_counter() + budget)
+    return replace(found, metric=metric)
 
 
 def _of_sparse_rows(kind: Spec | None) -> Spec:
