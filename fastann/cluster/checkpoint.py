@@ -130,8 +130,8 @@ class Checkpoints:
         if values.get("format") != FORMAT:
             version = values.get("fastann", "of an earlier version")
             raise ValueError(
-                f"{self.folder} holds a checkpoint that fastann {version} wrote, with which {__version__} cannot go on: "
-                f"finish the fit with that version, or remove {self.folder} to begin anew"
+                f"{self.folder} holds a checkpoint that fastann {version} wrote, with which {__version__} cannot go "
+                f"on: finish the fit with that version, or remove {self.folder} to begin anew"
             )
 
     def _check(self, before: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ class Tuned:
     @property
     def call(self) -> str:
         """The call to use."""
-        metric = "" if self.metric == "euclidean" else f', metric="{self.metric}"'
+        metric = "" if self.metric == type(self).metric else f', metric="{self.metric}"'
         return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}"{metric})'
 
     def _speed(self) -> str:
