@@ -183,7 +183,8 @@ def test_tune_and_sweep_take_sparse_rows(folder):
     sparse.save_npz(folder / "x.npz", sparse.random(900, 30, 0.1, "csr", np.float32, random_state=0))
     done = run("tune", folder / "x.npz", "-k", 8, "--budget", "1s")
     assert done.exit_code == 0, done.output
-    assert done.output.rstrip().splitlines()[-1] == f"fastann fit {folder / 'x.npz'} -k 8 --index flat --out RUN"
+    command = f"fastann fit {folder / 'x.npz'} -k 8 --metric euclidean --index flat --out RUN"
+    assert done.output.rstrip().splitlines()[-1] == command
     done = run(
         "sweep", folder / "x.npz", "-k", 8, "--index", "auto", "--seeds", 1, "--no-report", "--out", folder / "sp"
     )

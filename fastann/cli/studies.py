@@ -250,8 +250,7 @@ def tune(
     with Bar(True, "tune", drawn=False):
         found = run(rows, n_clusters, budget=_seconds(budget), metric=metric, random_state=seed, **options)
     given: dict[str, Any] = {"--column": column, "--id-column": id_column, "--dtype": dtype, "--dim": d}
-    given |= {"--metric": None if metric == type(found).metric else metric}
-    given |= {"-k": n_clusters, "--index": found.index, "--out": "RUN"}
+    given |= {"-k": n_clusters, "--metric": metric, "--index": found.index, "--out": "RUN"}
     words = [str(word) for name, value in given.items() if value is not None for word in (name, value)]
     say(found.summary(shlex.join(["fastann", "fit", data, *words])))
 

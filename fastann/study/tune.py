@@ -87,8 +87,7 @@ class Tuned:
     @property
     def call(self) -> str:
         """The call to use."""
-        metric = "" if self.metric == type(self).metric else f', metric="{self.metric}"'
-        return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}"{metric})'
+        return f'KMeans(n_clusters={self.n_clusters}, index="{self.index}", metric="{self.metric}")'
 
     def _speed(self) -> str:
         if self.index == Flat():
