@@ -47,6 +47,21 @@ def test_one_centroid_has_no_second(level, rng):
     assert (mass[0], loss[0]) == (100, 0)
 
 
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_rows_that_are_not_numbers_add_nothing(level, rng, bad, two):
+    x, weights, c = clusters(rng, 400, 3, 5)
+    x[37, 1] = x[38, 2] = bad
+    ids, _, sums, mass, loss, _, _ = kernels.assign(*kernels.in_lanes(x), x, weights, c, two)
+    weights[37:39] = 0
+    x[37:39] = 0
+    _, _, expected, others, lost, _, _ = kernels.assign(*kernels.in_lanes(x), x, weights, c, two)
+    np.testing.assert_allclose(sums, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(mass, others)
+    np.testing.assert_allclose(loss, lost, rtol=1e-3, atol=1e-3)
+    assert not two or set(ids[0, 37:39]) == {-1}
+
+
 def test_rows_near_each_other_are_compared_with_few(rng):
     c = rng.normal(0, 100, (100, 2)).astype("f")
     x = (np.repeat(c, 64, axis=0) + rng.standard_normal((6400, 2))).astype("f")

@@ -98,21 +98,124 @@ inline void score_lanes(const Assignment& a, int64_t first, const int32_t* near,
     }
 }
 
-// Rows one after the other that go to the same centroid: their sum stays in registers.
+// What rows add to one centroid, sixteen side by side: lane l has that of rows l, l + 16 and so on. Sums of few columns
+// stay in the first cache.
 template <int64_t D>
-struct Run {
-    int32_t id;
-    double sum[D > 0 ? D : 1], mass;
+struct Sixteen {
+    static constexpr int64_t PARTS = 2 * LANES / WIDTH;
+    int32_t id = -1;
+    F64 sum[D > 0 ? D : 1][PARTS] = {}, mass[PARTS] = {}, loss[PARTS] = {};
 };
 
-template <int64_t D>
-inline void add_run(Run<D>& run, double* sums, double* mass) {
-    if (run.id >= 0) {  // else of rows that are no numbers
-        for (int64_t t = 0; t < D; t++) sums[run.id * D + t] += run.sum[t];
-        mass[run.id] += run.mass;
+// The sums of one piece of the rows. The order in which rows are added does not depend on the instructions.
+template <int64_t D, bool TWO>
+class Piece {
+    static constexpr int64_t HALF = WIDTH / 2, PARTS = Sixteen<D>::PARTS;
+    static constexpr int64_t HELD = D > 0 ? 16 : 1;  // centroids whose sums are held
+    static constexpr int FEW = 3;                    // rows of sixteen, below which each is added by itself
+
+ public:
+    Piece(const Assignment& a, double* sums) : a_(a), sums_(sums), mass_(sums + a.k * a.d), loss_(mass_ + a.k) {}
+
+    // Add `count` rows from `first` on, at most as many as are in a box.
+    void add(int64_t first, int64_t count, const int32_t* ids, const int32_t* others, const float* near,
+             const float* far) {
+        int64_t i = 0;
+        for (; D > 0 && i + LANES <= count; i += LANES) sixteen(first + i, ids + i, others + i, near + i, far + i);
+        for (; i < count; i++) one(first + i, ids[i], others[i], near[i], far[i]);
     }
-    run = Run<D>{};
-}
+
+    double finish() {
+        for (Sixteen<D>& rows : held_) flush(rows);
+        return cost_ + sum(costs_);
+    }
+
+ private:
+    // Add sixteen rows, those of a centroid at once where they are more than a few. Others weigh nothing then, which
+    // rows that are not numbers would not stand.
+    void sixteen(int64_t first, const int32_t* ids, const int32_t* others, const float* near, const float* far) {
+        const bool numbers = equal(ids, -1) == 0 && (!TWO || a_.k > 1);  // of one centroid, none is second nearest
+        uint32_t rest = (1u << LANES) - 1;
+        while (rest != 0) {
+            const int lane = lowest_bit(rest);
+            const uint32_t same = equal(ids, ids[lane]);
+            rest &= ~same;
+            if (numbers && count_bits(same) >= FEW) {
+                together(first, ids, ids[lane], near, far);
+                continue;
+            }
+            for (uint32_t bits = same; bits != 0; bits &= bits - 1) {
+                const int l = lowest_bit(bits);
+                one(first + l, ids[l], others[l], near[l], far[l]);
+            }
+        }
+    }
+
+    // Bit l says whether ids[l] is that one.
+    static uint32_t equal(const int32_t* ids, int32_t id) {
+        uint32_t bits = 0;
+        for (int64_t l = 0; l < LANES; l += WIDTH) {
+            const I32 differ = load<I32>(ids + l) ^ splat32(id);
+            bits |= below(__builtin_convertvector(differ == 0, F32), F32{}) << l;
+        }
+        return bits;
+    }
+
+    // Add those of sixteen rows that go to centroid `id`.
+    void together(int64_t first, const int32_t* ids, int32_t id, const float* near, const float* far) {
+        Sixteen<D>& to = held_[id % HELD];
+        if (id != to.id) {
+            flush(to);
+            to.id = id;
+        }
+        float chosen[LANES];
+        for (int64_t l = 0; l < LANES; l += WIDTH) {
+            store(chosen + l, load<I32>(ids + l) == splat32(id) ? splat(1) : F32{});
+        }
+        const float* lanes = a_.lanes + first * D;
+        for (int64_t p = 0; p < PARTS; p++) {
+            F64 weight = wide(chosen + p * HALF);
+            if (a_.weights != nullptr) weight *= load<F64>(a_.weights + first + p * HALF);
+            const F64 cost = wide(near + p * HALF);
+            to.mass[p] += weight;
+            costs_[p] += weight * cost;
+            if (TWO) to.loss[p] += weight * (wide(far + p * HALF) - cost);
+            for (int64_t t = 0; t < D; t++) to.sum[t][p] += weight * wide(lanes + t * LANES + p * HALF);
+        }
+    }
+
+    void one(int64_t i, int32_t id, int32_t other, float near, float far) {
+        const int64_t d = D > 0 ? D : a_.d;
+        const float* row = a_.x + i * d;
+        const double weight = a_.weights != nullptr ? a_.weights[i] : 1, cost = static_cast<double>(near);
+        cost_ += weight * cost;
+        if (id < 0) return;  // of a row that is not a number
+        if (TWO && other >= 0) loss_[id] += weight * (static_cast<double>(far) - cost);
+        for (int64_t t = 0; t < d; t++) sums_[id * d + t] += weight * static_cast<double>(row[t]);
+        mass_[id] += weight;
+    }
+
+    void flush(Sixteen<D>& rows) {
+        if (rows.id >= 0) {
+            for (int64_t t = 0; t < D; t++) sums_[rows.id * D + t] += sum(rows.sum[t]);
+            mass_[rows.id] += sum(rows.mass);
+            loss_[rows.id] += sum(rows.loss);
+        }
+        rows = Sixteen<D>{};
+    }
+
+    static double sum(const F64 (&parts)[PARTS]) {
+        double lane[LANES], total = 0;
+        for (int64_t p = 0; p < PARTS; p++) store(lane + p * HALF, parts[p]);
+        for (const double v : lane) total += v;
+        return total;
+    }
+
+    const Assignment& a_;
+    double *sums_, *mass_, *loss_, cost_ = 0;
+    F64 costs_[PARTS] = {};
+    Sixteen<D> held_[HELD];
+};
 
 template <int64_t D, bool TWO>
 void assign_some(const Assignment& a) {
@@ -130,65 +233,40 @@ void assign_some(const Assignment& a) {
         for (int64_t t = 0; t < d; t++) by_column[t * columns + j] = a.c[j * d + t];
     }
     const double work = 2 * static_cast<double>(a.n) * static_cast<double>(a.k) * static_cast<double>(d);
-    parallel(pieces, work, [&](int64_t piece) {
-        const int64_t end = (piece + 1) * size < a.n ? (piece + 1) * size : a.n;
-        double* sums = parts + piece * stride;
-        double* mass = sums + a.k * d;
-        double* loss = mass + a.k;
-        double cost = 0;
+    parallel(pieces, work, [&](int64_t index) {
+        const int64_t end = (index + 1) * size < a.n ? (index + 1) * size : a.n;
+        Piece<D, TWO> piece(a, parts + index * stride);
         const Buffer<float> least_of(columns);
         const Buffer<int32_t> near_by(columns);
-        int64_t candidates = 0;
-        Run<D> run{};
-        for (int64_t first = piece * size; first < end; first += group) {
-            if (first % BOXED == 0) {
-                candidates =
-                    near_box<D, TWO>(a, a.boxes + first / BOXED * 2 * d, by_column, columns, least_of, near_by);
-            }
-            F32 best[VECTORS<D>], second[VECTORS<D>];
-            I32 where[VECTORS<D>], then[VECTORS<D>];
-            compared[piece] += candidates * group;
-            score_lanes<D, TWO>(a, first, near_by, candidates, best, where, second, then);
-            float near[VECTORS<D> * WIDTH], far[VECTORS<D> * WIDTH];
-            int32_t ids[VECTORS<D> * WIDTH], others[VECTORS<D> * WIDTH];
-            for (int64_t v = 0; v < VECTORS<D>; v++) {
-                store(near + v * WIDTH, best[v]);
-                store(ids + v * WIDTH, where[v]);
-                if (TWO) {
-                    store(far + v * WIDTH, second[v]);
-                    store(others + v * WIDTH, then[v]);
+        float near[BOXED], far[BOXED];
+        int32_t ids[BOXED], others[BOXED];
+        for (int64_t first = index * size; first < end; first += BOXED) {
+            const int64_t count = end - first < BOXED ? end - first : BOXED;
+            const int64_t candidates =
+                near_box<D, TWO>(a, a.boxes + first / BOXED * 2 * d, by_column, columns, least_of, near_by);
+            for (int64_t i = 0; i < count; i += group) {
+                F32 best[VECTORS<D>], second[VECTORS<D>];
+                I32 where[VECTORS<D>], then[VECTORS<D>];
+                compared[index] += candidates * group;
+                score_lanes<D, TWO>(a, first + i, near_by, candidates, best, where, second, then);
+                for (int64_t v = 0; v < VECTORS<D>; v++) {
+                    store(near + i + v * WIDTH, best[v]);
+                    store(ids + i + v * WIDTH, where[v]);
+                    if (TWO) {
+                        store(far + i + v * WIDTH, second[v]);
+                        store(others + i + v * WIDTH, then[v]);
+                    }
                 }
             }
-            const int64_t count = end - first < group ? end - first : group;
-            for (int64_t i = 0; i < count; i++) {
-                const float* row = a.x + (first + i) * d;
-                const double weight = a.weights != nullptr ? a.weights[first + i] : 1;
-                cost += weight * static_cast<double>(near[i]);
-                if (D == 0) {
-                    if (ids[i] < 0) continue;  // of a row that is not a number
-                    for (int64_t t = 0; t < d; t++) sums[ids[i] * d + t] += weight * static_cast<double>(row[t]);
-                    mass[ids[i]] += weight;
-                    continue;
-                }
-                if (ids[i] != run.id) add_run<D>(run, sums, mass);
-                run.id = ids[i];
-                for (int64_t t = 0; t < D; t++) run.sum[t] += weight * static_cast<double>(row[t]);
-                run.mass += weight;
-            }
+            piece.add(first, count, ids, others, near, far);
             if (TWO) {
-                for (int64_t i = 0; i < count; i++) {
-                    a.ids[first + i] = ids[i];
-                    a.ids[a.n + first + i] = others[i];
-                    a.sqdist[first + i] = near[i];
-                    a.sqdist[a.n + first + i] = far[i];
-                    if (others[i] < 0) continue;  // there is one centroid only
-                    const double more = static_cast<double>(far[i]) - static_cast<double>(near[i]);
-                    loss[ids[i]] += more * (a.weights != nullptr ? a.weights[first + i] : 1);
-                }
+                std::memcpy(a.ids + first, ids, static_cast<size_t>(count) * sizeof(int32_t));
+                std::memcpy(a.ids + a.n + first, others, static_cast<size_t>(count) * sizeof(int32_t));
+                std::memcpy(a.sqdist + first, near, static_cast<size_t>(count) * sizeof(float));
+                std::memcpy(a.sqdist + a.n + first, far, static_cast<size_t>(count) * sizeof(float));
             }
         }
-        if (D > 0) add_run<D>(run, sums, mass);
-        costs[piece] = cost;
+        costs[index] = piece.finish();
     });
     *a.cost = 0;
     *a.compared = 0;
