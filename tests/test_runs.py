@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import stat
@@ -889,27 +890,48 @@ def test_a_file_in_place_of_the_parent_is_reported(tmp_path, other):
 
 
 SMALL_DISK = """
-import numpy as np, resource, signal, sys
+import numpy as np, os, resource, signal, sys
+from fastann import KMeans, export
 from fastann.storage import write_array
+os.chdir(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-try:
-    write_array(sys.argv[1], np.arange(int(sys.argv[3])))
-except OSError as error:
-    print(error)
+rows = np.random.default_rng(0).random((300, 40), dtype="f")
+km = KMeans(20, random_state=0).fit(rows)
+km.save("run")
+def limit(room):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+for room, write in (
+    (100, lambda: write_array("labels.npy", np.arange(300))),
+    (2000, lambda: write_array("labels.npy", np.arange(300))),
+    (8192, lambda: write_array("labels.npy", np.arange(1020))),
+    (40_000, lambda: write_array("labels.npy", np.arange(5000))),
+    (200, lambda: km.save("fresh")),
+    (3000, lambda: km.save("fresh")),
+    (1000, lambda: export(km, "fresh.csv", format="csv")),
+    (3000, lambda: export(km, "fresh.faiss", format="faiss")),
+):
+    limit(room)
+    try:
+        write()
+        print("written")
+    except OSError as error:
+        limit(resource.RLIM_INFINITY)
+        print(error)
 """
 
 
-@pytest.mark.parametrize(("room", "rows"), [(100, 300), (2000, 300), (8192, 1020), (40_000, 5000)])
-def test_a_disk_that_is_full_before_the_last_bytes_is_an_error(tmp_path, room, rows):
-    path = tmp_path / "labels.npy"
-    write_array(path, np.arange(3))
-    before = contents(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", SMALL_DISK, path, str(room), str(rows)], capture_output=True, text=True, check=True
-    )
-    assert "File too large" in done.stdout
-    assert contents(tmp_path) == before
+def test_a_disk_that_is_full_before_the_last_bytes_is_an_error(tmp_path):
+    """Labels, a run, a table and an index of FAISS: what is there stays, nothing half written does."""
+    write_array(tmp_path / "labels.npy", np.arange(3))
+    done = subprocess.run([sys.executable, "-c", SMALL_DISK, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = ["labels.npy"] * 4 + ["fresh"] * 2 + ["fresh.csv", "fresh.faiss"]
+    told = done.stdout.splitlines()
+    assert len(told) == len(names), done.stdout
+    for line, name in zip(told, names, strict=True):
+        assert re.fullmatch(rf".*{name} cannot be written \(.*File too large.*; .* MB are free there\)", line)
+    assert np.load(tmp_path / "labels.npy").tolist() == [0, 1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", "run"}
 
 
 @pytest.mark.parametrize("step", ["array", "flush"])

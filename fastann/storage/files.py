@@ -1,10 +1,12 @@
 """Single files, written beside their target and renamed over it; what files and folders need of the system."""
 
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -54,7 +56,8 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = unused(target)
     try:
-        with beside.open("xb") as file:
+        file = beside.open("xb")
+        with explaining(target), file:  # closing it may fail too
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -63,6 +66,17 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
         beside.unlink(missing_ok=True)
         raise
     sync(target.parent)
+
+
+@contextmanager
+def explaining(target: Path) -> Iterator[None]:
+    """Where something cannot be written, on a full disk first of all, say what, why, and how much room there is."""
+    try:
+        yield
+    except OSError as error:  # of writing to an open file, it has no path
+        free = shutil.disk_usage(target.parent).free
+        why = f"{error.strerror or error}; {free / 1e6:,.1f} MB are free there"
+        raise OSError(error.errno or errno.EIO, f"{target} cannot be written ({why})") from error
 
 
 def unused(target: Path, suffix: str = PARTIAL) -> Path:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fastann.storage.files import PARTIAL, digest, save_array, sync, unused, write_file, write_text
+from fastann.storage.files import PARTIAL, digest, explaining, save_array, sync, unused, write_file, write_text
 from fastann.storage.manifest import (
     CENTROIDS,
     CHECKPOINTS,
@@ -71,10 +72,9 @@ def write_run(
     FileExistsError
         If `path` exists and may not be replaced.
     """
-    from safetensors.numpy import save_file
 
     def save_rest(folder: Path) -> None:
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, folder / CENTROIDS)
+        _save_tensors(tensors, folder / CENTROIDS)
         if more is not None:
             more(folder)
 
@@ -82,6 +82,17 @@ def write_run(
     if finish and is_running(path):
         return _finish(Path(path), record, arrays, save_rest)
     return write_folder(path, record, arrays, name=MANIFEST, force=force, more=save_rest)
+
+
+def _save_tensors(tensors: dict[str, np.ndarray], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path)
+    except SafetensorError as error:  # of a full disk too: no OSError, whose number is at the end of the text
+        found = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(found[1]) if found else errno.EIO, str(error)) from error
 
 
 def begin_run(path: str | os.PathLike[str], manifest: dict[str, Any], *, force: bool = False) -> Path:
@@ -170,17 +181,14 @@ def _fill(
     target: Path,
 ) -> None:
     """Write all files of a folder, which will be `target`, and have them reach the disk."""
-    try:
+    with explaining(target):
         if more is not None:
             more(folder)
         for array_name, array in arrays.items():
             with (folder / f"{array_name}.npy").open("xb") as file:
                 save_array(file, array)
-    except OSError as error:  # of closing a file, it has no path
-        why = f"{error.strerror or error}; {shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
-        raise OSError(error.errno or errno.ENOSPC, f"{target} cannot be written ({why})") from error
-    files = {p.name: _written(p) for p in sorted(folder.iterdir())}
-    (folder / name).write_text(_text({"schema": SCHEMA, **record, "files": files}), encoding="utf-8")
+        files = {p.name: _written(p) for p in sorted(folder.iterdir())}
+        (folder / name).write_text(_text({"schema": SCHEMA, **record, "files": files}), encoding="utf-8")
     mode = (folder / name).stat().st_mode  # what the system gives new files here; safetensors' own has 0600
     for p in folder.iterdir():
         if p.stat().st_mode != mode:
