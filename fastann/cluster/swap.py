@@ -99,6 +99,7 @@ class Swaps:
         self.weights, self.even = np.ones(x.shape[0]) if weights is None else weights, weights is None
         self.compared, self.spent = x.shape[0] * k * values, 0.0
         self.cheap = self.costs_little(self.compared)
+        self.near: np.ndarray | None = None  # where rounding screens: the nearest of each row at the last search
 
     @staticmethod
     def costs_little(compared: float) -> bool:
@@ -189,8 +190,20 @@ class Swaps:
     # ----------------------------------------------------------------- iterations
 
     def _search(self, centres: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """The m nearest centres, one or two, of each row: int32 [m], and squared distances, float32."""
         self.spent += self.compared
-        return Flat().build(centres).search(self.x, min(m, len(centres)))
+        index, m = Flat().build(centres), min(m, len(centres))
+        if hasattr(self.x, "nnz") or not index.packed.rounded:
+            return index.search(self.x, m)
+        if m == 1:
+            hint = None if self.near is None else np.minimum(self.near, len(centres) - 1)  # a wrong one costs little
+            ids, sqdist = index.search(self.x, 1, hint)
+        else:  # the two nearest are among the eight that a screen lists
+            rows, far = np.arange(len(self.x), dtype=np.int32), np.full(len(self.x), np.inf, np.float32)
+            ids, dist = index.listed(self.x, rows, m, far)
+            ids, sqdist = ids[:, :m], dist[:, :m] ** 2
+        self.near = np.ascontiguousarray(ids[:, 0])
+        return ids, sqdist
 
     def found(self, centres: np.ndarray, m: int = 2) -> Found:
         """What these centres cost; swaps need the two nearest of each row."""
