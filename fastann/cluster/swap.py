@@ -22,7 +22,7 @@ from fastann import kernels
 from fastann.cluster.space import Space
 from fastann.cluster.trim import Trim
 from fastann.cluster.update import Sums
-from fastann.index.spec import Flat
+from fastann.index.own import FlatIndex
 
 _ROUNDS = 40
 SETTLE = 4  # Lloyd iterations after a round, at most
@@ -192,7 +192,7 @@ class Swaps:
     def _search(self, centres: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
         """The m nearest centres, one or two, of each row: int32 [m], and squared distances, float32."""
         self.spent += self.compared
-        index, m = Flat().build(centres), min(m, len(centres))
+        index, m = FlatIndex(centres), min(m, len(centres))
         if hasattr(self.x, "nnz") or not index.packed.rounded:
             return index.search(self.x, m)
         if m == 1:
