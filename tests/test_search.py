@@ -161,6 +161,24 @@ def test_rows_far_from_the_origin_keep_their_digits(x, q):
     check(distances, ids, x, q)
 
 
+def groups_far_apart(rng, offset=1e4):
+    """Rows whose distances to their neighbours are small beside those between groups."""
+    centres = offset * rng.standard_normal((20, 8))
+    return (centres[rng.integers(20, size=2000)] + rng.standard_normal((2000, 8))).astype("f")
+
+
+@pytest.mark.parametrize("m", [2, 5, 20])
+def test_flat_is_exact_in_groups_far_apart(rng, m):
+    x = groups_far_apart(rng)
+    q = x[:100] + np.float32(0.25)
+    distances, ids = build_index(x, "flat").search(q, m)
+    truth = pairwise_distances(q.astype(float), x.astype(float))
+    np.testing.assert_array_equal(ids, np.argsort(truth, axis=1, kind="stable")[:, :m])
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :m], rtol=1e-5)
+    through = KMeans(20, random_state=0).fit(x).search(q, m, rows=x, probe=20)
+    np.testing.assert_array_equal(through[1], ids)
+
+
 def test_too_few_found_are_repaired_and_counted(x, q):
     built = build_index(x, IVF(nlist=100, nprobe=1), random_state=0)
     assert built.search(q, 1)[0].shape == (len(q), 1)
