@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from scipy import sparse
 from sklearn.metrics import pairwise_distances
 
-from fastann import HNSW, IVF, KMeans, RowIndex, RunError, build_index, open_source
+from fastann import HNSW, IVF, KMeans, PrototypeClassifier, RowIndex, RunError, build_index, open_source
 from fastann.cli import main
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
@@ -177,6 +177,18 @@ def test_flat_is_exact_in_groups_far_apart(rng, m):
     np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :m], rtol=1e-5)
     through = KMeans(20, random_state=0).fit(x).search(q, m, rows=x, probe=20)
     np.testing.assert_array_equal(through[1], ids)
+
+
+def test_the_distance_of_a_single_neighbour_is_as_exact_as_of_several(rng):
+    x = groups_far_apart(rng, 1e3)
+    q, y = x[:100], rng.integers(3, size=len(x))
+    assert (build_index(x, "flat").search(q, 1)[0] == 0).all()
+    km = KMeans(20, random_state=0).fit(x)
+    assert (km.search(q, 1, rows=x, probe=20)[0] == 0).all()
+    np.testing.assert_allclose(km.kneighbors(q, 1)[0][:, 0], km.transform(q).min(axis=1), rtol=1e-5)
+    classifier = PrototypeClassifier(8, metric="euclidean", random_state=0).fit(x, y)
+    truth = pairwise_distances(q.astype(float), classifier.prototypes_.astype(float)).min(axis=1)
+    np.testing.assert_allclose(classifier.kneighbors(q, 1)[0][:, 0], truth, rtol=1e-5)
 
 
 def test_too_few_found_are_repaired_and_counted(x, q):

@@ -384,7 +384,7 @@ class RowIndex:
         """Ids (int64 [q, m]), squared distances (float32 [q, m]), and how many queries were repaired."""
         if index is None:
             return *nearest(self.rows, queries, m), 0
-        found, sqdist = index.search(queries, m)
+        found, sqdist = index.measured(queries, m)
         ids, short = found.astype(np.int64), np.flatnonzero((found < 0).any(axis=1))
         if len(short):
             ids[short], sqdist[short] = nearest(self.rows, queries[short], m)
