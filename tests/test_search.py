@@ -191,6 +191,17 @@ def test_the_distance_of_a_single_neighbour_is_as_exact_as_of_several(rng):
     np.testing.assert_allclose(classifier.kneighbors(q, 1)[0][:, 0], truth, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_an_index_of_saved_rows_takes_no_others(x, q, kind, tmp_path):
+    index = build_index(kind(x))
+    index.save(tmp_path / "index")
+    np.testing.assert_array_equal(RowIndex.load(tmp_path / "index", kind(x)).search(q)[1], index.search(q)[1])
+    others = x.copy()
+    others[[7, 9]] = x[[9, 7]]
+    with pytest.raises(ValueError, match="row 7 is not the one that was saved with the index"):
+        RowIndex.load(tmp_path / "index", kind(others))
+
+
 def test_too_few_found_are_repaired_and_counted(x, q):
     built = build_index(x, IVF(nlist=100, nprobe=1), random_state=0)
     assert built.search(q, 1)[0].shape == (len(q), 1)
