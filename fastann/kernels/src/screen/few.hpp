@@ -166,7 +166,7 @@ __attribute__((noinline)) inline void settle_two(const Packed& packed, const flo
                                                  const float* c, float limit, double* sqdist, int32_t* ids) {
     int64_t size = 0;
     below_few(packed, shifted, limit,
-              [&](int32_t j) { enter(sqdist, ids, size, 2, sqdist64(row, c + j * packed.d, packed.d), j); });
+              [&](int32_t j) { enter(sqdist, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j); });
 }
 
 // The two nearest centroids of row r: those with the lowest scores in its lanes, unless rounding leaves others open.
@@ -188,7 +188,7 @@ inline void decide_two(const Packed& packed, const Best<R>& found, int64_t r, co
         if (!(low < HUGE_SCORE)) break;
         const int lane = lowest_bit(~below(splat(low), left) & ((1U << WIDTH) - 1));
         const int32_t j = packed.columns[places[lane] * WIDTH + lane];
-        enter(exact, ids, size, 2, sqdist64(row, c + j * packed.d, packed.d), j);
+        enter(exact, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j);
         scores[lane] = seconds[lane];
         places[lane] = thens[lane];
     }

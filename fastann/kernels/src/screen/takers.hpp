@@ -216,7 +216,13 @@ class Lists {
     Buffer<int32_t> column_;
 };
 
-// Enter a centroid into the ascending list of the nearest by float64, equal ones by number. It has `size` of them, and
+// The squared distance of float64, rounded as it is told: those told to be equal are listed by number, so that lists of
+// parts of the centroids, merged by what they tell, are the list of all.
+inline double told_sqdist(const float* x, const float* c, int64_t d) {
+    return static_cast<double>(static_cast<float>(sqdist64(x, c, d)));
+}
+
+// Enter a centroid into the ascending list of the nearest, equal ones by number. It has `size` of them, and
 // room for `m`: when it is full, the last one drops out.
 inline void enter(double* sqdist, int32_t* ids, int64_t& size, int64_t m, double value, int32_t j) {
     if (size == m && (value > sqdist[m - 1] || (value == sqdist[m - 1] && j >= ids[m - 1]))) return;
@@ -248,7 +254,7 @@ class Settled {
 
     // Compare row `i` with centroid `j`, which it was not compared with before.
     void look(int64_t i, int32_t j) {
-        const double v = sqdist64(x_ + i * packed_.d, c_ + j * packed_.d, packed_.d);
+        const double v = told_sqdist(x_ + i * packed_.d, c_ + j * packed_.d, packed_.d);
         enter(sqdist + i * m_, ids_ + i * m_, size_[i], m_, v, j);
     }
 
