@@ -74,6 +74,25 @@ def test_nearest_m_is_sorted_and_right(rng, m):
     np.testing.assert_allclose(sqdist, np.sort(truth, axis=1)[:, :m], rtol=1e-5)
 
 
+@pytest.mark.parametrize("d", [2, 8, 40])  # few columns have a search of their own
+@pytest.mark.parametrize("m", [2, 5, 20])
+@pytest.mark.parametrize("case", ["far groups", "one far row", "copies"])
+def test_nearest_m_is_exact_where_float32_products_cancel(rng, d, m, case):
+    c = rng.standard_normal((900, d))
+    if case == "far groups":
+        c += 1e4 * rng.standard_normal((30, d))[rng.integers(30, size=900)]
+    elif case == "one far row":
+        c[0] = 1e7
+    else:
+        c[300:] = c[:20].repeat(30, axis=0)
+    c = c.astype("f")
+    x = (c[1:200] + 0.3 * rng.standard_normal((199, d))).astype("f")
+    ids, sqdist = Flat().build(c).search(x, m)
+    truth = distances(x, c)
+    np.testing.assert_array_equal(ids, np.argsort(truth, axis=1, kind="stable")[:, :m])
+    np.testing.assert_allclose(sqdist, np.sort(truth, axis=1)[:, :m], rtol=1e-6)
+
+
 def test_rescore_sorts_and_puts_missing_last(rng):
     x = rng.standard_normal((50, 6), dtype="f")
     c = rng.standard_normal((9, 6), dtype="f")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from scipy import sparse
 from sklearn.metrics import pairwise_distances
 
-from fastann import HNSW, IVF, KMeans, RowIndex, RunError, build_index, open_source
+from fastann import HNSW, IVF, KMeans, PrototypeClassifier, RowIndex, RunError, build_index, open_source
 from fastann.cli import main
 from fastann.data.limits import Limits
 from fastann.data.open import as_source
@@ -159,6 +159,47 @@ def test_zero_rows_have_no_direction_and_are_never_found(x, q):
 def test_rows_far_from_the_origin_keep_their_digits(x, q):
     distances, ids = build_index(x.astype(np.float64) + 1e7, "flat").search(q.astype(np.float64) + 1e7, 5)
     check(distances, ids, x, q)
+
+
+def groups_far_apart(rng, offset=1e4):
+    """Rows whose distances to their neighbours are small beside those between groups."""
+    centres = offset * rng.standard_normal((20, 8))
+    return (centres[rng.integers(20, size=2000)] + rng.standard_normal((2000, 8))).astype("f")
+
+
+@pytest.mark.parametrize("m", [2, 5, 20])
+def test_flat_is_exact_in_groups_far_apart(rng, m):
+    x = groups_far_apart(rng)
+    q = x[:100] + np.float32(0.25)
+    distances, ids = build_index(x, "flat").search(q, m)
+    truth = pairwise_distances(q.astype(float), x.astype(float))
+    np.testing.assert_array_equal(ids, np.argsort(truth, axis=1, kind="stable")[:, :m])
+    np.testing.assert_allclose(distances, np.sort(truth, axis=1)[:, :m], rtol=1e-5)
+    through = KMeans(20, random_state=0).fit(x).search(q, m, rows=x, probe=20)
+    np.testing.assert_array_equal(through[1], ids)
+
+
+def test_the_distance_of_a_single_neighbour_is_as_exact_as_of_several(rng):
+    x = groups_far_apart(rng, 1e3)
+    q, y = x[:100], rng.integers(3, size=len(x))
+    assert (build_index(x, "flat").search(q, 1)[0] == 0).all()
+    km = KMeans(20, random_state=0).fit(x)
+    assert (km.search(q, 1, rows=x, probe=20)[0] == 0).all()
+    np.testing.assert_allclose(km.kneighbors(q, 1)[0][:, 0], km.transform(q).min(axis=1), rtol=1e-5)
+    classifier = PrototypeClassifier(8, metric="euclidean", random_state=0).fit(x, y)
+    truth = pairwise_distances(q.astype(float), classifier.prototypes_.astype(float)).min(axis=1)
+    np.testing.assert_allclose(classifier.kneighbors(q, 1)[0][:, 0], truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+def test_an_index_of_saved_rows_takes_no_others(x, q, kind, tmp_path):
+    index = build_index(kind(x))
+    index.save(tmp_path / "index")
+    np.testing.assert_array_equal(RowIndex.load(tmp_path / "index", kind(x)).search(q)[1], index.search(q)[1])
+    others = x.copy()
+    others[[7, 9]] = x[[9, 7]]
+    with pytest.raises(ValueError, match="row 7 is not the one that was saved with the index"):
+        RowIndex.load(tmp_path / "index", kind(others))
 
 
 def test_too_few_found_are_repaired_and_counted(x, q):

@@ -215,3 +215,17 @@ def test_zero_rows_are_evaluated_and_drawn(x):
     assert of_model.values["silhouette"] == pytest.approx(expected, abs=1e-5)
     assert of_labels.values["silhouette"] == pytest.approx(expected, abs=1e-5)
     assert len(fastann.plot.clusters(km, x).lines) > 1
+
+
+@pytest.mark.filterwarnings("ignore:.* are zero")
+@pytest.mark.parametrize("kind", ["float32", "sparse", "small chunks"])
+def test_an_evaluation_has_zero_rows_as_far_away_as_the_fit(x, kind, tmp_path):
+    given = KINDS[kind](x, tmp_path)
+    km = KMeans(4, metric="cosine", random_state=0).fit(given)
+    e = fastann.evaluate(km, given, members=20)
+    assert e.values["intra"] == pytest.approx(km.distances_.mean(), rel=1e-5)
+    assert e.values["inertia"] == pytest.approx(2 * km.distances_.mean(), rel=1e-5)
+    assert e.clusters["radius"][0] == pytest.approx(km.distances_[km.labels_ == 0].max(), rel=1e-5)
+    assert not np.isin(e.clusters["representatives"], ZEROS).any()
+    labels = np.arange(400) % 4  # in wide clusters, rows at half the distance would represent them
+    assert not np.isin(fastann.evaluate(labels, given, metric="cosine").clusters["representatives"], ZEROS).any()

@@ -258,7 +258,7 @@ class Prototyped(Model):
             with Bar(self.verbose, "predict", view.n, "row") as bar:
                 for start, block in view.chunks():
                     part = slice(start, start + block.shape[0])
-                    ids[part], sqdist[part], _ = search(index, block, m, index.centroids)
+                    ids[part], sqdist[part], _ = search(index, block, m, index.centroids, measured=True)
                     zero = start + self._directionless(block)
                     ids[zero], sqdist[zero] = np.arange(m), 2
                     bar.step(block.shape[0])

@@ -183,7 +183,7 @@ class Centers(Novelty, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluste
         """
         check_is_fitted(self)
         checks.integer(n_neighbors, "n_neighbors", 1, len(self.cluster_centers_))
-        sqdist, ids = self._search(X, n_neighbors)
+        sqdist, ids = self._search(X, n_neighbors, exactly=n_neighbors == 1)  # of several they are exact already
         return (self._space.distance(sqdist), ids) if return_distance else ids
 
     def search(

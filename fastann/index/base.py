@@ -54,6 +54,10 @@ class Index(ABC):
             Squared L2 distances, infinite where the id is -1.
         """
 
+    def measured(self, x: Any, m: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same, with distances for users: a search for the nearest alone may tell its distance roughly."""
+        return self.search(x, m)
+
     def listed(
         self, x: Any, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -63,6 +63,12 @@ class FlatIndex(Index):
         ids, sqdist = kernels.nearest(x, self.centroids, self.packed, hint)
         return ids[:, None], sqdist[:, None]
 
+    def measured(self, x: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+        ids, sqdist = self.search(x, m)
+        if m == 1 and not sparse.issparse(x):
+            sqdist = kernels.own_sqdist(x, self.centroids, ids[:, 0]).astype(np.float32)[:, None]
+        return ids, sqdist
+
     def listed(
         self, x: np.ndarray, rows: np.ndarray, m: int, within: np.ndarray, *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from fastann.index.own import FlatIndex
 
 
 def search(
-    index: Index, x: Any, m: int, centroids: Any, hint: np.ndarray | None = None
+    index: Index, x: Any, m: int, centroids: Any, hint: np.ndarray | None = None, *, measured: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Search an index and repair, by exact search, the rows where it found too few.
 
@@ -23,6 +23,8 @@ def search(
         Those that are indexed.
     hint : int32 [n], optional
         See `Index.search`.
+    measured : bool
+        Whether distances are for users: see `Index.measured`.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def search(
     repaired : int
         Number of rows repaired.
     """
-    ids, sqdist = index.search(x, m, hint)
+    ids, sqdist = index.measured(x, m) if measured else index.search(x, m, hint)
     if index.exact:
         return ids, sqdist, 0
     short = np.flatnonzero((ids < 0).any(axis=1))

@@ -800,7 +800,7 @@ def nearest_m(
     x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """
-    The `m` nearest centroids of each row, nearest first, by float32 products; their distances are exact to float32.
+    The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`; their distances are, to float32.
 
     Parameters
     ----------

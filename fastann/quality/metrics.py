@@ -20,6 +20,7 @@ from fastann.data.csr import Densified
 from fastann.data.source import Source, Subset, dense
 from fastann.index.own import FlatIndex
 from fastann.index.spec import Flat
+from fastann.search.queries import ORTHOGONAL, zeros_of
 
 FEW_ROWS = 10  # sampled rows a cluster below which measures of a sample say little about the whole
 _CHUNK_MIB = 64  # of distances held at once, beside their sums by cluster
@@ -146,7 +147,10 @@ def affordable(c: Clusters, size: int, out: Findings, limits: Limits = LIMITS) -
 
 
 def row_distances(c: Clusters) -> tuple[np.ndarray, np.ndarray]:
-    """Squared L2 distances of every row to its own and to the nearest other centre, float64 [n]; infinite for none."""
+    """Squared L2 distances of every row to its own and to the nearest other centre, float64 [n]; infinite for none.
+
+    Rows without a direction are as far from every centre, as `KMeans.distances_` has it.
+    """
     own, other = np.empty(c.view.n), np.full(c.view.n, np.inf)
     index = FlatIndex(c.centroids)
     for start, block in c.view.chunks():
@@ -157,6 +161,9 @@ def row_distances(c: Clusters) -> tuple[np.ndarray, np.ndarray]:
             ids, _ = index.search(block, 2)
             second = np.where(ids[:, 0] == labels, ids[:, 1], ids[:, 0])
             other[part] = kernels.own_sqdist(block, c.centroids, second)
+    zeros = zeros_of(c.view)
+    own[zeros] = ORTHOGONAL
+    other[zeros] = np.where(np.isfinite(other[zeros]), ORTHOGONAL, np.inf)
     return own, other
 
 

@@ -81,7 +81,7 @@ def _nearest(rows: Source, queries: Any, m: int) -> Found:
     best = np.empty((queries.shape[0], 0), np.int64), np.empty((queries.shape[0], 0), np.float32)
     for start, block in rows.chunks(rows.rows_per_chunk()):
         index: Any = InvertedIndex(block) if rows.sparse else FlatIndex(block, screened=False)
-        ids, sqdist = index.search(queries, min(m, block.shape[0]))
+        ids, sqdist = index.measured(queries, min(m, block.shape[0]))
         best = first(np.hstack([best[0], ids.astype(np.int64) + start]), np.hstack([best[1], sqdist]), m)
     return best
 

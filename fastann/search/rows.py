@@ -16,7 +16,7 @@ from fastann.cluster.space import METRICS, Space, fit_space, space_of
 from fastann.data.csr import CSRSource
 from fastann.data.identity import check_unchanged, lasting
 from fastann.data.open import as_source, can_reopen, is_elsewhere, open_source, reopen
-from fastann.data.source import ArraySource, Source, Without
+from fastann.data.source import ArraySource, Source, Without, dense
 from fastann.data.whole import float32_rows, stored_rows
 from fastann.index import gpu
 from fastann.index.base import Index, Spec
@@ -384,7 +384,7 @@ class RowIndex:
         """Ids (int64 [q, m]), squared distances (float32 [q, m]), and how many queries were repaired."""
         if index is None:
             return *nearest(self.rows, queries, m), 0
-        found, sqdist = index.search(queries, m)
+        found, sqdist = index.measured(queries, m)
         ids, short = found.astype(np.int64), np.flatnonzero((found < 0).any(axis=1))
         if len(short):
             ids[short], sqdist[short] = nearest(self.rows, queries[short], m)
@@ -428,9 +428,29 @@ def _rows_again(
         )
         if known is not None and source.fingerprint() is not None:
             check_unchanged(known, source.fingerprint())
+        if (kept := _kept(arrays, shape)) is not None and (source.n, source.d) == shape:
+            _check_same(kept, source)
         return source
+    kept = _kept(arrays, shape)
+    return reopen(known) if kept is None else kept
+
+
+def _kept(arrays: dict[str, np.ndarray], shape: tuple[int, int]) -> Source | None:
+    """The rows that were saved with an index; None where they stayed in files."""
     if "rows" in arrays:
         return ArraySource(arrays["rows"])
     if "indptr" in arrays:
         return CSRSource(sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape))
-    return reopen(known)
+    return None
+
+
+def _check_same(kept: Source, given: Source) -> None:
+    """Refuse rows that are not those which were saved: an index would go on to give the numbers of these."""
+    step = min(kept.rows_per_chunk(), given.rows_per_chunk())
+    for (start, a), (_, b) in zip(kept.chunks(step), given.chunks(step), strict=True):
+        a, b = dense(a), dense(b)
+        if not np.array_equal(a, b):
+            row = start + int(np.flatnonzero((a != b).any(axis=1))[0])
+            raise ValueError(
+                f"row {row} is not the one that was saved with the index; pass the rows that it was built over, or none"
+            )

@@ -169,7 +169,7 @@ sqdist : float32 [n]
         "nearest_m", nearest_m, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("m"),
         nb::sig("def nearest_m(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int) -> "
                 "tuple[NDArray[np.int32], NDArray[np.float32]]"),
-        R"(The `m` nearest centroids of each row, nearest first, by float32 products; their distances are exact to float32.
+        R"(The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`; their distances are, to float32.
 
 Parameters
 ----------

@@ -70,12 +70,11 @@ inline void score_few(const Packed& packed, const float* rows, Best<R>& out) {
     }
 }
 
-// Nearest centroid of a row by float64, among those whose score is below a limit; ties go to the lowest.
-__attribute__((noinline)) inline int32_t settle_few(const Packed& packed, const float* shifted, const float* row,
-                                                    const float* c, float limit, double& least_sqdist) {
+// Call `each` with every centroid whose score of a row is below a limit.
+template <class Each>
+inline void below_few(const Packed& packed, const float* shifted, float limit, const Each& each) {
     const int64_t d = packed.d;
     const float* strip = reinterpret_cast<const float*>(packed.data);
-    int32_t label = -1;
     for (int64_t s = 0; s < packed.strips[packed.cells]; s++, strip += (d + 1) * STRIP) {
         for (int64_t half = 0; half < 2; half++) {
             F32 score = load<F32>(strip + half * WIDTH);
@@ -83,15 +82,23 @@ __attribute__((noinline)) inline int32_t settle_few(const Packed& packed, const 
                 score = fma(splat(shifted[t]), load<F32>(strip + (t + 1) * STRIP + half * WIDTH), score);
             }
             for (uint32_t hits = below(score, splat(limit)); hits != 0; hits &= hits - 1) {
-                const int32_t j = packed.columns[s * STRIP + half * WIDTH + lowest_bit(hits)];
-                const double v = sqdist64(row, c + j * d, d);
-                if (label < 0 || v < least_sqdist || (v == least_sqdist && j < label)) {
-                    least_sqdist = v;
-                    label = j;
-                }
+                each(packed.columns[s * STRIP + half * WIDTH + lowest_bit(hits)]);
             }
         }
     }
+}
+
+// Nearest centroid of a row by float64, among those whose score is below a limit; ties go to the lowest.
+__attribute__((noinline)) inline int32_t settle_few(const Packed& packed, const float* shifted, const float* row,
+                                                    const float* c, float limit, double& least_sqdist) {
+    int32_t label = -1;
+    below_few(packed, shifted, limit, [&](int32_t j) {
+        const double v = sqdist64(row, c + j * packed.d, packed.d);
+        if (label < 0 || v < least_sqdist || (v == least_sqdist && j < label)) {
+            least_sqdist = v;
+            label = j;
+        }
+    });
     return label;
 }
 
@@ -154,30 +161,47 @@ void nearest_few(const Packed& packed, const float* x, int64_t n, const float* c
     });
 }
 
-// The two nearest centroids of row r, by what its lanes say.
+// The two nearest centroids of a row by float64, among those whose score is below a limit.
+__attribute__((noinline)) inline void settle_two(const Packed& packed, const float* shifted, const float* row,
+                                                 const float* c, float limit, double* sqdist, int32_t* ids) {
+    int64_t size = 0;
+    below_few(packed, shifted, limit,
+              [&](int32_t j) { enter(sqdist, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j); });
+}
+
+// The two nearest centroids of row r: those with the lowest scores in its lanes, unless rounding leaves others open.
 template <int64_t R>
-inline void decide_two(const Packed& packed, const Best<R>& found, int64_t r, const float* row, const float* c,
-                       int32_t* ids, float* sqdist) {
+inline void decide_two(const Packed& packed, const Best<R>& found, int64_t r, const float* shifted, const float* row,
+                       const float* c, int32_t* ids, float* sqdist) {
     float scores[WIDTH], seconds[WIDTH];
     int32_t places[WIDTH], thens[WIDTH];
     store(scores, found.best[r]);
     store(seconds, found.second[r]);
     store(places, found.where[r]);
     store(thens, found.then[r]);
-    for (int64_t t = 0; t < 2; t++) {
-        ids[t] = -1;
-        sqdist[t] = INFINITE;
-    }
+    double exact[2] = {INFINITE64, INFINITE64};
+    ids[0] = ids[1] = -1;
+    int64_t size = 0;
     for (int64_t t = 0; t < 2; t++) {  // in the lane of the nearest, the second takes its place
         const F32 left = load<F32>(scores);
         const float low = least(left);
-        if (!(low < HUGE_SCORE)) return;
+        if (!(low < HUGE_SCORE)) break;
         const int lane = lowest_bit(~below(splat(low), left) & ((1U << WIDTH) - 1));
         const int32_t j = packed.columns[places[lane] * WIDTH + lane];
-        insert_sorted(sqdist, ids, t, sqdist32(row, c + j * packed.d, packed.d), j);
+        enter(exact, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j);
         scores[lane] = seconds[lane];
         places[lane] = thens[lane];
     }
+    if (size == 2) {  // others have no lower score than what the lanes are left with
+        float xsq = 0;
+        for (int64_t t = 0; t < packed.d; t++) xsq += shifted[t] * shifted[t];
+        const float error = 1.01f * UNIT * std::sqrt(xsq) + packed.most_moved;
+        const float limit = limit_of(exact[1], xsq, error, slack_of(xsq, packed.d, packed.largest));
+        if (least(load<F32>(scores)) < limit) {
+            settle_two(packed, shifted, row, c, limit < HUGE_SCORE ? limit : HUGE_SCORE, exact, ids);
+        }
+    }
+    for (int64_t t = 0; t < 2; t++) sqdist[t] = static_cast<float>(exact[t]);
 }
 
 template <int64_t R, int64_t D>
@@ -186,7 +210,8 @@ inline void two_few_rows(const Packed& packed, const float* shifted, const float
     Best<R> found;
     score_few<R, D, true>(packed, shifted, found);
     for (int64_t r = 0; r < R; r++) {
-        decide_two(packed, found, r, x + (first + r) * packed.d, c, ids + 2 * (first + r), sqdist + 2 * (first + r));
+        decide_two(packed, found, r, shifted + r * packed.d, x + (first + r) * packed.d, c, ids + 2 * (first + r),
+                   sqdist + 2 * (first + r));
     }
 }
 
@@ -198,7 +223,7 @@ void two_few(const Packed& packed, const float* x, int64_t n, const float* c, in
     });
 }
 
-// The `m` nearest by float32 products, whatever the number of dimensions.
+// The `m` nearest, certified exact, whatever the number of dimensions.
 inline void nearest_m_f32(const Packed& packed, const float* x, int64_t n, const float* c, int64_t m, int32_t* ids,
                           float* sqdist) {
     if (m != 2 || packed.d > FEW_DIMENSIONS) return nearest_m<F32Rows>(packed, x, n, c, m, ids, sqdist);

@@ -97,26 +97,23 @@ void nearest_m(const Packed& packed, const float* x, int64_t n, const float* c, 
                float* sqdist) {
     const int64_t d = packed.d;
     parallel_ranges(n, task_rows<PackedRows>(n, d, TASK), work_of(n, packed.k, d), [&](int64_t first, int64_t end) {
-        const int64_t count = end - first;
+        const int64_t count = end - first, strips = packed.strips[packed.cells];
         PackedRows rows(packed, count);
         Rounding rounding(count);
         pack_rows(packed, rows, rounding, count, [&](int64_t i) { return x + (first + i) * d; });
-        Lists lists(count, m);
-        rows.screen(packed, 0, packed.strips[packed.cells], lists);
+        Lists lists(count, m + 1);  // no centroid that is not listed has a lower score than the last one
+        rows.screen(packed, 0, strips, lists);
+        Settled settled(packed, x + first * d, c, rounding, count, m, ids + first * m);
+        const Buffer<int32_t> open(count);
+        int64_t left = 0;
         for (int64_t i = 0; i < count; i++) {
-            int32_t* row_ids = ids + (first + i) * m;
-            float* row_dist = sqdist + (first + i) * m;
-            for (int64_t t = 0; t < m; t++) {
-                const int32_t column = lists.columns(i)[t];
-                if (column < 0) {
-                    row_ids[t] = -1;
-                    row_dist[t] = INFINITE;
-                    continue;
-                }
-                const int32_t j = packed.columns[column];
-                insert_sorted(row_dist, row_ids, t, sqdist32(x + (first + i) * d, c + j * d, d), j);
-            }
+            const int32_t* columns = lists.columns(i);
+            for (int64_t t = 0; t <= m && columns[t] >= 0; t++) settled.look(i, packed.columns[columns[t]]);
+            settled.narrow(i);
+            if (columns[m] >= 0 && lists.scores(i)[m] < settled.limit[i]) open[left++] = static_cast<int32_t>(i);
         }
+        if (left > 0) rows.screen_some(packed, 0, strips, settled, open, left);
+        for (int64_t t = 0; t < count * m; t++) sqdist[first * m + t] = static_cast<float>(settled.sqdist[t]);
     });
 }
 

@@ -216,6 +216,85 @@ class Lists {
     Buffer<int32_t> column_;
 };
 
+// The squared distance of float64, rounded as it is told: those told to be equal are listed by number, so that lists of
+// parts of the centroids, merged by what they tell, are the list of all.
+inline double told_sqdist(const float* x, const float* c, int64_t d) {
+    return static_cast<double>(static_cast<float>(sqdist64(x, c, d)));
+}
+
+// Enter a centroid into the ascending list of the nearest, equal ones by number. It has `size` of them, and
+// room for `m`: when it is full, the last one drops out.
+inline void enter(double* sqdist, int32_t* ids, int64_t& size, int64_t m, double value, int32_t j) {
+    if (size == m && (value > sqdist[m - 1] || (value == sqdist[m - 1] && j >= ids[m - 1]))) return;
+    int64_t t = size < m ? size++ : m - 1;
+    for (; t > 0 && (sqdist[t - 1] > value || (sqdist[t - 1] == value && ids[t - 1] > j)); t--) {
+        sqdist[t] = sqdist[t - 1];
+        ids[t] = ids[t - 1];
+    }
+    sqdist[t] = value;
+    ids[t] = j;
+}
+
+// The `m` nearest centroids by float64, among those looked at and those whose scores leave open that they are nearer.
+class Settled {
+ public:
+    Settled(const Packed& packed, const float* x, const float* c, const Rounding& rounding, int64_t count, int64_t m,
+            int32_t* ids)
+        : limit(count, HUGE_SCORE),
+          sqdist(count * m, INFINITE64),
+          packed_(packed),
+          x_(x),
+          c_(c),
+          rounding_(rounding),
+          m_(m),
+          ids_(ids),
+          size_(count, 0) {
+        for (int64_t t = 0; t < count * m; t++) ids[t] = -1;
+    }
+
+    // Compare row `i` with centroid `j`, which it was not compared with before.
+    void look(int64_t i, int32_t j) {
+        const double v = told_sqdist(x_ + i * packed_.d, c_ + j * packed_.d, packed_.d);
+        enter(sqdist + i * m_, ids_ + i * m_, size_[i], m_, v, j);
+    }
+
+    // Lower the limit of row `i` to what the last of its nearest says.
+    void narrow(int64_t i) {
+        if (size_[i] < m_) return;
+        const double last = sqdist[i * m_ + m_ - 1];
+        const float lower = limit_of(last, rounding_.xsq[i], rounding_.error[i], rounding_.slack[i]);
+        limit[i] = lower < limit[i] ? lower : limit[i];
+    }
+
+    __attribute__((noinline)) void take(int64_t i, uint32_t hits, const float* scores, int64_t column) {
+        for (; hits != 0; hits &= hits - 1) {
+            const int bit = lowest_bit(hits);
+            const int32_t j = packed_.columns[column + bit];
+            if (!(scores[bit] < limit[i]) || known(i, j)) continue;
+            look(i, j);
+            narrow(i);
+        }
+    }
+
+    Buffer<float> limit;
+    Buffer<double> sqdist;  // of the nearest of each row, m of them
+
+ private:
+    bool known(int64_t i, int32_t j) const {
+        for (int64_t t = 0; t < size_[i]; t++) {
+            if (ids_[i * m_ + t] == j) return true;
+        }
+        return false;
+    }
+
+    const Packed& packed_;
+    const float *x_, *c_;  // x_: the first row of the task
+    const Rounding& rounding_;
+    int64_t m_;
+    int32_t* ids_;
+    Buffer<int64_t> size_;
+};
+
 // All scores, of which the lowest are picked afterwards: longer lists than of eight take more time to keep in order.
 class Everything {
  public:
