@@ -169,36 +169,37 @@ __attribute__((noinline)) inline void settle_two(const Packed& packed, const flo
               [&](int32_t j) { enter(sqdist, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j); });
 }
 
+constexpr int32_t LANE_NUMBERS[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 // The two nearest centroids of row r: those with the lowest scores in its lanes, unless rounding leaves others open.
 template <int64_t R>
 inline void decide_two(const Packed& packed, const Best<R>& found, int64_t r, const float* shifted, const float* row,
                        const float* c, int32_t* ids, float* sqdist) {
-    float scores[WIDTH], seconds[WIDTH];
     int32_t places[WIDTH], thens[WIDTH];
-    store(scores, found.best[r]);
-    store(seconds, found.second[r]);
     store(places, found.where[r]);
     store(thens, found.then[r]);
     double exact[2] = {INFINITE64, INFINITE64};
     ids[0] = ids[1] = -1;
     int64_t size = 0;
-    for (int64_t t = 0; t < 2; t++) {  // in the lane of the nearest, the second takes its place
-        const F32 left = load<F32>(scores);
+    F32 left = found.best[r];
+    for (int before = -1; size < 2;) {  // in the lane of the nearest, the second takes its place
         const float low = least(left);
         if (!(low < HUGE_SCORE)) break;
         const int lane = lowest_bit(~below(splat(low), left) & ((1U << WIDTH) - 1));
-        const int32_t j = packed.columns[places[lane] * WIDTH + lane];
+        const int32_t j = packed.columns[(lane == before ? thens : places)[lane] * WIDTH + lane];
         enter(exact, ids, size, 2, told_sqdist(row, c + j * packed.d, packed.d), j);
-        scores[lane] = seconds[lane];
-        places[lane] = thens[lane];
+        left = load<I32>(LANE_NUMBERS) == splat32(lane) ? found.second[r] : left;
+        before = lane;
     }
     if (size == 2) {  // others have no lower score than what the lanes are left with
-        float xsq = 0;
-        for (int64_t t = 0; t < packed.d; t++) xsq += shifted[t] * shifted[t];
-        const float error = 1.01f * UNIT * std::sqrt(xsq) + packed.most_moved;
-        const float limit = limit_of(exact[1], xsq, error, slack_of(xsq, packed.d, packed.largest));
-        if (least(load<F32>(scores)) < limit) {
-            settle_two(packed, shifted, row, c, limit < HUGE_SCORE ? limit : HUGE_SCORE, exact, ids);
+        const float xsq = dot32(shifted, shifted, packed.d), norm = std::sqrt(xsq);
+        const double error = static_cast<double>(1.01f * UNIT * norm + packed.most_moved);
+        // As `limit_of`, but for the distance, which is at most the sum of both norms: that spares a root.
+        const double limit = exact[1] * (1 + 1e-6) + error * (2 * static_cast<double>(norm + packed.largest) + error) -
+                             static_cast<double>(xsq) + static_cast<double>(slack_of(xsq, packed.d, packed.largest));
+        if (static_cast<double>(least(left)) < limit) {
+            const float most = limit < static_cast<double>(HUGE_SCORE) ? static_cast<float>(limit) : HUGE_SCORE;
+            settle_two(packed, shifted, row, c, most, exact, ids);
         }
     }
     for (int64_t t = 0; t < 2; t++) sqdist[t] = static_cast<float>(exact[t]);
