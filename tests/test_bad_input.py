@@ -658,3 +658,18 @@ def test_a_failed_fit_gives_the_ctrl_c_handler_back(x):
 def test_a_failed_predict_leaves_the_estimator_usable(x, km):
     refusal(ValueError, km.predict, with_nan(x))
     np.testing.assert_array_equal(km.predict(x), km.labels_)
+
+
+@pytest.mark.parametrize("trim", [0.0, 0.1])
+@pytest.mark.parametrize("value", [1e-310, 1e308])
+def test_weights_beyond_the_reach_of_float64_are_refused(blobs, value, trim):
+    with pytest.raises(ValueError, match="sample_weight has values up to"):
+        KMeans(5, trim=trim).fit(blobs[:200], sample_weight=np.full(200, value))
+
+
+def test_weights_that_vanish_beside_the_others_count_as_none(blobs):
+    x, weights = blobs[:200].copy(), np.ones(200)
+    x[:9], weights[:9] = x[:9] + 1000, 1e-310  # a cluster by themselves
+    some, none = (KMeans(5, init=x[:50:10], random_state=0).fit(x, sample_weight=w) for w in (weights, weights > 0.5))
+    np.testing.assert_array_equal(some.cluster_centers_, none.cluster_centers_)
+    assert weights[0] > 0  # the user's own stay as they are

@@ -209,6 +209,22 @@ def test_translation_does_not_matter(blobs, shift):
     np.testing.assert_array_equal(two.predict(x + shift), two.labels_)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_far_from_the_origin_centres_are_the_means_of_their_rows(rng, dtype):
+    x = (1e7 + np.repeat([0, 50, 100], 100)[:, None] + rng.integers(0, 9, (300, 4))).astype(dtype)  # float32 steps by 1
+    km = KMeans(3, random_state=0).fit(x)
+    means = [x[km.labels_ == j].mean(axis=0, dtype=np.float64) for j in range(3)]
+    np.testing.assert_allclose(km.cluster_centers_, means, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("fitted", "asked"), [("float32", "float64"), ("float64", "float32")])
+def test_rows_far_from_the_origin_get_the_same_labels_whatever_holds_them(rng, fitted, asked):
+    x = np.round(1e7 + rng.normal(0, 3, (4000, 4)))
+    km = KMeans(30, random_state=0).fit(x.astype(fitted))
+    np.testing.assert_array_equal(km.predict(x.astype(asked)), km.labels_)
+    np.testing.assert_allclose(km.transform(x[:9].astype(asked)).min(axis=1), km.distances_[:9], rtol=1e-5)
+
+
 def test_rotation_does_not_matter(blobs, rng):
     q = np.linalg.qr(rng.standard_normal((24, 24)))[0]
     one = fit(blobs.astype(np.float64))

@@ -175,3 +175,10 @@ def test_given_centres_stay_and_wrong_words_are_refused():
     assert given[0] == given[1]
     with pytest.raises(ValueError, match="swaps must be True, False or 'auto', got 'often'"):
         KMeans(3, swaps="often").fit(x)
+
+
+def test_a_few_rows_end_at_the_best_of_all_ways_to_part_them():
+    x = np.array([-1.94, -0.59, -0.04, 0.86, 1.19], "f")
+    best = min(sum(part.var() * len(part) for part in np.split(x, [cut])) for cut in range(1, 5))
+    for seed in range(10):
+        assert KMeans(2, random_state=seed).fit(x[:, None]).inertia_ == pytest.approx(best, rel=1e-4)

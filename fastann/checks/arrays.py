@@ -8,6 +8,7 @@ import numpy as np
 from fastann.checks.labels import first_missing, missing, one_kind
 
 LARGEST = 1e17  # values whose squares, summed over a few columns, still fit float32
+_WEIGHTS, _NOTHING = (1e-100, 1e100), 1e-200  # of the largest weight; those below this count as none
 
 
 def matrix(x: Any, name: str = "X", *, empty: bool = False) -> np.ndarray:
@@ -269,7 +270,7 @@ def lengths(value: Any, n: int) -> np.ndarray:
 
 
 def sample_weight(value: Any, n: int) -> np.ndarray | None:
-    """Check weights: float64 [n], finite, non-negative, not all zero."""
+    """Check weights: float64 [n], finite, non-negative, neither all zero nor out of float64's reach."""
     if value is None:
         return None
     if isinstance(value, numbers.Real):
@@ -297,6 +298,13 @@ def sample_weight(value: Any, n: int) -> np.ndarray | None:
         )
     if not w.any():
         raise ValueError("sample_weight is zero for every row; at least one weight must be positive")
+    least, most = _WEIGHTS
+    if not least <= w.max() <= most:
+        raise ValueError(
+            f"sample_weight has values up to {w.max():.3g}, sums of which float64 cannot hold; the largest must "
+            f"be from {least:g} to {most:g}: divide them by their mean"
+        )
+    w[w < _NOTHING] = 0  # whose reciprocals are infinite, and so would be means of such rows alone
     return w
 
 

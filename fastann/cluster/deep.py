@@ -27,6 +27,7 @@ _DEEP, _IDLE, _SPENT = 20, 8, 2**29  # deep breaths, those in turn that gain not
 _EARLY, _THEN, _LATE = 8, 4, 3  # where more rows follow: from each of two starts, from the better one, on these rows,
 _IDLE_EARLY, _TWICE = 6, 2  # after so many in turn, and with so many times the comparisons: a small part of a fit
 _WIDE, _WIDELY, _SHALLOW = 2**17, 2**25, 2  # rows that have the last word, if a look compares no more; breaths there
+_TINY, _STARTS = 2**12, 16  # numbers that a look compares, up to which so many other starts are tried
 _LAST, _CLOSE = 50, 1e-6  # Lloyd iterations at the end, and relative gain below which they end
 
 
@@ -54,7 +55,7 @@ class DeepSwaps(Swaps):
         """The best that comes of some centres, and of others by `again` where more of the `n` rows follow."""
         self._lay_out(centres)
         if not self.more(n):
-            return self._closed(self._deep(self._begun(centres), _DEEP, _IDLE), BREATH)
+            return self._closed(self._deep(self._tried(self._begun(centres)), _DEEP, _IDLE), BREATH)
         tried = [self._deep(self._begun(each), _EARLY, _IDLE_EARLY, _TWICE * _SPENT) for each in (centres, again())]
         return self._deep(min(tried, key=lambda found: found.cost), _THEN, _THEN).centres
 
@@ -67,6 +68,16 @@ class DeepSwaps(Swaps):
     def _begun(self, centres: np.ndarray) -> Found:
         """What swaps lead to."""
         return self._swaps(self.settled(centres), brief=False)
+
+    def _tried(self, best: Found) -> Found:
+        """The best of this and of what random rows lead to, where rows are few: breaths often come back there."""
+        tiny = self.compared <= _TINY and len(self.x) > len(best.centres)
+        for _ in range(_STARTS if tiny else 0):
+            if best.cost > 0:
+                rows = self.rng.choice(len(self.x), len(best.centres), replace=False)
+                other = self.found(self._settled(self.x[rows], _LAST, _CLOSE))
+                best = min(best, other, key=lambda found: found.cost)
+        return best
 
     def _closed(self, best: Found, depth: int) -> np.ndarray:
         """Breaths of such a depth, and iterations to the end."""

@@ -252,7 +252,10 @@ def fit_space(source: Source, metric: str, *, zero_rows: bool = False) -> tuple[
                 f"the rows differ so little (variance {look.variance:.1e}) that their squares vanish in float32; "
                 "multiply the data, for example by 1 / X.std()"
             )
-        space = space_of(metric, look.mean) if far else space
+        # Rows of float32 are centred in float32, so by a mean that it holds: centres are moved back by the same.
+        short = source.dtype.kind == "f" and source.dtype.itemsize <= 4
+        mean = look.mean.astype(np.float32).astype(np.float64) if short else look.mean
+        space = space_of(metric, mean) if far else space
     view = space.seen(source, look, zero_rows)
     warn_of_lost_digits(view)
     return space, view

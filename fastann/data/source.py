@@ -321,15 +321,16 @@ class Centred(View):
 
     def __init__(self, base: Source, mean: np.ndarray):
         super().__init__(base)
-        self.mean = mean
+        self.mean, self.short = mean, mean.astype(np.float32)
+        self.fits = bool((self.short == mean).all())  # else float32 rows would be moved by what it is rounded by
 
     def convert(self, block: np.ndarray) -> np.ndarray:
         if block.dtype == np.float16:
             block = self.base.convert(block)
-        if block.dtype != np.float32:
+        if block.dtype != np.float32 or not self.fits:
             with np.errstate(over="ignore", invalid="ignore"):  # as in `Source.convert`
                 return np.ascontiguousarray(self.exact(block), dtype=np.float32)
-        return np.ascontiguousarray(block - self.mean.astype(np.float32))
+        return np.ascontiguousarray(block - self.short)
 
     def exact(self, block: np.ndarray) -> np.ndarray:
         less = block - self.mean
