@@ -348,3 +348,17 @@ def test_rows_of_very_many_columns_are_exact():
     exact = ((x[:, None].astype(np.float64) - c) ** 2).sum(axis=2)
     np.testing.assert_array_equal(labels, exact.argmin(axis=1))
     np.testing.assert_allclose(sqdist, exact.min(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize(("d", "k"), [(3, 5), (8, 100), (40, 70)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_centroids_that_are_not_numbers_are_nobodys_nearest(level, rng, rounded, d, k, bad):
+    x, c = rng.standard_normal((200, d), dtype="f"), np.full((k, d), bad, "f")
+    packed = kernels.pack(c, rounded, np.zeros(d, "f"))
+    for hint in (None, np.zeros(200, np.int32)) if not rounded else (None,):
+        labels, _ = kernels.nearest(x, c, packed, hint)
+        assert set(labels) == {-1}
+    ids, sqdist = kernels.nearest_m(x, c, kernels.pack(c, False, np.zeros(d, "f")), 2)
+    assert set(ids.ravel()) == {-1}
+    assert np.isinf(sqdist).all()

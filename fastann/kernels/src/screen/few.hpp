@@ -112,7 +112,7 @@ inline void decide_few(const Packed& packed, const F32& best, const F32& second,
     const float error = 2 * (1.01f * UNIT * std::sqrt(xsq) + packed.most_moved);
     const float limit = low + slack + error * (2 * std::sqrt(square + slack) + error);
     const uint32_t near = below(best, splat(limit));
-    if ((near & (near - 1)) == 0 && below(second, splat(limit)) == 0) {
+    if (near != 0 && (near & (near - 1)) == 0 && below(second, splat(limit)) == 0) {
         int32_t places[WIDTH];
         store(places, where);
         const int lane = lowest_bit(near);
@@ -120,7 +120,7 @@ inline void decide_few(const Packed& packed, const F32& best, const F32& second,
         sqdist = square;
         return;
     }
-    double exact = 0;
+    double exact = INFINITE64;  // of a row, or of centroids, that are not numbers: these have no label
     label = settle_few(packed, shifted, row, c, limit, exact);
     sqdist = static_cast<float>(exact);
 }

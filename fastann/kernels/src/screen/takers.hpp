@@ -62,7 +62,7 @@ class Shortlist {
         if (close == 1) return;
         double exact;
         const int64_t t = settle(i, exact);
-        label = near_[i * SIZE + t];
+        label = t < 0 ? -1 : near_[i * SIZE + t];  // of a row, or of centroids, that are not numbers there is none
         sqdist = static_cast<float>(exact);
     }
 
