@@ -79,7 +79,7 @@ def slowly(monkeypatch):
 
     for module in (kmeans_fitted, classifier_fitted):
         search = module.search
-        monkeypatch.setattr(module, "search", lambda *a, search=search: [time.sleep(0.05), search(*a)][1])
+        monkeypatch.setattr(module, "search", lambda *a, search=search, **k: [time.sleep(0.05), search(*a, **k)][1])
 
 
 @pytest.mark.usefixtures("soon", "slowly")
