@@ -800,7 +800,7 @@ def nearest_m(
     x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """
-    The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`; their distances are, to float32.
+    The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`.
 
     Parameters
     ----------
@@ -815,7 +815,7 @@ def nearest_m(
     ids : int32 [n, m]
         -1 where m > k.
     sqdist : float32 [n, m]
-        Squared L2 distances, infinite there.
+        Squared L2 distances, those of float64 rounded; infinite there.
     """
 
 def eight(

@@ -422,16 +422,16 @@ def _rows_again(
     arrays: dict[str, np.ndarray], known: dict[str, Any] | None, shape: tuple[int, int], rows: Any
 ) -> Source:
     """The rows of a saved index: those given, those saved with it, or those of the files that it names."""
+    kept = _kept(arrays, shape)
     if rows is not None:
         source = (
             open_source(rows, **(known or {}).get("options", {})) if is_elsewhere(rows) else as_source(rows, "rows")
         )
         if known is not None and source.fingerprint() is not None:
             check_unchanged(known, source.fingerprint())
-        if (kept := _kept(arrays, shape)) is not None and (source.n, source.d) == shape:
+        if kept is not None and (source.n, source.d) == shape:
             _check_same(kept, source)
         return source
-    kept = _kept(arrays, shape)
     return reopen(known) if kept is None else kept
 
 

@@ -165,11 +165,10 @@ labels : int32 [n]
 sqdist : float32 [n]
     Squared L2 distances, to float32 rounding of ``|x|^2 + |c|^2``.
 )");
-    m.def(
-        "nearest_m", nearest_m, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("m"),
-        nb::sig("def nearest_m(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int) -> "
-                "tuple[NDArray[np.int32], NDArray[np.float32]]"),
-        R"(The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`; their distances are, to float32.
+    m.def("nearest_m", nearest_m, nb::arg("x"), nb::arg("c"), nb::arg("packed"), nb::arg("m"),
+          nb::sig("def nearest_m(x: NDArray[np.float32], c: NDArray[np.float32], packed: Packed, m: int) -> "
+                  "tuple[NDArray[np.int32], NDArray[np.float32]]"),
+          R"(The `m` nearest centroids of each row, nearest first, certified exact as in `nearest`.
 
 Parameters
 ----------
@@ -184,7 +183,7 @@ Returns
 ids : int32 [n, m]
     -1 where m > k.
 sqdist : float32 [n, m]
-    Squared L2 distances, infinite there.
+    Squared L2 distances, those of float64 rounded; infinite there.
 )");
     m.def("eight", eight, nb::arg("x"), nb::arg("rows"), nb::arg("c"), nb::arg("packed"), nb::arg("within"),
           nb::arg("coarse").none() = nb::none(), nb::arg("nprobe") = 0, nb::arg("rough") = false, nb::arg("m") = 8,
